@@ -1,0 +1,97 @@
+# edgeml: `make demo` and `make test` set themselves up, in this folder and nowhere else.
+#
+#   make demo    from a trained model to a drift alarm (ARGS=--keep leaves it running)
+#   make test    system packages where that is possible, then lint and all tests
+#   make lint    ruff, import-linter, pyright
+#   make clean   remove the environments and everything that was generated
+#
+# Environments, all from pinned constraints (edgeml/toolchain/constraints):
+#   .venv               light: agent, collector, runtimes, tools of development
+#   .toolchains/export  the converters, as `edgeml toolchain install export` makes it
+#   .toolchains/onnx2tf the one between ONNX and LiteRT, which fits beside no other
+# PYTHON=/path/to/python3.12 chooses the interpreter.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+BIN := .venv/bin
+TOOLCHAIN := .toolchains/export/bin
+PINS := edgeml/toolchain/constraints
+PYTEST_ARGS ?=
+
+export EDGEML_TOOLCHAINS := $(CURDIR)/.toolchains
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+# Tests that need the converters; all others run in .venv.
+HEAVY_TESTS := tests/exporter tests/targets
+# Tests that go from .venv into the toolchain and back.
+HOP_TESTS := tests/cli/test_export_hop.py
+
+.PHONY: help demo test test-light test-heavy lint lint-light lint-heavy clean environments packages
+.PHONY: toolchain onnx2tf test-tools
+
+help:
+	@sed -n 's/^#   make/  make/p' Makefile
+
+demo: environments
+	$(BIN)/edgeml demo $(ARGS)
+
+# Making a toolchain is mostly waiting for the network and the disk: tests run meanwhile. Those that
+# go through onnx2tf wait for it themselves.
+test: .venv/.core
+	@$(MAKE) --no-print-directory -j2 test-light toolchain
+	@$(MAKE) --no-print-directory -j2 test-heavy onnx2tf
+
+test-light: .venv/.light packages
+	@$(MAKE) --no-print-directory lint-light
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(HOP_TESTS:%=--ignore=%) $(PYTEST_ARGS)
+
+test-heavy: test-tools lint-heavy
+	$(BIN)/python -m pytest $(PYTEST_ARGS) $(HOP_TESTS)
+	$(TOOLCHAIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS) $(HEAVY_TESTS)
+
+lint: lint-light lint-heavy
+
+lint-light: .venv/.light
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+lint-heavy: .venv/.light test-tools
+	$(BIN)/pyright --project pyrightconfig.toolchain.json
+
+# The two installations wait for the network and the disk in turn: side by side they take as long as
+# the longer one.
+environments: .venv/.core
+	@$(MAKE) --no-print-directory -j2 .venv/.light toolchain
+
+packages:
+	@.ci/packages.sh mosquitto chromium chromium-driver
+
+toolchain: .venv/.core
+	@$(BIN)/edgeml toolchain install export
+
+onnx2tf: .venv/.core
+	@$(BIN)/edgeml toolchain install onnx2tf
+
+# What runs the tests of a toolchain inside it is no part of it.
+test-tools: toolchain .venv/.light
+	@$(BIN)/python .ci/test_tools.py $(TOOLCHAIN)/python $(PINS)/export.txt
+
+# Enough of edgeml to make a toolchain with.
+.venv/.core: pyproject.toml $(PINS)/light.txt .ci/venv.sh
+	@.ci/venv.sh .venv
+	$(BIN)/python -m pip install --quiet --constraint $(PINS)/light.txt --editable .
+	@touch $@
+
+# The file pins everything that stands in this environment, so it is the list as well.
+.venv/.light: .venv/.core $(PINS)/light.txt
+	$(BIN)/python -m pip install --quiet --requirement $(PINS)/light.txt
+	@touch $@
+
+clean:
+	rm -rf .venv .toolchains demo-out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

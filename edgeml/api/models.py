@@ -1,0 +1,184 @@
+"""Models that live in the caller's process, written to files that the exporter reads.
+
+Only the framework that the model is made of is imported: it is there already.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import msgspec
+import numpy as np
+
+from edgeml.api.samples import Array, Written, array
+from edgeml.errors import SourceError
+
+_BASES = {
+    "torch.nn.modules.module.Module": "torch",
+    "torch.export.exported_program.ExportedProgram": "program",
+    "keras.src.models.model.Model": "keras",
+    "sklearn.base.BaseEstimator": "pickle",
+    "xgboost.core.Booster": "pickle",
+    "lightgbm.basic.Booster": "pickle",
+}
+"""Classes of which a model is one, by their names."""
+
+
+class WrittenModel(NamedTuple):
+    """A model in a file."""
+
+    path: Path
+    trusted: bool
+    """Whether it is a pickle that we have just written ourselves."""
+
+
+def write(model: Any, folder: Path, *, examples: Any, samples: Written | None) -> WrittenModel:
+    """Write a live model to a file in ``folder``.
+
+    Args:
+        model: an ``nn.Module``, an ``ExportedProgram``, a Keras model, or an estimator of
+            scikit-learn, XGBoost or LightGBM.
+        folder: empty.
+        examples: inputs of a module, a batch: a tensor, a tuple or a mapping of them. None: taken
+            from the samples.
+        samples: where there are some.
+
+    Raises:
+        SourceError: it is no model, or cannot be exported.
+    """
+    kind = kind_of(model)
+    name = re.sub(r"[^A-Za-z0-9]+", "-", type(model).__name__).strip("-").lower() or "model"
+    if kind == "torch":
+        path = folder / f"{name}.pt2"
+        _torch(model, path, examples, samples)
+    elif kind == "program":
+        path = folder / "program.pt2"
+        importlib.import_module("torch").export.save(model, str(path))
+    elif kind == "keras":
+        path = folder / f"{getattr(model, 'name', '') or name}.keras"
+        model.save(str(path))
+        _without_date(path)
+    elif kind == "pickle":
+        path = folder / f"{name}.joblib"
+        importlib.import_module("joblib").dump(model, path)
+        return WrittenModel(path, trusted=True)
+    else:
+        raise SourceError(
+            f"The model is of type {type(model).__name__}",
+            expected="a path, an nn.Module, an ExportedProgram, a Keras model, or an estimator of "
+            "scikit-learn, XGBoost or LightGBM",
+        )
+    return WrittenModel(path, trusted=False)
+
+
+def kind_of(value: object) -> str:
+    """Which of these an object is; empty where it is none."""
+    for base in type(value).__mro__:
+        kind = _BASES.get(f"{base.__module__}.{base.__qualname__}")
+        if kind is not None:
+            return kind
+    return ""
+
+
+def _without_date(path: Path) -> None:
+    """Have the same Keras model give the same bytes: its archive tells when it was written."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    metadata = msgspec.json.decode(members["metadata.json"], type=dict[str, Any])
+    metadata["date_saved"] = "1980-01-01@00:00:00"
+    members["metadata.json"] = msgspec.json.encode(metadata)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
+
+
+def _torch(module: Any, path: Path, examples: Any, samples: Written | None) -> None:
+    """Trace a copy of the module, on the CPU, in float32 and in evaluation mode."""
+    torch: Any = importlib.import_module("torch")
+    copied: Any = importlib.import_module("copy").deepcopy(module).eval().to("cpu").float()
+    names = _parameters(module)
+    attempts = _feeds(names, examples, samples)
+    failure: Exception | None = None
+    for named in attempts:
+        feeds = {name: _tensor(torch, value) for name, value in named.items()}
+        leading = [name for name in names if name in feeds]
+        args = tuple(feeds[name] for name in leading)
+        try:
+            with torch.no_grad():
+                copied(*args)
+                program = torch.export.export(copied, args, strict=False)
+        except Exception as error:  # noqa: BLE001 - told below, as the user's own
+            failure = failure or error
+            continue
+        torch.export.save(program, str(path))
+        return
+    shown = ", ".join(f"{name} {list(value.shape)}" for name, value in attempts[0].items())
+    raise SourceError(
+        f"torch.export cannot trace {type(module).__name__} on {shown}: "
+        f"{type(failure).__name__}: {str(failure).strip().splitlines()[0][:300]}",
+        expected="a module that takes a batch of one such sample, and whose course does not hang "
+        "on the values in a tensor",
+        remedy="Give examples= with inputs that it takes, the batch axis included.",
+    ) from failure
+
+
+def _parameters(module: Any) -> dict[str, bool]:
+    """Names of forward's parameters, and whether each must be given."""
+    kinds = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    found = inspect.signature(module.forward).parameters
+    empty = inspect.Parameter.empty
+    return {name: each.default is empty for name, each in found.items() if each.kind not in kinds}
+
+
+def _feeds(
+    names: Mapping[str, bool], examples: Any, samples: Written | None
+) -> list[dict[str, Any]]:
+    """Inputs with a batch of one, the likeliest reading first."""
+    if examples is not None:
+        return [_named(names, examples, _batch)]
+    if samples is None:
+        raise SourceError(
+            "The shapes of the module's inputs are not known",
+            expected="samples in memory that show them, or examples=",
+            remedy="Give examples= with a batch of inputs as the module takes them.",
+        )
+    batch = _named(names, samples.first, _batch)
+    if samples.batched:
+        return [batch]
+    # An item may be a sample, or a batch without saying so.
+    return [_named(names, samples.first, _sample), batch]
+
+
+def _named(names: Mapping[str, bool], item: Any, cut: Callable[[Array], Array]) -> dict[str, Any]:
+    if isinstance(item, Mapping):
+        named = cast("Mapping[str, Any]", item)
+        unknown = [name for name in named if name not in (*names, "labels")]
+        if unknown:
+            raise SourceError(
+                f"The samples have {', '.join(map(repr, unknown))}",
+                expected=f"names of forward's parameters: {', '.join(names)}",
+            )
+        return {n: cut(array(v, f"{n!r}")) for n, v in named.items() if n in names}
+    values = cast("Sequence[Any]", item) if isinstance(item, tuple | list) else (item,)
+    # One array more than forward needs is the labels.
+    needed = [name for name, must in names.items() if must]
+    return {n: cut(array(v, f"{n!r}")) for n, v in zip(needed or names, values, strict=False)}
+
+
+def _batch(value: Array) -> Array:
+    return value[:1]
+
+
+def _sample(value: Array) -> Array:
+    return value[np.newaxis]
+
+
+def _tensor(torch: Any, value: Any) -> Any:
+    made = torch.from_numpy(value.copy())
+    return made.float() if made.is_floating_point() else made

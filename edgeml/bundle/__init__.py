@@ -1,0 +1,53 @@
+"""The bundle contract: the exporter writes it, the device agent and the collector read it."""
+
+from edgeml.bundle.archive import (
+    SUFFIX,
+    Bundle,
+    Golden,
+    describe,
+    encode_golden,
+    open_bundle,
+    write_bundle,
+)
+from edgeml.bundle.manifest import (
+    SCHEMA,
+    Accuracy,
+    Artifact,
+    Budgets,
+    Certificate,
+    File,
+    Manifest,
+    Measurement,
+    Parity,
+    Precision,
+    Provenance,
+    Requirement,
+    SampleSet,
+    Tensor,
+    Tolerance,
+)
+
+__all__ = [
+    "SCHEMA",
+    "SUFFIX",
+    "Accuracy",
+    "Artifact",
+    "Budgets",
+    "Bundle",
+    "Certificate",
+    "File",
+    "Golden",
+    "Manifest",
+    "Measurement",
+    "Parity",
+    "Precision",
+    "Provenance",
+    "Requirement",
+    "SampleSet",
+    "Tensor",
+    "Tolerance",
+    "describe",
+    "encode_golden",
+    "open_bundle",
+    "write_bundle",
+]

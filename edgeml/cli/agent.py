@@ -1,0 +1,109 @@
+"""``edgeml agent``: run the device agent, from a configuration file or from flags for a try-out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeml.cli.shared import verb_app
+
+if TYPE_CHECKING:
+    from edgeml.device_agent.config import Config
+
+app = verb_app(help="Serve a bundle on this device and report on it.", no_args_is_help=True)
+
+
+@app.callback()
+def agent() -> None:
+    """Serve a bundle on this device and report on it."""
+
+
+@app.command("run")
+def run(
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration (TOML); the flags stand above it.")
+    ] = None,
+    bundle: Annotated[list[Path] | None, typer.Option(help="A bundle to serve.")] = None,
+    target: Annotated[
+        str, typer.Option(help="Artifact or target to run, instead of the best.")
+    ] = "",
+    broker: Annotated[str, typer.Option(help="MQTT broker, HOST:PORT.")] = "",
+    site: Annotated[str, typer.Option(help="Site that the device is at.")] = "",
+    device: Annotated[str, typer.Option(help="Name of the device.")] = "",
+    http: Annotated[
+        str | None, typer.Option(help='Address of the local call, HOST:PORT; "" for none.')
+    ] = None,
+    state: Annotated[Path | None, typer.Option(help="Folder for outbox, artifacts, logs.")] = None,
+    window: Annotated[
+        float | None, typer.Option(help="Seconds of a statistics window.", min=0.05)
+    ] = None,
+    deadline: Annotated[
+        float | None, typer.Option(help="Milliseconds from a request to its answer.", min=0.01)
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="MB that the model's process may take.", min=1)
+    ] = None,
+    topic: Annotated[list[str] | None, typer.Option(help="MQTT topic to take frames from.")] = None,
+    folder: Annotated[
+        list[Path] | None, typer.Option(help="Folder to take .npy and .npz files from.")
+    ] = None,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log as JSON lines.")] = False,
+) -> None:
+    """Run the device agent until SIGTERM or Ctrl-C.
+
+    It checks and proves the bundle, serves it over HTTP, MQTT or from a folder, within its deadline
+    and memory, and sends statistics of what went through to the collector.
+    """
+    from edgeml.device_agent.config import Config, read_config
+    from edgeml.device_agent.launch import become_agent
+
+    complete = _with_flags(
+        read_config(config) if config else Config(),
+        top={"site": site or None, "device": device or None, "http": http, "state": state},
+        bundles=tuple(bundle or ()),
+        model={
+            "target": target or None,
+            "window_s": window,
+            "deadline_ms": deadline,
+            "memory_mb": memory,
+        },
+        broker=broker,
+        topics=tuple(topic or ()),
+        folders=tuple(folder or ()),
+    )
+    become_agent(complete, log_json=log_json)
+
+
+def _with_flags(
+    config: Config,
+    *,
+    top: dict[str, object],
+    bundles: tuple[Path, ...],
+    model: dict[str, object],
+    broker: str,
+    topics: tuple[str, ...],
+    folders: tuple[Path, ...],
+) -> Config:
+    """The configuration with what the flags say in its place; checked like a file."""
+    import msgspec
+
+    from edgeml.device_agent.config import parse_config, split_address
+
+    document: dict[str, object] = msgspec.to_builtins(config, enc_hook=str)
+    document |= {key: str(value) for key, value in top.items() if value is not None}
+    if bundles:
+        document["model"] = [{"bundle": str(path)} for path in bundles]
+    models: list[dict[str, object]] = document["model"]  # type: ignore[assignment]
+    for entry in models:
+        entry |= {key: value for key, value in model.items() if value is not None}
+        if topics:
+            entry["mqtt"] = [{"topic": topic} for topic in topics]
+        if folders:
+            entry["folder"] = [{"path": str(path)} for path in folders]
+    if broker:
+        host, port = split_address(broker, what="broker's", default_port=1883)
+        present: dict[str, object] = document["broker"] or {}  # type: ignore[assignment]
+        document["broker"] = {**present, "host": host, "port": port}
+    return parse_config(document, "the flags")

@@ -1,0 +1,203 @@
+"""The baseline: which statistics a model's tensors have, on which grids, and how the calibration
+data fell on them.
+
+The exporter fits it, the agent counts on its grids, the collector compares with its counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeml.columns import blocks
+from edgeml.errors import StatisticsError
+from edgeml.statistics.counts import Counts
+from edgeml.statistics.families import FAMILIES, MAX_CLASSES, MAX_COLUMNS, Context
+from edgeml.statistics.grid import Grid, fit_grid
+
+CONFIDENCE_BINS = 16
+
+Side = Literal["input", "output"]
+
+
+class TensorLike(Protocol):
+    """What fitting must know of a tensor; :class:`edgeml.bundle.Tensor` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def meaning(self) -> str: ...
+    @property
+    def layout(self) -> str: ...
+    @property
+    def feature_names(self) -> tuple[str, ...]: ...
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """One statistic of one tensor."""
+
+    name: str
+    """``tensor.statistic``, unique in its model."""
+    grid: Grid
+    counts: tuple[int, ...]
+    """Of the calibration samples."""
+
+    def baseline(self) -> Counts:
+        """The calibration counts."""
+        return Counts(self.grid.hash, self.counts)
+
+
+class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """All statistics of one tensor: streams in the order of the family's columns."""
+
+    tensor: str
+    side: Side
+    family: str
+    context: Context
+    streams: tuple[Stream, ...]
+
+    def compute(self, batch: NDArray[np.generic]) -> NDArray[np.float64]:
+        """Statistics of a batch [n, …] → float64 [n, streams]."""
+        return FAMILIES[self.family].compute(batch, self.context)
+
+
+class Baseline(msgspec.Struct, frozen=True, kw_only=True):
+    """The statistics of a model, input tensors first."""
+
+    tensors: tuple[TensorStatistics, ...]
+    rows: int
+    """Calibration samples behind the counts."""
+    schema: int = 1
+
+    @property
+    def streams(self) -> dict[str, Stream]:
+        """Every stream by name."""
+        return {stream.name: stream for tensor in self.tensors for stream in tensor.streams}
+
+    def encode(self) -> bytes:
+        """JSON, the content of the bundle's member."""
+        return msgspec.json.encode(self)
+
+    @staticmethod
+    def decode(data: bytes) -> Baseline:
+        """Read what :meth:`encode` wrote.
+
+        Raises:
+            StatisticsError: it is something else.
+        """
+        try:
+            baseline = msgspec.json.decode(data, type=Baseline)
+        except msgspec.DecodeError as error:
+            raise StatisticsError(
+                f"the statistics baseline cannot be read: {error}",
+                expected="baseline schema 1",
+                remedy="Export the model again with this version of edgeml.",
+            ) from error
+        if baseline.schema != 1 or any(t.family not in FAMILIES for t in baseline.tensors):
+            raise StatisticsError(
+                f"a baseline of schema {baseline.schema} with the statistics "
+                f"{', '.join(sorted({t.family for t in baseline.tensors}))}",
+                expected=f"schema 1 with {', '.join(FAMILIES)}",
+                remedy="Update edgeml here.",
+            )
+        return baseline
+
+
+def fit_baseline(
+    inputs: Mapping[str, NDArray[np.generic]],
+    outputs: Mapping[str, NDArray[np.generic]],
+    *,
+    input_tensors: tuple[TensorLike, ...],
+    output_tensors: tuple[TensorLike, ...],
+) -> Baseline:
+    """Fit grids to calibration data and count it on them.
+
+    Args:
+        inputs: calibration samples by tensor name, each [n, …] without the batch axis of one. They
+            may be mapped files, and are gone through in blocks: every statistic is one of a single
+            sample, so the result is that of all at once.
+        outputs: what the source model made of the same samples.
+        input_tensors: what the inputs mean.
+        output_tensors: what the outputs mean.
+    """
+    sides: tuple[tuple[Side, tuple[TensorLike, ...], Mapping[str, NDArray[np.generic]]], ...] = (
+        ("input", input_tensors, inputs),
+        ("output", output_tensors, outputs),
+    )
+    fitted = tuple(
+        _fit_tensor(tensor, side, arrays[tensor.name])
+        for side, tensors, arrays in sides
+        for tensor in tensors
+        if np.issubdtype(arrays[tensor.name].dtype, np.number) and arrays[tensor.name].size
+    )
+    return Baseline(tensors=fitted, rows=len(next(iter(inputs.values()))))
+
+
+def _fit_tensor(tensor: TensorLike, side: Side, batch: NDArray[np.generic]) -> TensorStatistics:
+    family, context = _family(tensor, batch)
+    compute = FAMILIES[family].compute
+    matrix = np.concatenate([compute(block, context) for _, block in blocks(batch)])
+    # Input and output tensors may share a name; the side keeps their streams apart.
+    prefix = f"{side}.{tensor.name}"
+    streams: list[Stream] = []
+    for name, column in zip(FAMILIES[family].names(context), matrix.T, strict=True):
+        if name == "class":
+            grid = Grid(kind="categorical", bins=int(np.prod(batch.shape[1:])))
+        elif family == "scores":
+            grid = Grid(kind="numeric", bins=CONFIDENCE_BINS, low=0.0, high=1.0 + 1e-9)
+        else:
+            grid = fit_grid(column)
+        counts = Counts.of(grid, column)
+        streams.append(
+            Stream(name=f"{prefix}.{name}", grid=grid, counts=tuple(counts.cells.tolist()))
+        )
+    return TensorStatistics(
+        tensor=tensor.name, side=side, family=family, context=context, streams=tuple(streams)
+    )
+
+
+def _family(tensor: TensorLike, batch: NDArray[np.generic]) -> tuple[str, Context]:
+    """The family that a tensor's meaning asks for, where its shape allows that family."""
+    low, high = _range(batch) if tensor.meaning in {"image", "audio"} else (0.0, 1.0)
+    width = int(np.prod(batch.shape[1:]))
+    summary = ("tensor", Context())
+    if tensor.meaning == "image" and batch.ndim == 4 and tensor.layout in {"NCHW", "NHWC"}:
+        channels = batch.shape[1 if tensor.layout == "NCHW" else 3]
+        return "image", Context(layout=tensor.layout, low=low, high=high, channels=channels)
+    if tensor.meaning == "audio":
+        return "audio", Context(low=low, high=high)
+    if tensor.meaning == "embedding":
+        return "embedding", Context()
+    if tensor.meaning == "scores" and 2 <= width <= MAX_CLASSES:
+        return "scores", Context(probabilities=all(_shares(block) for _, block in blocks(batch)))
+    if tensor.meaning == "features" and width <= MAX_COLUMNS:
+        names = tensor.feature_names or tuple(f"f{i}" for i in range(width))
+        return "features", Context(columns=names)
+    return summary
+
+
+def _shares(batch: NDArray[np.generic]) -> bool:
+    """Whether every row is non-negative and adds up to one."""
+    rows = np.asarray(batch, dtype=np.float64).reshape(len(batch), -1)
+    return bool((rows >= 0).all() and np.allclose(rows.sum(axis=1), 1.0, atol=1e-3))
+
+
+def _range(batch: NDArray[np.generic]) -> tuple[float, float]:
+    """Where values clip: for the integers of a sensor at the ends of their dtype, whether the
+    calibration data reaches them or not; for floats at its smallest and largest finite value."""
+    if batch.dtype.kind in "iu" and batch.dtype.itemsize <= 2:
+        bounds = np.iinfo(str(batch.dtype))
+        return float(bounds.min), float(bounds.max)
+    low, high = np.inf, -np.inf
+    for _, block in blocks(batch):
+        values = np.asarray(block, dtype=np.float64)
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    return (low, high) if low <= high else (0.0, 1.0)

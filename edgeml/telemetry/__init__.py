@@ -1,0 +1,38 @@
+"""The telemetry contract: topics, messages, codec. The agent writes, the collector reads."""
+
+from edgeml.telemetry.codec import decode, encode
+from edgeml.telemetry.messages import (
+    SCHEMA,
+    ActiveModel,
+    DeviceFacts,
+    Event,
+    Message,
+    ModelState,
+    Reported,
+    Status,
+    Stored,
+    StreamCounts,
+    Window,
+)
+from edgeml.telemetry.topics import Topic, Topics, check_name, every_device, parse_topic
+
+__all__ = [
+    "SCHEMA",
+    "ActiveModel",
+    "DeviceFacts",
+    "Event",
+    "Message",
+    "ModelState",
+    "Reported",
+    "Status",
+    "Stored",
+    "StreamCounts",
+    "Topic",
+    "Topics",
+    "Window",
+    "check_name",
+    "decode",
+    "encode",
+    "every_device",
+    "parse_topic",
+]

@@ -1,0 +1,62 @@
+"""Messages to bytes and back: MessagePack for windows, JSON for what a person may want to read."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from edgeml.errors import TelemetryError
+from edgeml.telemetry.messages import SCHEMA, Message
+
+M = TypeVar("M", bound=Message)
+
+_json = msgspec.json.Encoder()
+_msgpack = msgspec.msgpack.Encoder()
+
+
+class _Head(msgspec.Struct):
+    schema: int
+
+
+def encode(message: Message) -> bytes:
+    """A message as its payload.
+
+    Raises:
+        TelemetryError: it is longer than its kind may be.
+    """
+    payload = (_msgpack if message.BINARY else _json).encode(message)
+    _check_length(payload, type(message))
+    return payload
+
+
+def decode(payload: bytes, kind: type[M]) -> M:
+    """A payload as the message that its topic promises.
+
+    Raises:
+        TelemetryError: too long, no such message, or of another schema.
+    """
+    _check_length(payload, kind)
+    module = msgspec.msgpack if kind.BINARY else msgspec.json
+    try:
+        found = module.decode(payload, type=_Head).schema
+        if found != SCHEMA:
+            raise TelemetryError(
+                f"a {kind.__name__} of schema {found}",
+                expected=f"schema {SCHEMA}",
+                remedy="Update the older side: the agent there or the collector here.",
+            )
+        return module.decode(payload, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise TelemetryError(
+            f"a payload of {len(payload):,} bytes is no {kind.__name__}: {error}",
+            expected=f"{'MessagePack' if kind.BINARY else 'JSON'} as docs/telemetry.md has it",
+        ) from error
+
+
+def _check_length(payload: bytes, kind: type[Message]) -> None:
+    if len(payload) > kind.MAX_BYTES:
+        raise TelemetryError(
+            f"a {kind.__name__} of {len(payload):,} bytes",
+            expected=f"at most {kind.MAX_BYTES:,}",
+        )

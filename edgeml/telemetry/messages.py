@@ -1,0 +1,141 @@
+"""What device and collector say to each other. Site and device stand in the topic.
+
+Every message has a ``schema`` number: a reader counts and drops one that it does not know. Nothing
+that matters rides in an MQTT 5 property, so that a 3.1.1 broker will do.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import msgspec
+from msgspec import Meta
+
+SCHEMA = 1
+
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Text = Annotated[str, Meta(max_length=4096)]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all messages."""
+
+    MAX_BYTES: ClassVar[int] = 256 * 1024
+    """A longer payload is refused unread."""
+    BINARY: ClassVar[bool] = False
+    """MessagePack instead of JSON."""
+
+    schema: int = SCHEMA
+
+
+class StreamCounts(msgspec.Struct, frozen=True, array_like=True):
+    """Counts of one stream in a window."""
+
+    stream: Annotated[str, Meta(min_length=1, max_length=256)]
+    grid: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$")]
+    """Hash of the grid that the counts are on."""
+    cells: Annotated[list[Count], Meta(max_length=4096)]
+
+
+class Window(Message, frozen=True, kw_only=True):
+    """``stats/{model}``: one closed window, absolute counts, never a delta.
+
+    The collector's key for each stream in it is (device, boot, stream, version, grid, start,
+    sequence).
+    """
+
+    MAX_BYTES: ClassVar[int] = 1024 * 1024
+    BINARY: ClassVar[bool] = True
+
+    boot: Name
+    """Names one run of the agent; sequences count from 1 within it."""
+    sequence: Positive
+    oldest: Positive
+    """Lowest sequence of this boot that is still in the outbox: nothing below it will ever come."""
+    model: Name
+    version: Name
+    bundle: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    artifact: Name
+    start_ms: Count
+    """Unix time by the device's own clock, which may be wrong."""
+    duration_ms: Count
+    """By its monotonic clock, which is not."""
+    rows: Count
+    """Samples behind the statistics."""
+    outcomes: dict[Name, Count]
+    """Requests of the window by what became of them: served, late, shed, failed."""
+    statistics: Annotated[list[StreamCounts], Meta(max_length=4096)]
+
+
+class ActiveModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that serves on a device."""
+
+    name: Name
+    version: Name
+    bundle: str
+    """SHA-256 of the bundle."""
+    artifact: Name
+
+
+class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device is."""
+
+    machine: Text = ""
+    """Architecture, such as ``aarch64``."""
+    system: Text = ""
+    python: Text = ""
+    cores: Count = 0
+    memory_mb: Count = 0
+
+
+class Status(Message, frozen=True, kw_only=True):
+    """``status``, retained: birth with ``online``; the last will is the same without."""
+
+    online: bool
+    boot: Name
+    agent: Text = ""
+    """Version of edgeml."""
+    started_ms: Count = 0
+    facts: DeviceFacts = DeviceFacts()
+    models: tuple[ActiveModel, ...] = ()
+
+
+class ModelState(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a model on a device."""
+
+    name: Name
+    version: Name
+    bundle: str
+    artifact: str
+    phase: Name
+    """``verified``, ``proved``, ``active``, ``failed``."""
+    error: Text = ""
+    memory_limit: Text = ""
+    """How the memory budget is held: ``cgroup``, ``poll``, ``none``."""
+
+
+class Reported(Message, frozen=True, kw_only=True):
+    """``reported``, retained: what does run, in which phase, with which error."""
+
+    boot: Name
+    models: tuple[ModelState, ...]
+
+
+class Event(Message, frozen=True, kw_only=True):
+    """``event/{kind}``: budget breach, restart, rollback, refused bundle."""
+
+    boot: Name
+    kind: Name
+    time_ms: Count
+    message: Text
+    model: str = ""
+    details: dict[str, str | int | float] = {}
+
+
+class Stored(Message, frozen=True, kw_only=True):
+    """``stored``: every window of ``boot`` up to and with ``sequence`` is in the store for good."""
+
+    boot: Name
+    sequence: Count

@@ -1,0 +1,118 @@
+"""Running a part of edgeml inside a toolchain, and reading what it says.
+
+The part is ``python -m MODULE``: it reads one document on standard input and writes events on
+standard output, one JSON document a line, of which the last says how it ended. Where the current
+environment holds all that the toolchain is for, it runs there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import IO, TypeVar
+
+import msgspec
+
+from edgeml.errors import ToolchainError
+from edgeml.processes import GRACE_S, describe_exit, dying_with, ending_with_us
+from edgeml.toolchain import install, store
+from edgeml.toolchain.spec import ToolchainSpec
+
+E = TypeVar("E")
+Say = Callable[[str], None]
+
+
+@contextlib.contextmanager
+def interpreter(spec: ToolchainSpec, *, say: Say, progress: Say) -> Generator[Path]:
+    """Give the Python that a toolchain's work is to be done with.
+
+    This one if it holds all that the toolchain is for; else the toolchain's, which is installed
+    first where it is missing.
+
+    Raises:
+        ToolchainError: it cannot be installed.
+    """
+    if store.serves_in_place(spec):
+        yield Path(sys.executable)
+        return
+    with install.ready(spec, say=say, progress=progress) as python:
+        yield python
+
+
+def stream(
+    python: Path,
+    module: str,
+    request: bytes,
+    *,
+    decode: Callable[[bytes], E],
+    final: tuple[type[E], ...],
+) -> Iterator[E]:
+    """Run ``python -m module`` and yield its events until the final one.
+
+    The process, and those in its group, are gone when the iterator ends or is closed: by the final
+    event, an exception in the loop or a Ctrl-C. If this process is killed, the kernel kills it.
+
+    Args:
+        python: the interpreter, from :func:`interpreter`.
+        module: dotted name of the part.
+        request: what goes to its standard input.
+        decode: reads one line; raises :class:`msgspec.DecodeError` for what is no event.
+        final: the classes of event of which one comes last. An event's ``log``, if it has one, is
+            the file that an error points to.
+
+    Raises:
+        ToolchainError: it ended without a final event, or said something that is no event.
+    """
+    log = ""
+    with tempfile.TemporaryFile() as errors, _start(python, module, errors) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # how it ended is told below
+            process.stdin.write(request)
+            process.stdin.close()
+        for line in process.stdout:
+            try:
+                event = decode(line)
+            except msgspec.DecodeError as error:
+                raise ToolchainError(
+                    f"{module} said what is no event: {line[:200].decode(errors='replace')!r}",
+                    remedy=_remedy(log),
+                ) from error
+            log = str(getattr(event, "log", "")) or log
+            yield event
+            if isinstance(event, final):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(GRACE_S)  # it tidies up
+                return
+        status = process.wait()
+        errors.seek(0)
+        last = errors.read().decode(errors="replace").strip().splitlines()[-3:]
+        raise ToolchainError(
+            f"{module} ended with {describe_exit(status)} and did not say why"
+            + (f": {' | '.join(last)}" if last else ""),
+            remedy=_remedy(log),
+        )
+
+
+@contextlib.contextmanager
+def _start(python: Path, module: str, errors: IO[bytes]) -> Generator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        # -P: whatever lies in the working directory is not to be taken for a library.
+        [str(python), "-P", "-m", module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        start_new_session=True,
+        preexec_fn=dying_with(os.getpid()),
+    )
+    with ending_with_us(process):
+        yield process
+
+
+def _remedy(log: str) -> str:
+    return f"Its log is {log}." if log else "The same command with --debug may show more."
