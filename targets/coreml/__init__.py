@@ -1,0 +1,1 @@
+"""Core ML, for Apple's devices: made anywhere, run on a Mac alone."""

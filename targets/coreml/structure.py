@@ -1,0 +1,77 @@
+"""Looks a Core ML package over where no Mac is at hand to run it.
+
+Names, shapes and types of inputs and outputs against the source's; the program's operators, of
+which none may be a custom one; and the weights, which must be there and finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgeml.errors import ToolchainError
+from edgeml.targets.coreml.convert import Converted, Port, coremltools
+
+# By their numbers in Core ML's format of models (FeatureTypes.proto).
+_DTYPES = {65552: "float16", 65568: "float32", 65600: "float64", 131104: "int32"}
+
+
+def check(made: Converted) -> tuple[list[str], list[str]]:
+    """The names of a model's inputs and outputs, in the order of the source's ports.
+
+    Raises:
+        ToolchainError: something is not as the source has it.
+    """
+    spec = made.model.get_spec()
+    inputs = _ports(spec.description.input, made.inputs)
+    outputs = _ports(spec.description.output, made.outputs)
+    operators = _operators(spec)
+    if not operators:
+        raise ToolchainError("coremltools made a program without operators")
+    custom = sorted(name for name in operators if name.startswith("custom"))
+    if custom:
+        raise ToolchainError(f"coremltools made a program with the custom operators {custom}")
+    _check_weights(made.model)
+    return inputs, outputs
+
+
+def _ports(features: Any, wanted: Sequence[Port]) -> list[str]:
+    found = list(features)
+    if len(found) != len(wanted):
+        raise ToolchainError(
+            f"coremltools made {[each.name for each in found]}",
+            expected=f"{len(wanted)} in their place: {[port.name for port in wanted]}",
+        )
+    for feature, port in zip(found, wanted, strict=True):
+        array = feature.type.multiArrayType
+        shape, dtype = tuple(int(size) for size in array.shape), _DTYPES.get(array.dataType, "?")
+        # Outputs of some operators are declared without a shape; the program fixes it.
+        if (shape and shape != port.shape) or dtype != port.dtype:
+            raise ToolchainError(
+                f"coremltools made {feature.name!r} as {dtype}{list(shape)}",
+                expected=f"{port.dtype}{list(port.shape)} for {port.name!r}",
+            )
+    return [str(feature.name) for feature in found]
+
+
+def _operators(spec: Any) -> dict[str, int]:
+    """How often each operator stands in the program."""
+    counted: dict[str, int] = {}
+    for function in spec.mlProgram.functions.values():
+        for block in function.block_specializations.values():
+            for operation in block.operations:
+                counted[operation.type] = counted.get(operation.type, 0) + 1
+    return counted
+
+
+def _check_weights(model: Any) -> None:
+    coremltools()
+    from importlib import import_module
+
+    utils: Any = import_module("coremltools.optimize.coreml")
+    for name, weight in utils.get_weights_metadata(model, weight_threshold=1).items():
+        values = np.asarray(weight.val)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ToolchainError(f"coremltools made the weight {name!r} with NaN or infinity")

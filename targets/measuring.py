@@ -1,0 +1,210 @@
+"""Latency and memory of an artifact, measured in a process that does nothing else.
+
+:func:`measure` starts ``python -m edgeml.targets.measuring``, which opens the artifact, runs it on
+real samples and answers with one JSON document. A process of its own, since a resident set that has
+once held something else says nothing. Light: it runs on devices too.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgeml import errors, machine
+from edgeml.bundle.manifest import Measurement
+from edgeml.errors import EdgemlError, ToolchainError
+from edgeml.processes import describe_exit, dying_with, ending_with_us
+from edgeml.targets.runtime import NamedSession, open_session
+
+WARM_UP = 10
+"""Runs before the clock counts: caches fill, lazy kernels are built."""
+
+MIN_RUNS = 100
+"""Fewer say nothing about a 99th percentile."""
+
+MAX_RUNS = 2000
+
+MIN_SECONDS = 1.0
+"""Between :data:`MIN_RUNS` and :data:`MAX_RUNS`, runs go on until this much time was measured."""
+
+
+class MeasureJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What to measure.
+
+    Attributes:
+        target: the target.
+        entry: the artifact's first file.
+        inputs: source name to runtime name.
+        outputs: likewise.
+        samples: an ``.npz`` with an array [n, ...] an input, under the source's names.
+        options: the artifact's session options.
+        threads: of the runtime.
+    """
+
+    target: str
+    entry: Path
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    samples: Path
+    options: dict[str, str] = {}
+    threads: int = 1
+
+
+class _Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
+    error: str
+    found: str
+    expected: str
+    remedy: str
+
+
+class _Measured(msgspec.Struct, frozen=True, kw_only=True, tag="measured"):
+    measurement: Measurement
+
+
+def measure(job: MeasureJob) -> Measurement:
+    """Measure an artifact in a fresh process of this interpreter.
+
+    Raises:
+        RefusedError: the target cannot run here.
+        SourceError: the artifact cannot be opened.
+        ToolchainError: the process died.
+    """
+    process = subprocess.Popen(
+        [sys.executable, *(["-P"] if sys.version_info >= (3, 11) else []), "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=dying_with(os.getpid()),
+    )
+    with ending_with_us(process):
+        answer, chatter = process.communicate(msgspec.json.encode(job, enc_hook=str))
+    try:
+        outcome = msgspec.json.decode(answer, type=_Measured | _Failed)
+    except msgspec.DecodeError:
+        last = chatter.decode(errors="replace").strip().splitlines()[-2:]
+        raise ToolchainError(
+            f"Measuring {job.target} ended with {describe_exit(process.returncode)}: "
+            f"{' | '.join(last) or 'it printed nothing'}",
+        ) from None
+    if isinstance(outcome, _Failed):
+        kind = getattr(errors, outcome.error, EdgemlError)
+        raise kind(outcome.found, expected=outcome.expected, remedy=outcome.remedy)
+    return outcome.measurement
+
+
+def measure_here(job: MeasureJob) -> Measurement:
+    """Measure in this process, on as many cores as there are threads.
+
+    Its peak memory counts whatever this process ever held, and it stays on those cores.
+    """
+    cores = pin(job.threads)
+    with np.load(job.samples, allow_pickle=False) as arrays:
+        samples = {name: arrays[name] for name in job.inputs}
+    count = len(next(iter(samples.values())))
+    began = time.perf_counter()
+    session = open_session(job.target, job.entry, threads=job.threads, options=job.options)
+    with NamedSession(session, job.inputs, job.outputs) as named:
+        load_ms = (time.perf_counter() - began) * 1000
+        loading = peak_rss_bytes()
+        feeds = [_row(samples, index) for index in range(min(count, MAX_RUNS))]
+        for index in range(WARM_UP):
+            named.run(feeds[index % len(feeds)])
+        taken: list[float] = []
+        began = time.perf_counter()
+        while len(taken) < MAX_RUNS and (
+            len(taken) < MIN_RUNS or time.perf_counter() - began < MIN_SECONDS
+        ):
+            feed = feeds[len(taken) % len(feeds)]
+            start = time.perf_counter_ns()
+            named.run(feed)
+            taken.append((time.perf_counter_ns() - start) / 1e6)
+        steady = rss_bytes()
+    return Measurement(
+        machine=machine.processor(),
+        isa=machine.isa(),
+        threads=job.threads,
+        samples=len(taken),
+        load_ms=round(load_ms, 3),
+        p50_ms=round(float(np.percentile(taken, 50)), 4),
+        p99_ms=round(float(np.percentile(taken, 99)), 4),
+        peak_rss_mb=round(peak_rss_bytes() / 1e6, 1),
+        loading_rss_mb=round(loading / 1e6, 1),
+        steady_rss_mb=round(steady / 1e6, 1) if steady else None,
+        cores=cores,
+    )
+
+
+def pin(threads: int) -> int | None:
+    """Bind this process to so many cores, or to all where there are fewer: a thread is a thread.
+
+    Returns:
+        How many they are; None where the system has no such call, or forbids it.
+    """
+    try:
+        # The last ones: interrupts and the system's own work prefer the first.
+        cores = sorted(os.sched_getaffinity(0))[-max(1, threads) :]
+        os.sched_setaffinity(0, cores)
+    except (AttributeError, OSError):
+        return None
+    return len(cores)
+
+
+def rss_bytes() -> int:
+    """The resident set of this process now, in bytes; 0 where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) * 1024
+    except (OSError, StopIteration):
+        return 0
+
+
+def peak_rss_bytes() -> int:
+    """The largest resident set that this process has had, in bytes.
+
+    Not ``getrusage``: its figure lives through ``exec`` and so begins with the parent's.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+    except (OSError, StopIteration):
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _row(samples: Mapping[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+    return {name: np.ascontiguousarray(array[index : index + 1]) for name, array in samples.items()}
+
+
+def _main() -> None:
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # runtimes print; the answer must stand alone
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=MeasureJob, dec_hook=_path)
+    try:
+        outcome = _Measured(measurement=measure_here(job))
+    except EdgemlError as error:
+        outcome = _Failed(
+            error=type(error).__name__,
+            found=error.found,
+            expected=error.expected,
+            remedy=error.remedy,
+        )
+    with answer:
+        answer.write(msgspec.json.encode(outcome))
+
+
+def _path(_: type, value: object) -> Path:
+    return Path(str(value))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,1 @@
+"""ONNX Runtime on the CPU, and what the ONNX targets for NVIDIA devices share with it."""

@@ -1,0 +1,202 @@
+"""Runs ONNX artifacts through ONNX Runtime: on the CPU here, and for the NVIDIA targets as well.
+
+ONNX Runtime lists the providers that it was built with and, when one cannot start, carries on with
+the CPU. :func:`open_with` looks at what it got after the session was made and refuses anything
+else than what was asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeml.errors import RefusedError, SourceError
+from edgeml.targets.runtime import Array, Session, TensorInfo, dtype_name
+
+Provider = tuple[str, dict[str, str]]
+
+_CPU = "CPUExecutionProvider"
+_SESSION = "session."
+_DTYPES = {"float": "float32", "double": "float64"}
+
+
+def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Session:
+    """Loads an ``.onnx`` file on the CPU.
+
+    Args:
+        entry: the model.
+        threads: within an operator; operators run one after another.
+        options: session configuration entries, ``session.…``.
+
+    Raises:
+        SourceError: the file is no ONNX model, or an option is none of these.
+    """
+    unknown = [key for key in options if not key.startswith(_SESSION)]
+    if unknown:
+        raise SourceError(f"onnx has no session option {unknown}", expected="options session.*")
+    if saturates():
+        options = {"session.x64quantprecision": "1", **options}
+    return open_with([(_CPU, {})], entry, threads=threads, options=options)
+
+
+def saturates(machine: str = platform.machine(), cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether ONNX Runtime's fast int8 kernels overflow on this CPU.
+
+    On x86 without VNNI they add pairs of 8-bit products in 16 bits, which saturates.
+    ``session.x64quantprecision`` chooses slower exact ones. It is not harmless elsewhere: on a CPU
+    with VNNI the results were the same, and 1.3 to 2 times as late.
+    """
+    if machine not in {"x86_64", "AMD64"}:
+        return False
+    flags = cpuinfo.read_text(errors="replace") if cpuinfo.is_file() else ""
+    return "avx512_vnni" not in flags and "avx_vnni" not in flags
+
+
+def open_with(
+    providers: Sequence[Provider], entry: Path, *, threads: int, options: Mapping[str, str]
+) -> Session:
+    """Loads an ``.onnx`` file on the first of some providers, or not at all.
+
+    Args:
+        providers: name and options of each, best first.
+        entry: the model.
+        threads: within an operator.
+        options: session configuration entries (``session.…``); others are ignored.
+
+    Raises:
+        RefusedError: the session would run on another provider than the first one, or would leave
+            nodes to the CPU where ``session.disable_cpu_ep_fallback`` is 1.
+        SourceError: the file is no ONNX model.
+    """
+    runtime = _module()
+    wanted = providers[0][0]
+    available: list[str] = runtime.get_available_providers()
+    if wanted not in available:
+        raise RefusedError(
+            f"This build of ONNX Runtime has no {wanted}; it has {', '.join(available)}",
+            remedy="pip uninstall onnxruntime, then pip install 'edgeml[jetson]'",
+        )
+    settings = runtime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = 3
+    for key, value in options.items():
+        if key.startswith(_SESSION):
+            settings.add_session_config_entry(key, value)
+    try:
+        session = runtime.InferenceSession(
+            str(entry),
+            settings,
+            providers=[name for name, _ in providers],
+            provider_options=[dict(given) for _, given in providers],
+            enable_fallback=0,  # else it tries again without the provider that failed
+        )
+    except Exception as error:
+        raise _refusal(entry, wanted, error) from error
+    # Otherwise a provider that fails later is replaced, session and all, in the middle of a run.
+    session.disable_fallback()
+    check_provider(wanted, session.get_providers())
+    return _OrtSession(session)
+
+
+def check_provider(wanted: str, got: Sequence[str]) -> None:
+    """Refuses a session whose first provider is not the one that was asked for.
+
+    Raises:
+        RefusedError: always, when they differ.
+    """
+    if not got or got[0] != wanted:
+        raise RefusedError(
+            f"ONNX Runtime was asked for {wanted} and fell back to {', '.join(got) or 'nothing'} "
+            "without a word",
+            remedy="Check the GPU's driver, and that the CUDA, cuDNN and TensorRT libraries are of "
+            "the versions that this onnxruntime-gpu was built for.",
+        )
+
+
+class _OrtSession:
+    def __init__(self, session: Any) -> None:
+        self._session: Any = session
+        self.inputs = tuple(_info(node) for node in session.get_inputs())
+        self.outputs = tuple(_info(node) for node in session.get_outputs())
+        self._names = [info.name for info in self.outputs]
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        try:
+            results = self._session.run(self._names, feeds)
+        except Exception as error:
+            raise _refusal_to_run(error) from error
+        return dict(zip(self._names, results, strict=True))
+
+    def close(self) -> None:
+        self._session = None
+
+
+def _module() -> Any:
+    # Since 1.29 ONNX Runtime tells its maker of every session, on Linux too, and leaves an
+    # identifier of the device on the disk. Not from here. It looks once, when it is imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return importlib.import_module("onnxruntime")
+
+
+def _info(node: Any) -> TensorInfo:
+    shape = tuple(axis if isinstance(axis, int) else -1 for axis in node.shape)
+    element: str = node.type.removeprefix("tensor(").removesuffix(")")
+    return TensorInfo(str(node.name), shape, dtype_name(_DTYPES.get(element, element)))
+
+
+def _refusal_to_run(error: Exception) -> RefusedError:
+    text = _plain(error)
+    node = re.search(r"while running (\w+) node\. Name:'([^']*)' Status Message: (.*)", text)
+    if node is None:
+        found = f"ONNX Runtime cannot run the model: {text[:300]}"
+    else:
+        operator, name, why = node.groups()
+        found = f"ONNX Runtime cannot run {operator}{name and f' (node {name!r})'}: {why[:300]}"
+    return RefusedError(
+        found,
+        remedy="It has the operator, but not for these shapes, types or values: change them in the "
+        "model, or export to another target.",
+    )
+
+
+def _plain(error: Exception) -> str:
+    """ONNX Runtime's message without the places and signatures of its C++ functions."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from \S+ failed:)?", "", text)
+    return re.sub(r"/onnxruntime_src/\S+ (?:[^()]*\([^()]*\) )?(?=[A-Z]|\S+ was false)", "", text)
+
+
+def _refusal(entry: Path, wanted: str, error: Exception) -> Exception:
+    text = _plain(error)
+    kind = type(error).__name__
+    if kind in {"InvalidProtobuf", "NoSuchFile", "ModelRequiresCompilation"}:
+        return SourceError(
+            f"{entry.name} cannot be read as an ONNX model: {text[:300]}",
+            expected="an artifact for an ONNX target",
+            remedy="Export the model again.",
+        )
+    if kind == "InvalidGraph":
+        return RefusedError(
+            f"ONNX Runtime does not take the graph of {entry.name}: "
+            f"{re.sub('^.*?(This is an invalid model|Error:)[:. ]*', '', text)[:300]}",
+            remedy="Where an operator or an attribute of it is newer than this ONNX Runtime, "
+            "export the model for an older opset; or export to another target.",
+        )
+    if "fallback" in text.lower():
+        return RefusedError(
+            f"{wanted} did not start, or lacks operators of {entry.name}, and the CPU would have "
+            f"taken their place: {text[:300]}",
+            remedy="Check the versions of the GPU's driver and libraries; where they are right, "
+            "accept the CPU's part with the session option session.disable_cpu_ep_fallback=0, or "
+            "use the onnx target on this machine.",
+        )
+    return RefusedError(
+        f"ONNX Runtime cannot load {entry.name} on {wanted}: {text[:300]}",
+        remedy="Use another target's artifact on this machine.",
+    )

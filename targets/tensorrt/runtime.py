@@ -1,0 +1,76 @@
+"""Runs ONNX artifacts on ONNX Runtime's TensorRT provider, with CUDA below it and nothing else.
+
+The engine is built from the graph on the device, at the first start, which takes minutes; the next
+start reads it from a cache. ONNX Runtime does not notice that an upgrade made a cached engine
+stale, so the cache's folder is named after everything that the engine depends on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+
+import platformdirs
+
+from edgeml.targets.onnx.runtime import open_with
+from edgeml.targets.runtime import Session
+
+_PREFIX = "trt_"
+_CACHE = "trt_engine_cache_path"
+_TIMING = "trt_timing_cache_path"
+
+# Each names the hardware or the driver's and TensorRT's version, where it exists: Jetson's
+# release, the driver, and the GPUs of a PC.
+_DEVICE_FILES = ("/etc/nv_tegra_release", "/proc/driver/nvidia/version")
+_RUNTIMES = ("onnxruntime-gpu", "tensorrt", "tensorrt-cu12-libs", "tensorrt-cu13-libs")
+
+
+def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Session:
+    """Loads an ``.onnx`` file on TensorRT; builds its engine where the cache has none.
+
+    Args:
+        entry: the model.
+        threads: for what stays on the CPU.
+        options: ``session.…`` entries and the provider's own ``trt_…`` options. Where the engine
+            cache is on and no folder is given, one in the user's cache folder is used.
+
+    Raises:
+        RefusedError: the provider did not start, or nodes would fall back to the CPU.
+        SourceError: the file is no ONNX model.
+    """
+    given = {key: value for key, value in options.items() if key.startswith(_PREFIX)}
+    if given.get("trt_engine_cache_enable") == "1" and _CACHE not in given:
+        folder = platformdirs.user_cache_path("edgeml") / "tensorrt" / engine_key(entry, given)
+        folder.mkdir(parents=True, exist_ok=True)
+        given |= {_CACHE: str(folder), _TIMING: str(folder)}
+    return open_with(
+        [("TensorrtExecutionProvider", given), ("CUDAExecutionProvider", {})],
+        entry,
+        threads=threads,
+        options=options,
+    )
+
+
+def engine_key(entry: Path, options: Mapping[str, str]) -> str:
+    """A name for the engines of this model on this device with these versions and options.
+
+    The digest takes in the model's bytes, the options, the versions of ONNX Runtime and TensorRT,
+    and what the system says of the driver, the Jetson release and the GPUs.
+    """
+    digest = hashlib.sha256(hashlib.sha256(entry.read_bytes()).digest())
+    facts = [f"{key}={value}" for key, value in sorted(options.items())]
+    for name in _RUNTIMES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            facts.append(f"{name} {importlib.metadata.version(name)}")
+    gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    # JetPack brings TensorRT as a system library, whose file name carries the version.
+    libraries = sorted(Path("/usr/lib").glob("*/libnvinfer.so.*"))
+    facts += [path.name for path in libraries]
+    for path in [*map(Path, _DEVICE_FILES), *gpus]:
+        if path.is_file():
+            facts.append(path.read_text(errors="replace"))
+    digest.update("\n".join(facts).encode())
+    return digest.hexdigest()[:32]
