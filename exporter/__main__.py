@@ -1,0 +1,172 @@
+"""``python -m edgeml.exporter``: a request on standard input, events on standard output.
+
+Both standard streams of everything else are the log file, from the first moment on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+
+import platformdirs
+
+from edgeml.errors import EdgemlError
+from edgeml.exporter.child import Children, first_line, no_room
+from edgeml.exporter.events import Done, Event, Failure, Note, Started, encode_event
+from edgeml.exporter.repeat.again import Again
+from edgeml.exporter.repeat.cache import Cache, claimed, remove_abandoned
+from edgeml.exporter.request import ExportRequest, Reproduction, decode_request
+
+KEPT_LOGS = 20
+PREFIX = "edgeml-export-"
+"""Of an export's folder for temporary files."""
+
+
+def main() -> int:
+    """Run the export that standard input asks for; returns the exit status."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    log = _log_file()
+    channel = _Channel(os.dup(1))
+    with log.open("ab") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    channel.send(Started(log=str(log)))
+    try:
+        request = decode_request(sys.stdin.buffer.read())
+        status = _answer(request, channel, log)
+    except EdgemlError as error:
+        told = _failure(error, log)
+        traceback.print_exc()
+        channel.send(told)
+        return error.exit_code
+    except OSError as error:
+        traceback.print_exc()
+        channel.send(_out_of_luck(error, log))
+        return 1
+    except Exception as error:  # noqa: BLE001 - a fault of ours, told as one
+        traceback.print_exc()
+        found = f"edgeml met a fault of its own ({type(error).__name__}: {first_line(error)})"
+        channel.send(
+            Failure(error="Exception", found=found, log=str(log), remedy="Please report it.")
+        )
+        return 1
+    return status
+
+
+def _answer(request: ExportRequest | Reproduction, channel: _Channel, log: Path) -> int:
+    again = Again(request, Cache()) if isinstance(request, ExportRequest) else None
+    done = again.find(channel.send) if again is not None else None
+    if done is None:
+        remove_abandoned(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+        with claimed(lambda: Path(tempfile.mkdtemp(prefix=PREFIX))) as folder:
+            children = Children(log, temporary=folder, record=folder / "read.txt")
+            try:
+                done = _work(request, again, channel, children, folder)
+            finally:
+                # What follows is short, and must be whole.
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                children.close()
+    channel.send(done)
+    return done.status
+
+
+def _work(
+    request: ExportRequest | Reproduction,
+    again: Again | None,
+    channel: _Channel,
+    children: Children,
+    folder: Path,
+) -> Done:
+    # Imported here: what comes from the cache needs none of it.
+    if isinstance(request, Reproduction):
+        from edgeml.exporter.repeat.reproduction import reproduce
+
+        return reproduce(request, emit=channel.send, children=children, folder=folder)
+    from edgeml.exporter.pipeline import export
+
+    assert again is not None
+    began_ns = folder.stat().st_mtime_ns
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    emit = again.listening(channel.send)
+    done = export(request, emit=emit, children=children, folder=folder)
+    why = again.keep(done, children.dependencies(), began_ns=began_ns, created=created)
+    if why:
+        channel.send(Note(text=f"The export was not kept in the cache: {why}"))
+    return done
+
+
+def _failure(error: EdgemlError, log: Path) -> Failure:
+    return Failure(
+        error=type(error).__name__,
+        found=error.found,
+        expected=error.expected,
+        remedy=error.remedy,
+        log=str(log) if log.stat().st_size else "",
+        status=error.exit_code,
+    )
+
+
+class _Channel:
+    """The real standard output."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+
+    def send(self, event: Event) -> None:
+        with self._lock:
+            data = encode_event(event)
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt
+
+
+def _out_of_luck(error: OSError, log: Path) -> Failure:
+    folder = tempfile.gettempdir()
+    if no_room(error):
+        return Failure(
+            error="ToolchainError",
+            found=f"There is no room for the export's files in {folder}: {error.strerror or error}",
+            expected="room for the artifacts and what is made on the way to them",
+            remedy="Free some space there, or name a roomier folder in TMPDIR.",
+            log=str(log),
+        )
+    where = f" {error.filename}" if error.filename else ""
+    found = f"The export met an error of the system {where}: {error.strerror or error}"
+    return Failure(error="ToolchainError", found=found, log=str(log))
+
+
+def _log_file() -> Path:
+    """A new file for this export, where logs are kept; the oldest ones go."""
+    name = time.strftime(f"export-%Y%m%d-%H%M%S-{os.getpid()}.log")
+    folder = platformdirs.user_log_path("edgeml")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        log = folder / name
+        log.touch()
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="edgeml-log-")) / name
+    for old in sorted(folder.glob("export-*.log"))[:-KEPT_LOGS]:
+        with contextlib.suppress(OSError):
+            old.unlink()
+    return log
+
+
+if __name__ == "__main__":
+    try:
+        status = main()
+    except (KeyboardInterrupt, BrokenPipeError):
+        status = 130
+    os._exit(status)

@@ -1,0 +1,403 @@
+"""Child processes for everything heavy: user code, frameworks, converters, measurements.
+
+A :class:`Child` answers calls, one at a time, until it is closed: a dotted function name and a
+msgspec document go in, a document comes out. Its standard streams are a log file, so nothing that a
+framework prints meets the user. A child that dies, is killed for memory or hangs is a plain
+:class:`~edgeml.errors.ToolchainError` that names the step it was at.
+
+Children die with their parent (:mod:`edgeml.processes`), and each leads a process group of its own,
+so that a Ctrl-C at the terminal reaches the parent alone, which then ends them together with
+whatever they started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+
+from edgeml import errors
+from edgeml.errors import EdgemlError, ToolchainError
+from edgeml.exporter.repeat.dependencies import read_record
+from edgeml.exporter.repeat.recording import VARIABLE as RECORD
+from edgeml.exporter.repeat.recording import record
+from edgeml.processes import describe_exit, die_with_parent
+
+T = TypeVar("T")
+
+IDLE_S = 300.0
+"""A child at a call whose whole process group has used no processor time for so long hangs."""
+
+POLL_S = 2.0
+
+ENVIRONMENT = {
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "CUDA_VISIBLE_DEVICES": "",  # conversion is the processor's work, and must not differ by GPU
+    "KERAS_BACKEND": "tensorflow",
+    "PYTHONHASHSEED": "0",  # the order of a set of names must not reach an artifact
+    "PYTHONFAULTHANDLER": "1",
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime tells its maker of every session otherwise
+}
+
+
+class Call(msgspec.Struct, frozen=True):
+    """What goes to a child."""
+
+    function: str
+    payload: msgspec.Raw
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What comes back: ``result``, or an error flattened."""
+
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    error: str = ""
+    found: str = ""
+    expected: str = ""
+    remedy: str = ""
+
+
+class Children:
+    """All children of one export. Thread-safe; closing it ends every one of them.
+
+    Args:
+        log: takes their standard output and error; appended to.
+        temporary: their folder for temporary files, which outlive a child that is killed.
+        record: takes the paths of what they read (:mod:`edgeml.exporter.repeat.recording`).
+        idle_s: see :data:`IDLE_S`.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        *,
+        temporary: Path | None = None,
+        record: Path | None = None,
+        idle_s: float = IDLE_S,
+    ) -> None:
+        self.log = log
+        self._temporary = temporary
+        self._record = record
+        self._idle_s = idle_s
+        self._lock = threading.Lock()
+        self._live: set[Child] = set()
+        self._closed = False
+        self.used = False
+        """Whether there was ever one, so that the log may say something."""
+
+    @contextlib.contextmanager
+    def child(self) -> Generator[Child, None, None]:
+        """A new child, gone when the block ends."""
+        with self._lock:
+            if self._closed:
+                raise ToolchainError("The export was interrupted")
+            child = Child(
+                self.log, temporary=self._temporary, record=self._record, idle_s=self._idle_s
+            )
+            self._live.add(child)
+            self.used = True
+        try:
+            yield child
+        finally:
+            child.close()
+            with self._lock:
+                self._live.discard(child)
+
+    def dependencies(self) -> tuple[str, ...]:
+        """Paths of what they have read so far outside the environment and their own folder."""
+        if self._record is None:
+            return ()
+        own = () if self._temporary is None else (self._temporary,)
+        return read_record(self._record, ignore=own)
+
+    def close(self) -> None:
+        """Kill all children; no more can be started. Calls that wait for one fail."""
+        with self._lock:
+            self._closed = True
+            live = list(self._live)
+        for child in live:
+            child.kill()
+
+
+class Child:
+    """One process. It is started at the first call, and again at the first one after it died.
+
+    Not for use by two threads at once, but for :meth:`kill`.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        *,
+        temporary: Path | None = None,
+        record: Path | None = None,
+        idle_s: float = IDLE_S,
+    ) -> None:
+        self._log = log
+        self._environment = {**os.environ, **ENVIRONMENT, "EDGEML_PARENT": str(os.getpid())}
+        if temporary is not None:
+            self._environment["TMPDIR"] = str(temporary)
+        if record is not None:
+            self._environment[RECORD] = str(record)
+        self._idle_s = idle_s
+        self._lock = threading.Lock()
+        self._killed = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._answers = -1
+        self._buffer = b""
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, if there is one now."""
+        return self._process.pid if self._process else None
+
+    def call(self, function: str, payload: object, result: type[T], *, step: str) -> T:
+        """Have a function run there, and return what it returns.
+
+        Args:
+            function: ``package.module:name``, of one argument annotated with its msgspec type.
+            payload: that argument.
+            result: what to decode its result as.
+            step: what this is, for errors: "The conversion to tflite int8", say.
+
+        Raises:
+            EdgemlError: what the function raised, of its own class.
+            ToolchainError: it raised anything else, or the process died or hung.
+        """
+        with self._lock:
+            if self._killed:
+                raise ToolchainError(f"{step} was interrupted")
+            process = self._process or self._start()
+        call = Call(function, _encode(payload))
+        assert process.stdin is not None
+        try:
+            process.stdin.write(msgspec.json.encode(call) + b"\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            raise self._died(step) from None
+        answer = msgspec.json.decode(self._wait(process, step), type=Answer)
+        if answer.error:
+            raise revive(answer.error, answer.found, answer.expected, answer.remedy, step)
+        return _decode(answer.result, result)
+
+    def kill(self) -> None:
+        """End it and all that it started, at once and for good: it takes no more calls."""
+        with self._lock:
+            self._killed = True
+            process = self._process
+            if process is not None:
+                _kill_group(process)
+
+    def close(self) -> None:
+        """End it, with all that it started. A later call starts a new one."""
+        with self._lock:  # once it is waited for, its id may be another's
+            process, self._process = self._process, None
+            if process is None:
+                return
+            _kill_group(process)
+            process.wait()
+        if process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+        os.close(self._answers)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        reader, writer = os.pipe()
+        # Whatever lies in the user's working directory must not stand in for a library.
+        safe = ["-P"] if sys.version_info >= (3, 11) else []
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, *safe, "-m", "edgeml.exporter.child", str(writer)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=(writer,),
+                env=self._environment,
+                start_new_session=True,
+            )
+        os.close(writer)
+        self._process, self._answers, self._buffer = process, reader, b""
+        return process
+
+    def _wait(self, process: subprocess.Popen[bytes], step: str) -> bytes:
+        poll = select.poll()
+        poll.register(self._answers, select.POLLIN)
+        busy, since = group_cpu(process.pid), time.monotonic()
+        while True:
+            if poll.poll(POLL_S * 1000):
+                chunk = os.read(self._answers, 1 << 16)
+                if not chunk:
+                    raise self._died(step)
+                self._buffer += chunk
+                line, newline, rest = self._buffer.partition(b"\n")
+                if newline:
+                    self._buffer = rest
+                    return line
+                continue
+            now = group_cpu(process.pid)
+            if now > busy:
+                busy, since = now, time.monotonic()
+            elif time.monotonic() - since > self._idle_s:
+                self.close()
+                raise ToolchainError(
+                    f"{step} hangs: it has done nothing for {self._idle_s:.0f} s, and was ended",
+                    remedy="If it waits for input or for the network, give it what it waits for.",
+                )
+
+    def _died(self, step: str) -> ToolchainError:
+        process = self._process
+        assert process is not None
+        # Its results are gone; what it started may still run, and go on to hold its id.
+        code = _status(process)
+        self.close()
+        if code == -signal.SIGKILL:
+            return ToolchainError(
+                f"{step} was killed, most likely because the machine ran out of memory",
+                remedy="Close other programs, give fewer or smaller samples, or use a machine "
+                "with more memory.",
+            )
+        if code < 0:
+            return ToolchainError(
+                f"{step} crashed in native code ({describe_exit(code)})",
+                remedy="The log has its last words.",
+            )
+        return ToolchainError(
+            f"{step} ended its process with status {code}",
+            remedy="Something in it calls exit: the log may say what.",
+        )
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _status(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait(POLL_S)
+    except subprocess.TimeoutExpired:  # it closed its end and lives on
+        _kill_group(process)
+        return process.wait()
+
+
+def revive(name: str, found: str, expected: str, remedy: str, step: str) -> EdgemlError:
+    """An error that crossed a pipe, as the exception that it was."""
+    kind = getattr(errors, name, None)
+    if isinstance(kind, type) and issubclass(kind, EdgemlError):
+        return kind(found, expected=expected, remedy=remedy)
+    if name == "MemoryError":
+        return ToolchainError(f"{step} ran out of memory", remedy="Use a machine with more.")
+    if name == "OSError":
+        return ToolchainError(f"{step} failed: {found}", remedy=remedy)
+    return ToolchainError(
+        f"{step} failed: {name}: {found}", remedy="Its own messages are in the log."
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that says something, at most 300 characters."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)[:300]
+
+
+def no_room(error: OSError) -> bool:
+    """Whether a disk is full, or a quota; NumPy says it without a number."""
+    full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    return error.errno in full or " requested and " in str(error)
+
+
+def group_cpu(group: int) -> int:
+    """Processor time in clock ticks that a process group has used so far."""
+    total = 0
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group:
+                total += sum(int(ticks) for ticks in fields[11:15])
+    return total
+
+
+def _encode(document: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(document, enc_hook=_plain))
+
+
+def _decode(data: msgspec.Raw, kind: type[T]) -> T:
+    return msgspec.json.decode(data, type=kind, dec_hook=_revived)
+
+
+def _plain(value: Any) -> str:
+    """Paths cross the pipe as text."""
+    if isinstance(value, Path):
+        return str(value)
+    raise NotImplementedError
+
+
+def _revived(kind: type, value: Any) -> Any:
+    return kind(value)
+
+
+def _answer(call: Call) -> Answer:
+    try:
+        module, _, name = call.function.partition(":")
+        function: Any = getattr(importlib.import_module(module), name)
+        hints = get_type_hints(function)
+        hints.pop("return", None)
+        payload: Any = _decode(call.payload, next(iter(hints.values())))
+        return Answer(result=_encode(function(payload)))
+    except EdgemlError as error:
+        traceback.print_exc()
+        return Answer(
+            error=type(error).__name__,
+            found=error.found,
+            expected=error.expected,
+            remedy=error.remedy,
+        )
+    except MemoryError:
+        traceback.print_exc()
+        return Answer(error="MemoryError", found="out of memory")
+    except OSError as error:
+        traceback.print_exc()
+        remedy = "Free some space, or name a roomier folder in TMPDIR." if no_room(error) else ""
+        return Answer(error="OSError", found=f"{error}", remedy=remedy)
+    except Exception as error:  # noqa: BLE001 - the parent says it; the trace stays in the log
+        traceback.print_exc()
+        return Answer(error=type(error).__name__, found=first_line(error))
+
+
+def main(descriptor: int) -> None:
+    """The child: calls on standard input, answers on ``descriptor``, both a line each."""
+    die_with_parent(int(os.environ.pop("EDGEML_PARENT")))
+    # OpenVINO and NNCF tell their makers of their use through it, and do without it.
+    sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
+    path = os.environ.get(RECORD)
+    sweep = record(path) if path else None
+    calls = os.fdopen(os.dup(0), "rb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)  # user code that asks for input gets an end of file, not our calls
+    os.set_inheritable(descriptor, False)
+    with os.fdopen(descriptor, "wb", buffering=0) as answers:
+        for line in calls:
+            answer = _answer(msgspec.json.decode(line, type=Call))
+            if sweep is not None:
+                sweep()
+            sys.stdout.flush()
+            answers.write(msgspec.json.encode(answer) + b"\n")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""What an artifact is worth: checks, metrics, certificates, and which is chosen."""

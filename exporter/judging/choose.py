@@ -1,0 +1,133 @@
+"""Which artifact of each target goes into the bundle.
+
+A named precision is chosen. Under ``auto`` the best of those that passed their check is, where best
+means: the lowest median latency measured on this machine, among those that lose at most one point
+of the metric against the source model: of accuracy where the samples have labels, else of agreement
+with it, for then nothing better is known. Latencies within 5 % of each other are the same, and then
+the smaller file wins. Where a target cannot be measured here, int8 is chosen.
+
+With limits, only what is within all of them counts, and the best is again the fastest; one that
+loses more than a point without a limit on accuracy is chosen only where nothing else is within the
+limits. Of ``mixed`` artifacts, of which there may be several, the best is chosen likewise.
+
+Under ``auto``, an int8 artifact that misses its tolerance is shown and not chosen, as long as the
+target's float artifact passes. Any other failed check is an error, and then there is no bundle: of
+a float artifact, of a precision asked for by name, of the only artifact that a target has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from edgeml.bundle.manifest import Precision
+from edgeml.exporter.candidates import Candidate
+from edgeml.exporter.judging.figures import Figures, missed
+from edgeml.exporter.request import Limits
+
+NO_LIMITS = Limits()
+ACCURACY_LOSS = 0.01
+SAME_LATENCY = 1.05
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """The outcome for one candidate."""
+
+    chosen: bool
+    note: str = ""
+    """What a reader of the table should know of it."""
+
+
+def fatal(figures: Sequence[Figures], *, auto: bool) -> list[Figures]:
+    """Candidates whose failed check means that there is no bundle."""
+    passed = {each.candidate.target for each in figures if not each.shortfall}
+    return [
+        each
+        for each in figures
+        if each.shortfall
+        and not (auto and each.candidate.precision != "fp32" and each.candidate.target in passed)
+    ]
+
+
+def choose(
+    figures: Sequence[Figures],
+    *,
+    auto: bool,
+    source_accuracy: float | None = None,
+    limits: Limits = NO_LIMITS,
+    only: Precision | None = None,
+) -> dict[Candidate, Choice]:
+    """Choose for every target among its candidates.
+
+    Args:
+        figures: of all candidates that were made.
+        auto: whether edgeml chooses; otherwise each that passed and is within the limits is.
+        source_accuracy: of the source model on the same samples.
+        limits: what the artifacts must keep within.
+        only: the precision that may be chosen, among others that were tried beside it.
+    """
+    choices: dict[Candidate, Choice] = {}
+    targets = dict.fromkeys(each.candidate.target for each in figures)
+    judged = limits.accuracy_drop is None  # a limit judges by itself
+    for target in targets:
+        mine = [each for each in figures if each.candidate.target == target]
+        passed = [each for each in mine if not each.shortfall and not missed(each, limits)]
+        if only is not None:
+            passed = [each for each in passed if each.candidate.precision == only]
+        sound = [each for each in passed if not _lost(each, source_accuracy) > ACCURACY_LOSS]
+        best = _best(passed, sound if judged and auto else passed) if auto or only else None
+        for each in mine:
+            chosen = each is best or (not auto and only is None and each in passed)
+            loss = _loss(each, source_accuracy) if judged else ""
+            told = (*_notes(each, mine, loss), *(miss.text for miss in missed(each, limits)))
+            note = "; ".join(told)
+            choices[each.candidate] = Choice(chosen, note)
+    return choices
+
+
+def _best(passed: Sequence[Figures], sound: Sequence[Figures]) -> Figures | None:
+    if not passed:
+        return None
+    kept = sound or [each for each in passed if each.candidate.precision == "fp32"] or list(passed)
+    measured = [each.p50_ms for each in kept if each.p50_ms is not None]
+    if not measured:
+        return min(kept, key=lambda each: (each.candidate.precision != "int8", each.bytes))
+    fastest = min(measured)
+    near = [e for e in kept if e.p50_ms is not None and e.p50_ms <= fastest * SAME_LATENCY]
+    return min(near, key=lambda each: (each.bytes, each.p50_ms))
+
+
+def _lost(each: Figures, source_accuracy: float | None) -> float:
+    """Of the metric, against the source model; 0 where nothing is known."""
+    if each.drop is not None:
+        return each.drop
+    if each.accuracy is None or source_accuracy is None:
+        return 0.0
+    return source_accuracy - each.accuracy
+
+
+def _loss(each: Figures, source_accuracy: float | None) -> str:
+    """What to tell of a loss, where there is one."""
+    lost = _lost(each, source_accuracy) * 100
+    if lost <= ACCURACY_LOSS * 100:
+        return ""
+    if each.accuracy is None:
+        return f"decides otherwise than the source model on {lost:.1f} % of the samples"
+    return f"{lost:.1f} points less accurate than the source model"
+
+
+def _notes(each: Figures, mine: Sequence[Figures], loss: str) -> list[str]:
+    notes = [loss] if loss else []
+    if each.shortfall:
+        notes.insert(0, f"failed its check: {each.shortfall}")
+    floats = [e for e in mine if e.candidate.precision == "fp32" and e.p50_ms is not None]
+    if each.candidate.precision != "fp32" and floats and each.p50_ms is not None:
+        reference = floats[0].p50_ms
+        if reference is not None and each.p50_ms > reference * SAME_LATENCY:
+            notes.append(
+                f"slower than fp32 on this machine ({each.p50_ms:.3g} against {reference:.3g} ms)"
+            )
+    if each.not_measured:
+        notes.append(f"not measured: {each.not_measured}")
+    return notes

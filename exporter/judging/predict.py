@@ -1,0 +1,68 @@
+"""What an artifact makes of samples: in a child with nothing but the target's light runtime.
+
+The session stays open between calls, so that a check can go on from where it stopped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeml.columns import load, rows, writers
+from edgeml.targets.runtime import NamedSession, open_session
+
+Array = NDArray[Any]
+
+
+class PredictJob(msgspec.Struct, frozen=True, kw_only=True):
+    """An artifact and the samples to run through it."""
+
+    target: str
+    """Whose runtime is to run it."""
+    entry: Path
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    options: dict[str, str]
+    names: tuple[str, ...]
+    """Of the source's inputs, in the order of ``samples``."""
+    samples: tuple[Path, ...]
+    """An ``.npy`` an input."""
+    results: tuple[Path, ...]
+    """Where to write an ``.npy`` an output, in the order of ``outputs``."""
+    rows: tuple[int, ...] | None = None
+    """Which samples, in this order; None for all."""
+
+
+_open: dict[Path, NamedSession] = {}
+"""At most one."""
+
+
+def predict(job: PredictJob) -> int:
+    """In the child: run the samples one by one and write what comes out; returns how many."""
+    session = _session(job)
+    with writers(job.results) as results:
+        into = dict(zip(job.outputs, results, strict=True))
+        for sample in _samples(job):
+            for name, array in session.run(dict(zip(job.names, sample, strict=True))).items():
+                into[name].append(array)
+    return results[0].count
+
+
+def _samples(job: PredictJob) -> Any:
+    if job.rows is None:
+        return rows(job.samples)
+    columns = [load(file) for file in job.samples]
+    return (tuple(np.array(column[row : row + 1]) for column in columns) for row in job.rows)
+
+
+def _session(job: PredictJob) -> NamedSession:
+    if job.entry not in _open:
+        while _open:
+            _open.popitem()[1].close()
+        session = open_session(job.target, job.entry, options=job.options)
+        _open[job.entry] = NamedSession(session, job.inputs, job.outputs)
+    return _open[job.entry]

@@ -1,0 +1,74 @@
+"""Names and places: what the bundle is called and where it goes, checked before minutes of work."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+from edgeml.bundle import SUFFIX
+from edgeml.errors import SourceError, UsageError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Of a model and of a version: both become part of a file name, the name of an MQTT topic too."""
+
+
+def model_name(given: str, path: Path) -> str:
+    """The name asked for, or one made from the model's file.
+
+    Raises:
+        UsageError: the name asked for cannot be one.
+    """
+    if given:
+        return checked_name(given, "name")
+    made = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().stem).strip("-._")
+    return made[:64] or "model"
+
+
+def checked_name(text: str, what: str) -> str:
+    """``text``, where it can be a name or a version.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if NAME.fullmatch(text) is None:
+        raise UsageError(
+            f"The {what} {text!r} cannot be one",
+            expected="1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit",
+            remedy="It becomes part of a file name and of an MQTT topic.",
+        )
+    return text
+
+
+def destination(output: str, name: str, version: str) -> Path:
+    """Where the bundle is to be written, checked before minutes of work.
+
+    Raises:
+        UsageError: it is no place for a bundle.
+        SourceError: nothing can be written there.
+    """
+    given = Path(output)
+    if output.endswith(SUFFIX):
+        if given.is_dir():
+            raise UsageError(f"{given} is a folder", expected=f"a file that ends in {SUFFIX}")
+        path = given
+    elif given.exists() and not given.is_dir():
+        raise UsageError(
+            f"{given} is a file that does not end in {SUFFIX}",
+            expected=f"a folder, or a file that ends in {SUFFIX}",
+        )
+    else:
+        path = given / f"{name}-{version}{SUFFIX}"
+    folder = path.resolve().parent
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SourceError(
+            f"Nothing can be written to {folder}: {error.strerror or error}",
+            expected="a folder that may be written and has room",
+            remedy="Choose another place with -o.",
+        ) from error
+    return path.resolve()

@@ -1,0 +1,79 @@
+"""An export from request to bundle: the stages in their order, and what passes between them.
+
+Nothing heavy happens in this process. It decides, keeps the samples and the figures, and tells
+:mod:`edgeml.exporter.events`; models are read, converted, run and measured in children.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+import msgspec
+
+from edgeml.exporter.bridges import bridges
+from edgeml.exporter.bulk import try_all
+from edgeml.exporter.candidates import nothing_left
+from edgeml.exporter.child import Children
+from edgeml.exporter.compile import Converters
+from edgeml.exporter.conclude import conclude
+from edgeml.exporter.events import Done, Note, Refusal
+from edgeml.exporter.intake import take_in
+from edgeml.exporter.judging import metrics
+from edgeml.exporter.plan import Emit, Workshop, plan
+from edgeml.exporter.repeat.cache import Cache
+from edgeml.exporter.repeat.shelf import Shelf
+from edgeml.exporter.request import ExportRequest
+from edgeml.exporter.searching.search import search
+
+
+def export(request: ExportRequest, *, emit: Emit, children: Children, folder: Path) -> Done:
+    """Export.
+
+    Args:
+        request: what is asked for.
+        emit: takes the events, from several threads.
+        children: where the work is done.
+        folder: an empty one for everything that is made on the way.
+
+    Returns:
+        The last event, not emitted yet.
+
+    Raises:
+        EdgemlError: there is no bundle.
+    """
+    began = time.monotonic()
+    shop = Workshop(emit=emit, children=children, folder=folder)
+    planned = plan(request)
+    for name, why in planned.refused.items():
+        emit(Refusal(target=name, reason=why.reason, remedy=why.remedy))
+    if not planned.candidates:
+        raise nothing_left(planned.refused)
+    names = tuple(dict.fromkeys(each.target for each in planned.candidates))
+    kind = planned.model.kind
+    shelf = Shelf(Cache(), planned.name) if request.cache else None
+    with contextlib.ExitStack() as stack:
+        interpreters = stack.enter_context(bridges(names, kind, emit))
+        # A search converts one after another, each when it is its turn.
+        at_once = () if request.searching else names
+        converters = stack.enter_context(Converters(at_once, kind, children, shelf=shelf))
+        material = take_in(planned, shop)
+        planned = material.plan
+        if material.source.kind != kind:
+            names = tuple(dict.fromkeys(each.target for each in planned.candidates))
+            interpreters = stack.enter_context(bridges(names, material.source.kind, emit))
+        shop = msgspec.structs.replace(shop, bridges=interpreters)
+        judge = metrics.judge(
+            planned.metric,
+            material.checkset,
+            needed=request.limits.accuracy_drop is not None,
+        )
+        if judge is None and material.checkset.samples.labels is not None:
+            text = "The labels fit no output of the model: no accuracy is measured."
+            emit(Note(text=text))
+        way = search if request.searching else try_all
+        tried = way(planned, material, judge, converters, shop)
+    if shelf is not None:
+        shelf.tell(emit)
+    return conclude(planned, material, tried, shop, began=began)

@@ -1,0 +1,1 @@
+"""The same export again: the cache, the lock, and making a bundle again to compare."""

@@ -1,0 +1,205 @@
+"""``edgeml.lock``: what a bundle was made from and by, so that it can be made again.
+
+It holds the request as asked, the hashes of the source, of the files that its code read and of the
+samples, the recipe of each artifact, the versions of everything installed beside the converters,
+seeds and the machine. What was measured is in the manifest.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgeml import machine
+from edgeml.bundle import Provenance
+from edgeml.bundle.manifest import Precision
+from edgeml.errors import BundleError
+from edgeml.exporter.repeat import keys
+from edgeml.exporter.repeat.dependencies import ABSENT, file_hash, state
+from edgeml.exporter.request import ExportRequest
+
+SCHEMA = "1"
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How one artifact was converted."""
+
+    id: str
+    target: str
+    precision: Precision
+    keep_float: tuple[str, ...] = ()
+    """Layers of a ``mixed`` one that stayed float."""
+
+
+class Samples(msgspec.Struct, frozen=True, kw_only=True):
+    """Samples that took part."""
+
+    count: int
+    sha256: str
+    """Over the values, as in the manifest: not of a file."""
+
+
+class Lock(msgspec.Struct, frozen=True, kw_only=True):
+    """The member ``edgeml.lock``, as JSON."""
+
+    schema: str = SCHEMA
+    request: dict[str, Any]
+    """An :class:`~edgeml.exporter.request.ExportRequest`, but for where its results go. Paths in
+    the user's home begin with ``~``."""
+    source: dict[str, str]
+    """MODEL and the other files of the request, by field: SHA-256 of each file or folder."""
+    dependencies: dict[str, str] = {}
+    """Files that the code of the request read outside the environment, and their SHA-256."""
+    calibration: Samples | None = None
+    evaluation: Samples | None = None
+    seed: int = 0
+    targets: tuple[str, ...] = ()
+    """Those that something was made for."""
+    artifacts: tuple[Recipe, ...] = ()
+    edgeml: str
+    """Hash of edgeml's own code, as far as it decides what is made."""
+    python: str
+    platform: str
+    tools: dict[str, str]
+    """Everything installed where the converters are: name and version."""
+    machine: str
+    isa: str
+
+
+def draft(request: ExportRequest, targets: Iterable[str], dependencies: Iterable[str]) -> Lock:
+    """A lock without samples and artifacts.
+
+    Args:
+        request: as asked.
+        targets: those that something was made for.
+        dependencies: paths of what code read.
+    """
+    fields = keys.asked(request)
+    source: dict[str, str] = {}
+    given: set[Path] = set()
+    for field in keys.NAMED:
+        path, _ = keys.named_path(getattr(request, field) or "")
+        if path is not None:
+            source[field] = file_hash(path)
+            fields[field] = _short(fields[field])
+            given.add(path.resolve())
+    files = {
+        name: state(name)
+        for name in dependencies
+        if not name.endswith("/") and given.isdisjoint((Path(name), *Path(name).parents))
+    }
+    return Lock(
+        request=fields,
+        source=source,
+        dependencies={_short(name): found for name, found in files.items() if found != ABSENT},
+        seed=request.seed,
+        targets=tuple(targets),
+        edgeml=keys.own_code(),
+        python=platform.python_version(),
+        platform=f"{sys.platform} {platform.machine()}",
+        tools=keys.distributions(),
+        machine=machine.processor(),
+        isa=machine.isa(),
+    )
+
+
+def complete(lock: Lock, provenance: Provenance, artifacts: Iterable[Recipe]) -> bytes:
+    """The member's content."""
+
+    def samples(found: Any) -> Samples | None:
+        return None if found is None else Samples(count=found.count, sha256=found.sha256)
+
+    whole = msgspec.structs.replace(
+        lock,
+        calibration=samples(provenance.calibration),
+        evaluation=samples(provenance.evaluation),
+        artifacts=tuple(artifacts),
+    )
+    return msgspec.json.format(msgspec.json.encode(whole, order="deterministic"), indent=2)
+
+
+def decode(data: bytes) -> Lock:
+    """Read a lock.
+
+    Raises:
+        BundleError: it is none that this version reads.
+    """
+    try:
+        found = msgspec.json.decode(data, type=Lock)
+    except msgspec.DecodeError as error:
+        raise BundleError(
+            f"edgeml.lock cannot be read: {error}", expected=f"a lock of schema {SCHEMA}"
+        ) from error
+    if found.schema != SCHEMA:
+        raise BundleError(
+            f"edgeml.lock has schema {found.schema}",
+            expected=f"schema {SCHEMA}, which this edgeml reads",
+            remedy="Use the edgeml that made the bundle.",
+        )
+    return found
+
+
+def request_again(lock: Lock, changes: Mapping[str, str]) -> ExportRequest:
+    """The request that a lock records, with other paths for some of its files.
+
+    Raises:
+        BundleError: this version does not know all that was asked for.
+    """
+    fields = {**lock.request, **{name: text for name, text in changes.items() if text}}
+    for name in keys.NAMED:
+        text = fields.get(name)
+        if isinstance(text, str) and text.startswith("~/"):
+            fields[name] = f"{Path.home()}{text[1:]}"
+    try:
+        return msgspec.convert(fields, ExportRequest)
+    except msgspec.ValidationError as error:
+        raise BundleError(
+            f"The request in edgeml.lock cannot be read: {error}",
+            expected="one that this edgeml knows",
+            remedy="Use the edgeml that made the bundle.",
+        ) from error
+
+
+def changes(then: Lock, now: Lock) -> dict[str, str]:
+    """What is not as it was, by what it is, each in words; empty where all is."""
+    found: dict[str, str] = {}
+    for name in sorted(then.source.keys() | now.source.keys()):
+        if then.source.get(name) != now.source.get(name):
+            found[name] = f"{then.request.get(name)} is not the same file"
+    read = [
+        name
+        for name in sorted(then.dependencies.keys() | now.dependencies.keys())
+        if then.dependencies.get(name) != now.dependencies.get(name)
+    ]
+    if read:
+        found["dependencies"] = f"files that the code reads: {', '.join(read)}"
+    for name in ("calibration", "evaluation"):
+        if getattr(then, name) != getattr(now, name):
+            found[f"{name} samples"] = f"the {name} samples are others"
+    tools = _changed({"python": then.python, **then.tools}, {"python": now.python, **now.tools})
+    if tools:
+        found["tools"] = f"versions: {tools}"
+    if then.edgeml != now.edgeml:
+        found["edgeml"] = "edgeml's own code"
+    here = (then.machine, then.isa, then.platform), (now.machine, now.isa, now.platform)
+    if here[0] != here[1]:
+        found["machine"] = f"the machine: {', '.join(here[0])} then, {', '.join(here[1])} now"
+    return found
+
+
+def _changed(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    return ", ".join(
+        f"{name} {then.get(name, 'absent')} then, {now.get(name, 'absent')} now"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    )
+
+
+def _short(text: str) -> str:
+    home = f"{Path.home()}/"
+    return f"~/{text.removeprefix(home)}" if text.startswith(home) else text

@@ -1,0 +1,1 @@
+"""The report of an export, drawn as a picture or a page."""

@@ -1,0 +1,1 @@
+"""The samples of an export: read, split, hashed, and put where children find them."""

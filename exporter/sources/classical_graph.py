@@ -1,0 +1,439 @@
+"""From an estimator to an ONNX graph, and what each of the graph's outputs is to the estimator.
+
+skl2onnx converts; onnxmltools has the parts for XGBoost and LightGBM. What they leave to the caller
+is done here: columns that a pipeline takes by name come in one input, classes that are text become
+numbers, and the scores of a classifier without probabilities have a column a class.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeml.bundle.manifest import Tensor
+from edgeml.errors import SourceError
+from edgeml.exporter.child import first_line
+from edgeml.exporter.sources.boosters import LightGbmModel
+from edgeml.targets.frameworks import framework
+
+Array = NDArray[Any]
+Answer = Literal["predict", "predict_proba", "decision_function", "transform"]
+
+_OPSETS = {"": 18, "ai.onnx.ml": 3}
+_INPUT = "X"
+_PROBES = 16
+
+# A tree's thresholds lie at the values that it was trained on: a scaler in front that rounds
+# otherwise than scikit-learn's sends samples down another branch.
+_TREES = ("sklearn.tree", "sklearn.ensemble", "xgboost", "lightgbm")
+
+
+class Graph(NamedTuple):
+    """A converted estimator."""
+
+    model: Any
+    outputs: tuple[Tensor, ...]
+    methods: tuple[Answer, ...]
+    """The estimator's own method for each output."""
+    notes: tuple[str, ...]
+
+
+def convert(estimator: Any, *, width: int, names: Sequence[str], call: str) -> Graph:
+    """Convert a fitted estimator or pipeline.
+
+    Args:
+        estimator: what answers are checked against.
+        width: columns of its input.
+        names: of them; may be empty.
+        call: where it came from, for errors.
+
+    Raises:
+        SourceError: it takes text, answers for several targets at once, or has a step without a
+            conversion.
+    """
+    _refuse_text(estimator, call)
+    by_name = _takes_names(estimator)
+    try:
+        with warnings.catch_warnings(), _whole_numbers(), _nameless(estimator):
+            warnings.simplefilter("ignore")
+            if isinstance(estimator, LightGbmModel):
+                model = _from_lightgbm(estimator, width)
+            else:
+                model = _from_sklearn(estimator, list(names) if by_name else [], width)
+    except SourceError:
+        raise
+    except Exception as error:
+        raise _no_conversion(estimator, call, error) from error
+    return finish(estimator, model, width=width, by_name=by_name, call=call)
+
+
+def answers(estimator: Any, graph: Graph, rows: Array) -> list[Array]:
+    """What an estimator itself makes of rows [n, features], an array an output of its graph."""
+    fed = _framed(estimator, rows)
+    found: list[Array] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for method, tensor in zip(graph.methods, graph.outputs, strict=True):
+            value = np.asarray(getattr(estimator, method)(fed))
+            if method == "predict" and tensor.name == "label":
+                value = _class_numbers(estimator, value)
+            elif method == "decision_function" and value.ndim == 1 and tensor.shape[1] == 2:
+                value = np.stack([-value, value], axis=1)
+            found.append(value.reshape(len(rows), *tensor.shape[1:]).astype(tensor.dtype))
+    return found
+
+
+def finish(estimator: Any, model: Any, *, width: int, by_name: bool, call: str) -> Graph:
+    """What converters leave to the caller.
+
+    Args:
+        estimator: what was converted.
+        model: what a converter made of it.
+        width: columns of its input.
+        by_name: whether the model has an input a column.
+        call: where it came from, for errors.
+
+    Raises:
+        SourceError: it answers for several targets at once.
+    """
+    if by_name:
+        _gather_columns(model, width)
+    classes: Any = getattr(estimator, "classes_", None)
+    methods = _methods(estimator, len(model.graph.output))
+    if classes is not None:
+        if isinstance(classes, list) or np.asarray(classes).ndim != 1:
+            raise SourceError(
+                f"{call}: the {type(estimator).__name__} decides several things at once",
+                expected="one target column",
+                remedy="Export a model for each of them.",
+            )
+        if np.asarray(classes).dtype.kind in "OUS":
+            _number_classes(model, [str(each) for each in classes])
+    del model.graph.output[len(methods) :]
+    if methods[-1] == "decision_function" and classes is not None and len(classes) == 2:
+        methods = _two_scores(estimator, model, width, methods)
+    titles = _titles(estimator, methods)
+    _rename(model, dict(zip((each.name for each in model.graph.output), titles, strict=True)))
+    found = _run(model, _probes(width)[:1])
+    tensors: list[Tensor] = []
+    named = () if classes is None else tuple(str(each) for each in classes)
+    for value, title, array in zip(model.graph.output, titles, found, strict=True):
+        scores = title in {"probabilities", "scores"} and classes is not None
+        tensors.append(
+            Tensor(
+                name=title,
+                shape=(1, *array.shape[1:]),
+                dtype=str(array.dtype),
+                meaning="scores" if scores and array.shape[1] > 1 else "tensor",
+                feature_names=named if scores else (),
+            )
+        )
+        dims = value.type.tensor_type.shape
+        del dims.dim[:]
+        for size in tensors[-1].shape:
+            dims.dim.add().dim_value = size
+    del model.graph.value_info[:]
+    notes: tuple[str, ...] = ()
+    if classes is not None and np.asarray(classes).dtype.kind in "OUS":
+        shown = ", ".join(f"{index} {each}" for index, each in enumerate(list(classes)[:8]))
+        more = ", …" if len(classes) > 8 else ""
+        notes = (f"The classes are text; label is the number of one: {shown}{more}.",)
+    return Graph(model, tuple(tensors), tuple(methods), notes)
+
+
+def _methods(estimator: Any, outputs: int) -> tuple[Answer, ...]:
+    if hasattr(estimator, "predict"):
+        scores: Answer | None = None
+        if hasattr(estimator, "predict_proba"):
+            scores = "predict_proba"
+        elif hasattr(estimator, "decision_function"):
+            scores = "decision_function"
+        elif hasattr(estimator, "transform"):
+            scores = "transform"
+        return ("predict", scores) if scores and outputs > 1 else ("predict",)
+    return ("transform",)
+
+
+def _titles(estimator: Any, methods: Sequence[Answer]) -> list[str]:
+    if methods[0] == "transform":
+        return ["transformed"]
+    second = "probabilities" if methods[-1] == "predict_proba" else "scores"
+    if len(methods) == 2:
+        return ["label", second]
+    labelled = hasattr(estimator, "classes_") or hasattr(estimator, "labels_")
+    return ["label" if labelled else "prediction"]
+
+
+def _from_sklearn(estimator: Any, columns: list[str], width: int) -> Any:
+    skl2onnx = framework("skl2onnx")
+    types = framework("skl2onnx.common.data_types")
+    _register_boosters()
+
+    if columns:
+        given = [(name, types.FloatTensorType([1, 1])) for name in columns]
+    else:
+        given = [(_INPUT, types.FloatTensorType([1, width]))]
+    options: dict[int, dict[str, Any]] = {}
+    if any(type(part).__module__.startswith(_TREES) for part in _parts(estimator)):
+        scalers = (part for part in _parts(estimator) if type(part).__name__ == "StandardScaler")
+        options = {id(part): {"div": "div"} for part in scalers}
+    keywords: dict[str, Any] = {"initial_types": given, "target_opset": _OPSETS}
+    if hasattr(estimator, "classes_"):
+        flat = {**options, id(estimator): {"zipmap": False}}
+        with contextlib.suppress(NameError):  # this one has no dictionaries to switch off
+            return skl2onnx.to_onnx(estimator, options=flat, **keywords)
+    return skl2onnx.to_onnx(estimator, options=options or None, **keywords)
+
+
+def _from_lightgbm(estimator: LightGbmModel, width: int) -> Any:
+    onnxmltools = framework("onnxmltools")
+    types = framework("onnxmltools.convert.common.data_types")
+
+    return onnxmltools.convert_lightgbm(
+        estimator.booster,
+        initial_types=[(_INPUT, types.FloatTensorType([1, width]))],
+        zipmap=False,
+        target_opset=15,
+    )
+
+
+def _register_boosters() -> None:
+    """Tells skl2onnx of the estimators that onnxmltools converts, wherever in a pipeline."""
+    skl2onnx = framework("skl2onnx")
+    shapes = framework("skl2onnx.common.shape_calculator")
+    classify = shapes.calculate_linear_classifier_output_shapes
+    regress = shapes.calculate_linear_regressor_output_shapes
+    options = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
+    for library, alias, part in (
+        ("xgboost", "XGBoostXGB", "onnxmltools.convert.xgboost.operator_converters.XGBoost"),
+        ("lightgbm", "LightGbmLGBM", "onnxmltools.convert.lightgbm.operator_converters.LightGbm"),
+    ):
+        module, parts = framework(library), framework(part)
+        made = getattr(parts, f"convert_{library}")
+        prefix = alias[-3:] if library == "xgboost" else "LGBM"
+        skl2onnx.update_registered_converter(
+            getattr(module, f"{prefix}Classifier"),
+            f"{alias}Classifier",
+            classify,
+            made,
+            options=options,
+        )
+        skl2onnx.update_registered_converter(
+            getattr(module, f"{prefix}Regressor"),
+            f"{alias}Regressor",
+            regress,
+            made,
+            options={"split": None} if library == "lightgbm" else None,
+        )
+
+
+@contextlib.contextmanager
+def _whole_numbers() -> Generator[None, None, None]:
+    """skl2onnx 1.20 hands the booleans of histogram trees to onnx, which takes integers only."""
+    trees = framework("skl2onnx.common.tree_ensemble")
+    original = trees.add_node
+    missing = "nodes_missing_value_tracks_true"
+
+    def add_node(*args: Any, **keywords: Any) -> None:
+        if missing in keywords:
+            keywords[missing] = int(keywords[missing])
+        original(*args, **keywords)
+
+    trees.add_node = add_node
+    try:
+        yield
+    finally:
+        trees.add_node = original
+
+
+@contextlib.contextmanager
+def _nameless(estimator: Any) -> Generator[None, None, None]:
+    """onnxmltools reads the columns of XGBoost's trees off names such as f0 alone."""
+    taken: list[tuple[Any, Any]] = []
+    for part in _parts(estimator):
+        if hasattr(part, "get_booster"):
+            booster = part.get_booster()
+            taken.append((booster, booster.feature_names))
+            booster.feature_names = None
+    try:
+        yield
+    finally:
+        for booster, names in taken:
+            booster.feature_names = names
+
+
+def _parts(estimator: Any) -> Iterator[Any]:
+    """An estimator and what it is made of, wherever scikit-learn nests it."""
+    yield estimator
+    for _, step in getattr(estimator, "steps", ()):
+        yield from _parts(step)
+    for _, step, _ in getattr(estimator, "transformers_", ()):
+        yield from _parts(step)
+    for _, step in getattr(estimator, "transformer_list", ()):
+        yield from _parts(step)
+    ensemble = getattr(estimator, "estimators_", ())
+    if hasattr(estimator, "final_estimator_") or hasattr(estimator, "voting"):
+        for step in ensemble:
+            yield from _parts(step)
+    if hasattr(estimator, "final_estimator_"):
+        yield from _parts(estimator.final_estimator_)
+
+
+def _takes_names(estimator: Any) -> bool:
+    """Whether a part of it picks its columns by name."""
+    for part in _parts(estimator):
+        for _, _, columns in getattr(part, "transformers_", ()):
+            chosen: Array = np.asarray(columns).ravel()
+            if chosen.dtype.kind in "OU" and all(map(_text, chosen)):
+                return chosen.size > 0
+    return False
+
+
+def _refuse_text(estimator: Any, call: str) -> None:
+    for part in _parts(estimator):
+        lists: Any = getattr(part, "categories_", ())
+        text = [each for known in lists for each in map(_text, known) if each]
+        text += list(map(str, getattr(part, "vocabulary_", ())))
+        if text:
+            shown = ", ".join(repr(value) for value in text[:3])
+            raise SourceError(
+                f"{call}: its step {type(part).__name__} takes text ({shown}, …)",
+                expected="columns of numbers: no runtime of a device takes text",
+                remedy="Number the categories before the pipeline (pandas: "
+                ".astype('category').cat.codes), and fit it on those numbers.",
+            )
+
+
+def _text(value: object) -> str:
+    return str(value) if isinstance(value, str) else ""
+
+
+def _no_conversion(estimator: Any, call: str, error: Exception) -> SourceError:
+    text = " ".join(str(error).split())
+    unknown = re.search(r"(?:type|for) '?<class '([\w.]+)'>", text)
+    what = unknown.group(1).rpartition(".")[2] if unknown else type(estimator).__name__
+    why = "" if unknown else f": {first_line(error)}"
+    return SourceError(
+        f"{call}: {what} has no conversion to ONNX{why}",
+        expected="steps and models that skl2onnx and onnxmltools convert",
+        remedy="Take that step out of the pipeline and do it before the samples are given, or use "
+        "one that is converted: see skl2onnx.supported_converters().",
+    )
+
+
+def _gather_columns(model: Any, width: int) -> None:
+    """One input in place of one a column."""
+    onnx = framework("onnx")
+    graph = model.graph
+    names = [value.name for value in graph.input]
+    split = onnx.helper.make_node("Split", [_INPUT], names, axis=1, num_outputs=width)
+    graph.node.insert(0, split)
+    del graph.input[:]
+    kind = onnx.TensorProto.FLOAT
+    graph.input.append(onnx.helper.make_tensor_value_info(_INPUT, kind, [1, width]))
+
+
+def _number_classes(model: Any, classes: list[str]) -> None:
+    """The label as a number, where the classes are text."""
+    onnx = framework("onnx")
+    label = model.graph.output[0]
+    version = next(each.version for each in model.opset_import if each.domain == "ai.onnx.ml")
+    table: dict[str, Any] = {"keys_strings": classes, "values_int64s": list(range(len(classes)))}
+    node = onnx.helper.make_node(
+        "LabelEncoder",
+        [label.name],
+        [f"{label.name}_number"],
+        domain="ai.onnx.ml",
+        default_int64=-1,
+        **(table if version >= 2 else {"classes_strings": classes}),
+    )
+    model.graph.node.append(node)
+    label.name = f"{label.name}_number"
+    label.type.tensor_type.elem_type = onnx.TensorProto.INT64
+
+
+def _two_scores(
+    estimator: Any, model: Any, width: int, methods: tuple[Answer, ...]
+) -> tuple[Answer, ...]:
+    """A column a class for a decision between two, of which converters give either side first.
+
+    Where neither is the estimator's own, the label stands alone.
+    """
+    onnx = framework("onnx")
+    rows = _probes(width)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        truth = np.asarray(estimator.decision_function(_framed(estimator, rows)))
+    first = np.array([_run(model, row[None])[1].ravel()[0] for row in rows])
+    scale = float(np.abs(truth).max()) or 1.0
+    graph, scores = model.graph, model.graph.output[1]
+    for sign in (1, -1):
+        if np.abs(sign * first - truth).max() < 1e-3 * scale:
+            break
+    else:
+        del graph.output[1:]
+        return methods[:1]
+    index = onnx.numpy_helper.from_array(np.array([0]), "edgeml_first")
+    graph.initializer.append(index)
+    made = onnx.helper.make_node
+    sides = ["edgeml_one", "edgeml_other"]
+    graph.node.append(made("Gather", [scores.name, "edgeml_first"], [sides[0]], axis=1))
+    graph.node.append(made("Neg", sides[:1], sides[1:]))
+    order = sides[::-1] if sign == 1 else sides
+    graph.node.append(made("Concat", order, ["edgeml_scores"], axis=1))
+    scores.name = "edgeml_scores"
+    return methods
+
+
+def _rename(model: Any, names: dict[str, str]) -> None:
+    """Outputs under other names, and whatever has one of these under another."""
+    changes = {old: new for old, new in names.items() if old != new}
+    used = {value for node in model.graph.node for value in node.output}
+    changes |= {
+        new: f"{new}_inner" for new in list(changes.values()) if new in used and new not in changes
+    }
+    for node in model.graph.node:
+        node.input[:] = [changes.get(value, value) for value in node.input]
+        node.output[:] = [changes.get(value, value) for value in node.output]
+    for value in model.graph.output:
+        value.name = changes.get(value.name, value.name)
+
+
+def _class_numbers(estimator: Any, labels: Array) -> Array:
+    classes: Array = np.asarray(getattr(estimator, "classes_", ()))
+    if classes.dtype.kind not in "OUS":
+        return labels
+    order = {str(each): index for index, each in enumerate(classes)}
+    return np.array([order[str(label)] for label in labels.ravel()]).reshape(labels.shape)
+
+
+def _framed(estimator: Any, rows: Array) -> Any:
+    """Rows as it was fitted on them: with names, if it knows any."""
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is None or isinstance(estimator, LightGbmModel):
+        return rows
+    try:
+        pandas = framework("pandas")
+    except ImportError:
+        return rows
+    return pandas.DataFrame(rows, columns=[str(name) for name in names])
+
+
+def _probes(width: int) -> Array:
+    return np.random.default_rng(0).normal(0, 1, (_PROBES, width)).astype("float32")
+
+
+def _run(model: Any, rows: Array) -> list[Array]:
+    runtime = framework("onnxruntime")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    session = runtime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return [np.asarray(array) for array in session.run(None, {_INPUT: rows})]

@@ -1,0 +1,251 @@
+"""ONNX, normalised to a checked ``.onnx`` whose inputs have fixed shapes and a batch of 1.
+
+Inputs and outputs keep the graph's names. Runs in a child process.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportMissingImports=false
+# pyright: reportMissingTypeStubs=false, reportUnknownParameterType=false
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import shape_inference
+
+from edgeml.bundle.manifest import Tensor
+from edgeml.columns import rows, writers
+from edgeml.errors import SourceError
+from edgeml.exporter.child import first_line
+from edgeml.exporter.sources.forms import (
+    Opened,
+    OpenJob,
+    ReferenceJob,
+    damaged,
+)
+from edgeml.exporter.sources.shapes import closed_shape, filled, fixed_tensor, refuse_unknown
+from edgeml.targets.onnx_graph import KEPT_OPEN
+
+_TITLE = "an ONNX model"
+_ONE_FILE_BYTES = 2**31 - 1024
+"""Protobuf's limit."""
+
+_NUMPY = {
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(double)": "float64",
+    "tensor(bool)": "bool",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+}
+
+_STANDARD = {"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training"}
+_RUNTIMES = ("com.microsoft", "com.ms.", "org.pytorch.aten")
+"""Domains whose operators ONNX Runtime has built in."""
+
+
+def open_source(job: OpenJob) -> Opened:
+    """Read an ONNX model, fix its shapes, check it and write it anew.
+
+    Raises:
+        SourceError: the file is damaged, no valid model or too large; it has operators of its own;
+            an axis is left open and nothing shows how long it is.
+        UsageError: the shape asked for is not the model's.
+    """
+    model = _load(job.path)
+    _refuse_custom(model, job.path)
+    for value in model.graph.output:
+        _refuse_other(value, "output", job.path)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    feeds = [value for value in model.graph.input if value.name not in weights]
+    axes = {value.name: _axes(job, value) for value in feeds}
+    refuse_unknown(job, list(axes))
+    fixed = {name: closed_shape(job, name, each) for name, each in axes.items()}
+    del model.graph.input[:]  # old files list weights among the inputs, as overridable
+    for value in feeds:
+        for number, (axis, size) in enumerate(
+            zip(value.type.tensor_type.shape.dim, fixed[value.name], strict=True)
+        ):
+            axis.Clear()
+            if size < 0:
+                axis.dim_param = f"{KEPT_OPEN}{len(model.graph.input)}_{number}"
+            else:
+                axis.dim_value = size
+        model.graph.input.append(value)
+    # What was inferred for an open batch does not hold for a batch of one.
+    del model.graph.value_info[:]
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    path = job.workdir / "source.onnx"
+    model = shape_inference.infer_shapes(model)
+    onnx.save(model, str(path))
+    session = _session(path, job.path)
+    opset = next(
+        (entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0
+    )
+    outputs = _outputs(session, model, fixed)
+    stays_open = any(-1 in shape for shape in fixed.values())
+    classical = any(node.domain == "ai.onnx.ml" for node in _nodes(model.graph))
+    return Opened(
+        kind="classical" if classical else "onnx",
+        path=path,
+        inputs=tuple(
+            _tensor(node, "input", job.path, stays_open=stays_open) for node in session.get_inputs()
+        ),
+        outputs=tuple(
+            _tensor(node, "output", job.path, stays_open=stays_open, shape=outputs[node.name])
+            for node in session.get_outputs()
+        ),
+        title=f"ONNX opset {opset}",
+        notes=filled(job, axes),
+        reference=__name__,
+    )
+
+
+def _load(path: Path) -> Any:
+    try:
+        bare = onnx.load(str(path), load_external_data=False)
+        held = bare.ByteSize() + sum(map(_outside, bare.graph.initializer))
+    except Exception as error:
+        raise damaged(path, _TITLE, first_line(error)) from error
+    if held >= _ONE_FILE_BYTES:
+        raise SourceError(
+            f"{path} holds {held / 1e9:.2f} GB of weights",
+            expected="less than 2 GB, which is all that one file of ONNX can hold and the "
+            "converters pass on",
+            remedy="Export the model in half precision or with weights of 8 bits, or in parts.",
+        )
+    try:
+        model = onnx.load(str(path))
+    except Exception as error:
+        if "external" in str(error).lower() or "stored in" in str(error):
+            raise SourceError(
+                f"The weights of {path} in a file beside it cannot be read: {first_line(error)}",
+                expected="the file of its weights, whole, in the same folder",
+                remedy="Copy it there again, under the name that it was saved with.",
+            ) from error
+        raise damaged(path, _TITLE, first_line(error)) from error
+    if not model.graph.node:
+        raise damaged(path, _TITLE, "it has no nodes")
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:
+        raise damaged(path, "a valid ONNX model", first_line(error)) from error
+    return model
+
+
+def _outside(tensor: Any) -> int:
+    """Bytes that a weight has in a file beside the model."""
+    fields = {entry.key: entry.value for entry in tensor.external_data}
+    return int(fields.get("length", 0)) if tensor.data_location == tensor.EXTERNAL else 0
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """Of a graph and of those inside its nodes."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
+def _refuse_custom(model: Any, path: Path) -> None:
+    own = {(function.domain, function.name) for function in model.functions}
+    for node in _nodes(model.graph):
+        known = node.domain in _STANDARD or node.domain.startswith(_RUNTIMES)
+        if not known and (node.domain, node.op_type) not in own:
+            name = node.name or next(iter(node.output), "")
+            raise SourceError(
+                f"Node {name!r} of {path} is {node.domain}::{node.op_type}, an operator that is "
+                "not part of ONNX",
+                expected="operators of ONNX, which a device's runtime has",
+                remedy="Export the model with that operator written in standard ones, or leave it "
+                "out of the model and compute it before or after.",
+            )
+
+
+def reference(job: ReferenceJob) -> int:
+    """Run samples in float, with basic optimisations; returns how many samples."""
+    session = _session(job.source.path, job.source.path)
+    names = [tensor.name for tensor in job.source.inputs]
+    wanted = [tensor.name for tensor in job.source.outputs]
+    with writers(job.outputs) as results:
+        for sample in rows(job.inputs):
+            feeds = dict(zip(names, sample, strict=True))
+            for into, found in zip(results, session.run(wanted, feeds), strict=True):
+                into.append(found)
+    return results[0].count
+
+
+def _session(path: Path, shown: Path) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise SourceError(
+            f"ONNX Runtime cannot load {shown} with a batch of one: {first_line(error)}",
+            expected="a model whose batch axis is open, or 1, and whose operators it has",
+            remedy="Export the model again for a batch of one.",
+        ) from error
+
+
+def _refuse_other(value: Any, side: str, path: Path) -> None:
+    kind = str(value.type.WhichOneof("value")).removesuffix("_type")
+    if kind != "tensor":
+        raise SourceError(
+            f"The {side} {value.name!r} of {path} is a {kind}, no tensor",
+            expected="tensors only",
+            remedy="skl2onnx makes dictionaries of probabilities: convert with "
+            "options={'zipmap': False}, or give the estimator itself, as FILE.py:FACTORY.",
+        )
+
+
+def _axes(job: OpenJob, value: Any) -> list[int | None]:
+    _refuse_other(value, "input", job.path)
+    kind = value.type.tensor_type
+    if not kind.HasField("shape"):
+        raise SourceError(
+            f"Input {value.name!r} of {job.path} has no known number of axes",
+            expected="tensors with a batch axis in front",
+        )
+    sizes = [
+        axis.dim_value if axis.WhichOneof("value") == "dim_value" and axis.dim_value >= 0 else None
+        for axis in kind.shape.dim
+    ]
+    asked = job.asked.get(value.name, ())
+    # Some exporters write 0 for a length that is not known: for the batch, or where one is asked.
+    return [
+        None if size == 0 and (number == 0 or len(asked) == len(sizes)) else size
+        for number, size in enumerate(sizes)
+    ]
+
+
+def _outputs(session: Any, model: Any, fixed: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Shapes of the outputs; by a run where not even the number of axes could be inferred."""
+    shapes = {node.name: list(node.shape) for node in session.get_outputs()}
+    inferred = {each.name: each.type.tensor_type.HasField("shape") for each in model.graph.output}
+    unknown = [name for name in shapes if not inferred[name]]
+    if unknown and not any(-1 in shape for shape in fixed.values()):
+        feeds = {
+            node.name: np.zeros(fixed[node.name], _NUMPY.get(node.type, "float32"))
+            for node in session.get_inputs()
+        }
+        for name, array in zip(unknown, session.run(unknown, feeds), strict=True):
+            shapes[name] = list(np.asarray(array).shape)
+    return shapes
+
+
+def _tensor(node: Any, side: str, path: Path, *, stays_open: bool, shape: Any = None) -> Tensor:
+    element = str(node.type).removeprefix("tensor(").removesuffix(")")
+    kind = {"float": "float32", "double": "float64"}.get(element, element)
+    sizes: list[Any] = list(node.shape) if shape is None else shape
+    if stays_open:
+        sizes = [size if isinstance(size, int) else -1 for size in sizes]
+    return fixed_tensor(node.name, sizes, kind, side=side, path=path)

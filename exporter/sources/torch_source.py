@@ -1,0 +1,222 @@
+"""PyTorch: modules and ``.pt2``, normalised to a ``.pt2`` of batch 1.
+
+Inputs are named after ``forward``'s parameters, outputs after the keys of the dict that the module
+returns, or else ``output_0``, ``output_1``, … Runs in a child process, the one in which the user's
+code runs (:mod:`edgeml.exporter.sources.torch_factory`).
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportMissingImports=false
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch.utils import _pytree
+
+from edgeml.bundle.manifest import Tensor
+from edgeml.columns import rows, writers
+from edgeml.errors import SourceError
+from edgeml.exporter.child import first_line
+from edgeml.exporter.sources.forms import (
+    Opened,
+    OpenJob,
+    ReferenceJob,
+    damaged,
+)
+from edgeml.exporter.sources.shapes import (
+    closed_shape,
+    filled,
+    fixed_tensor,
+    refuse_open,
+    refuse_unknown,
+)
+from edgeml.exporter.sources.torch_factory import from_made
+
+_programs: dict[Path, Any] = {}
+"""Of this process, so that a reference run does not load again what was just exported."""
+
+
+class _Place(NamedTuple):
+    name: str
+    shape: tuple[Any, ...]
+    dtype: Any
+
+
+def open_source(job: OpenJob) -> Opened:
+    """Read a ``.pt2`` and write the one that converters take.
+
+    Raises:
+        SourceError: the file is damaged; shapes are left open.
+    """
+    program, notes = _from_file(job)
+    return opened(job, program, title="PyTorch exported program", notes=notes)
+
+
+def open_made(job: OpenJob, made: Any, call: str) -> Opened:
+    """Likewise with a module, or a pair of one and example inputs, that is there already.
+
+    Args:
+        job: with the shapes of the data.
+        made: the module or the pair.
+        call: where it came from, for errors.
+
+    Raises:
+        SourceError: the module fails; ``torch.export`` cannot trace it; shapes are left open.
+    """
+    torch.manual_seed(0)
+    program, notes = from_made(job, made, call)
+    title = f"PyTorch {torch.__version__.partition('+')[0]} module"
+    return opened(job, program, title=title, sha256=digest(program), notes=notes)
+
+
+def opened(
+    job: OpenJob, program: Any, *, title: str, sha256: str = "", notes: tuple[str, ...] = ()
+) -> Opened:
+    """Write a program with fixed shapes as the source."""
+    path = job.workdir / "source.pt2"
+    torch.export.save(program, str(path))
+    _programs[path] = program
+    return Opened(
+        kind="torch",
+        path=path,
+        inputs=_inputs(program, job.path),
+        outputs=_outputs(program, job.path),
+        title=title,
+        sha256=sha256,
+        notes=notes,
+    )
+
+
+def digest(program: Any) -> str:
+    """SHA-256 of a program's graph and weights."""
+    found = hashlib.sha256(program.graph_module.code.encode())
+    for name, tensor in sorted({**program.state_dict, **program.constants}.items()):
+        found.update(name.encode())
+        if isinstance(tensor, torch.Tensor):
+            found.update(tensor.detach().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def reference(job: ReferenceJob) -> int:
+    """Run samples through the program and write its outputs; returns how many samples."""
+    torch.set_num_threads(1)  # small batches: a second thread costs more than it does
+    path = job.source.path
+    program = _programs.get(path)
+    if program is None:
+        program = _programs[path] = torch.export.load(str(path))
+    module: Callable[..., Any] = program.module()
+    in_spec: Any = program.call_spec.in_spec
+    with torch.inference_mode(), writers(job.outputs) as results:
+        for sample in rows(job.inputs):
+            feeds = [torch.from_numpy(array) for array in sample]
+            args, kwargs = _pytree.tree_unflatten(feeds, in_spec)
+            leaves = _pytree.tree_leaves(module(*args, **kwargs))
+            for into, leaf in zip(results, leaves, strict=True):
+                into.append(leaf.numpy())
+    return results[0].count
+
+
+def load_program(path: Path) -> Any:
+    """Read a ``.pt2``.
+
+    Raises:
+        SourceError: it is damaged, or of a version that this torch does not read.
+    """
+    try:
+        return torch.export.load(str(path))
+    except Exception as error:
+        raise damaged(path, "a file that torch.export.save wrote", first_line(error)) from error
+
+
+def _from_file(job: OpenJob) -> tuple[Any, tuple[str, ...]]:
+    program = load_program(job.path)
+    places = _placeholders(program)
+    axes = {place.name: _axes(place) for place in places}
+    refuse_unknown(job, list(axes))
+    refuse_open(job)
+    shapes = {place.name: closed_shape(job, place.name, axes[place.name]) for place in places}
+    if not any(None in each for each in axes.values()):
+        return program, ()
+    feeds = [torch.zeros(shapes[place.name], dtype=place.dtype) for place in places]
+    in_spec: Any = program.call_spec.in_spec
+    args, kwargs = _pytree.tree_unflatten(feeds, in_spec)
+    try:
+        with torch.no_grad():
+            fixed = torch.export.export(program.module(), args, kwargs, strict=False)
+    except Exception as error:
+        raise SourceError(
+            f"{job.path} does not take a batch of one: {first_line(error)}",
+            expected="a program whose open axes allow batch 1 and the data's shapes",
+            remedy="Export it again with torch.export.export on a batch of one sample.",
+        ) from error
+    return fixed, filled(job, axes)
+
+
+def _axes(place: _Place) -> list[int | None]:
+    return [size if isinstance(size, int) else None for size in place.shape]
+
+
+def _placeholders(program: Any) -> list[_Place]:
+    """Of the user's inputs, in order."""
+    values: dict[str, Any] = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    places: list[_Place] = []
+    for name in program.graph_signature.user_inputs:
+        value: Any = values.get(name) if isinstance(name, str) else None
+        if not isinstance(value, torch.Tensor):
+            raise SourceError(
+                f"The program has an input that is no tensor: {name!r}",
+                expected="tensors only",
+                remedy="Fix such arguments inside the module before exporting it.",
+            )
+        places.append(_Place(name, tuple(value.shape), value.dtype))
+    return places
+
+
+def _inputs(program: Any, path: Path) -> tuple[Tensor, ...]:
+    return tuple(
+        _tensor(place.name, place.shape, place.dtype, "input", path)
+        for place in _placeholders(program)
+    )
+
+
+def _outputs(program: Any, path: Path) -> tuple[Tensor, ...]:
+    values: dict[str, Any] = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    found: list[Any] = [
+        values.get(name) if isinstance(name, str) else None
+        for name in program.graph_signature.user_outputs
+    ]
+    odd = [index for index, value in enumerate(found) if not isinstance(value, torch.Tensor)]
+    if odd or not found:
+        raise SourceError(
+            f"Of the outputs of {path}, numbers {odd} are no tensors"
+            if odd
+            else f"{path} has no outputs",
+            expected="tensors only",
+            remedy="Have forward return nothing but tensors.",
+        )
+    names = _output_names(program.call_spec.out_spec, len(found))
+    return tuple(
+        _tensor(name, tuple(value.shape), value.dtype, "output", path)
+        for name, value in zip(names, found, strict=True)
+    )
+
+
+def _output_names(out_spec: Any, count: int) -> list[str]:
+    """The keys of a dict that the module returns, else numbers."""
+    tree = _pytree.tree_unflatten(list(range(count)), out_spec)
+    names = [f"output_{index}" for index in range(count)]
+    if isinstance(tree, Mapping):
+        for key, value in cast("Mapping[object, object]", tree).items():
+            if isinstance(value, int):
+                names[value] = str(key)
+    return names
+
+
+def _tensor(name: str, shape: tuple[Any, ...], dtype: Any, side: str, path: Path) -> Tensor:
+    kind = str(dtype).removeprefix("torch.")
+    return fixed_tensor(name, shape, kind, side=side, path=path)
