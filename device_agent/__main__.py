@@ -1,0 +1,26 @@
+"""The agent's process; ``edgeml agent run`` starts it (see :mod:`edgeml.device_agent.launch`)."""
+
+from __future__ import annotations
+
+import sys
+
+from edgeml.device_agent.agent import run
+from edgeml.device_agent.launch import parse_arguments
+from edgeml.device_agent.logs import start_logging
+from edgeml.errors import EdgemlError
+
+
+def main() -> int:
+    """Run; return the exit status."""
+    try:
+        config, log_json = parse_arguments(sys.argv[1])
+        start_logging(as_json=log_json)
+        run(config)
+    except EdgemlError as error:
+        sys.stderr.write(f"edgeml: {error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,307 @@
+"""The agent as a whole: what is started in which order, the loop, and the end in order.
+
+:func:`run` is what ``edgeml agent run`` calls. Models come up on their own threads while the
+uplink connects, so that a model that is refused is still heard of.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections import deque
+from contextlib import ExitStack
+from pathlib import Path
+
+import platformdirs
+
+from edgeml import __version__
+from edgeml.device_agent import config as bounds
+from edgeml.device_agent import logs
+from edgeml.device_agent.bell import Bell
+from edgeml.device_agent.config import Config, device_name, split_address
+from edgeml.device_agent.facts import device_facts, new_boot
+from edgeml.device_agent.folder import FolderSource
+from edgeml.device_agent.frames import handlers
+from edgeml.device_agent.local_api import LocalApi
+from edgeml.device_agent.outbox import Outbox
+from edgeml.device_agent.service import Details, Hooks, Service
+from edgeml.device_agent.state import StateFolder
+from edgeml.device_agent.uplink import Uplink
+from edgeml.device_agent.watch import Watch
+from edgeml.errors import AgentError, TelemetryError, UsageError
+from edgeml.telemetry import ActiveModel, Event, Reported, Status, Topics, Window
+
+_UNSAVED = 16
+"""Closed windows kept in memory while the disk does not take them."""
+
+_RETRY_S = 1.0
+"""Before the disk is tried again."""
+
+
+def run(config: Config) -> None:
+    """Run until SIGTERM or SIGINT, then end in order.
+
+    Raises:
+        UsageError: the configuration contradicts itself.
+        AgentError: the state folder or the address is taken, or no model serves.
+    """
+    # A caller's thread waits for the interpreter up to this long while statistics are computed.
+    sys.setswitchinterval(bounds.SWITCH_S)
+    bell = Bell()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: bell.end())
+    with ExitStack() as stack:
+        Agent(config, bell, stack).run()
+
+
+class Agent:
+    """Everything of one run.
+
+    Args:
+        config: complete.
+        bell: wakes the main thread, and ends it.
+        stack: closes what is opened, last first.
+    """
+
+    def __init__(self, config: Config, bell: Bell, stack: ExitStack) -> None:
+        self._config = config
+        self._bell = bell
+        self._boot = new_boot()
+        self._facts = device_facts()
+        self._started_ms = _wall_ms()
+        self._unsaved: deque[Window] = deque(maxlen=_UNSAVED)
+        self._uplink: Uplink | None = None
+        self._topics = Topics(config.site, device_name(config))
+        self._state = stack.enter_context(StateFolder(_state_path(config)))
+        self._outbox = stack.enter_context(
+            Outbox(
+                self._state.path,
+                boot=self._boot,
+                limit_bytes=int(config.outbox_mb * 1e6),
+                events_kept=bounds.EVENTS_KEPT,
+            )
+        )
+        self._damage_told = ""
+        self._watch = Watch(bounds.MEMORY_POLL_S)
+        hooks = Hooks(event=self._event, changed=self._changed)
+        self._services = [
+            Service(
+                model,
+                boot=self._boot,
+                artifacts=self._state.artifacts,
+                logs_folder=self._state.logs,
+                watch=self._watch,
+                hooks=hooks,
+            )
+            for model in config.model
+        ]
+        self._api = None
+        if config.http:
+            host, port = split_address(config.http, what="local call's")
+            self._api = LocalApi(host, port, self._by_name)
+        self._folders: list[FolderSource] = []
+        if config.broker is not None:
+            self._uplink = Uplink(
+                config.broker,
+                topics=self._topics,
+                outbox=self._outbox,
+                status=self._status,
+                reported=self._reported,
+                frames=handlers(
+                    list(zip(config.model, self._services, strict=True)), self._publish_result
+                ),
+            )
+        elif any(model.mqtt for model in config.model):
+            raise UsageError(
+                "A model takes frames from MQTT, and there is no [broker]",
+                remedy="Add the table, or --broker HOST:PORT.",
+            )
+
+    def run(self) -> None:
+        """Come up, go on until told to end, end in order."""
+        try:
+            self._come_up()
+            while not self._bell.ended:
+                self._bell.wait(self._patience())
+                self._close_windows(only_due=True)
+        finally:
+            self._end()
+
+    def _come_up(self) -> None:
+        self._tell_damage()
+        self._watch.start()
+        if self._uplink is not None:
+            self._uplink.start()
+        if self._api is not None:
+            self._api.start()
+        for service in self._services:
+            service.start()
+        while not self._bell.ended and not all(s.settled.is_set() for s in self._services):
+            self._bell.wait(None)
+        if self._bell.ended:
+            return
+        self._refuse_namesakes()
+        active = [s for s in self._services if s.state.phase == "active"]
+        if self._services and not active:
+            raise AgentError("; ".join(s.state.error.rstrip(".") for s in self._services))
+        for model, service in zip(self._config.model, self._services, strict=True):
+            for entry in model.folder:
+                source = FolderSource(entry, service, self._state.path)
+                source.start()
+                self._folders.append(source)
+        states = [service.state for service in active]
+        logs.info(
+            "ready",
+            http=self._api.url if self._api else "off",
+            model=",".join(state.name for state in states) or "none",
+            artifact=",".join(state.artifact for state in states) or "none",
+            memory_limit=",".join(state.memory_limit for state in states) or "none",
+            site=self._topics.site,
+            device=self._topics.device,
+            boot=self._boot,
+        )
+
+    def _refuse_namesakes(self) -> None:
+        names = [service.state.name for service in self._services]
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(
+                    f"Two bundles hold a model called '{name}'",
+                    expected="each model once",
+                    remedy="Run a second agent, as another device, for the other version.",
+                )
+
+    def _end(self) -> None:
+        """Inputs stop, queued work ends, the last windows are stored and sent, workers go."""
+        logs.info("ending")
+        for source in self._folders:
+            source.stop()
+        for service in self._services:
+            service.stop(self._config.drain_s)
+        if self._api is not None:
+            self._api.drain(self._config.drain_s)
+            self._api.stop()
+        self._close_windows(only_due=False)
+        if self._uplink is not None:
+            self._uplink.flush(self._config.drain_s)
+            self._uplink.stop()
+        self._watch.stop()
+        logs.info("ended")
+
+    def _patience(self) -> float | None:
+        if self._unsaved:
+            return _RETRY_S
+        due = min((service.window_due for service in self._services), default=float("inf"))
+        return None if due == float("inf") else max(0.0, due - time.monotonic())
+
+    def _close_windows(self, *, only_due: bool) -> None:
+        now = time.monotonic()
+        for service in self._services:
+            if not only_due or service.window_due <= now:
+                window = service.close_window(now=now, wall_ms=_wall_ms())
+                if window is not None:
+                    self._unsaved.append(window)
+        while self._unsaved:
+            try:
+                appended = self._outbox.append(self._unsaved[0])
+            except AgentError as error:
+                logs.warn("window not stored", reason=error, waiting=len(self._unsaved))
+                break
+            except TelemetryError as error:  # more statistics than a message may hold
+                logs.warn("window dropped", reason=error)
+                self._unsaved.popleft()
+                continue
+            window = self._unsaved.popleft()
+            logs.info(
+                "window",
+                model=window.model,
+                sequence=appended.sequence,
+                rows=window.rows,
+                **{name: count for name, count in window.outcomes.items() if count},
+            )
+            self._tell_dropped(appended.dropped)
+            if self._uplink is not None:
+                self._uplink.wake()
+        self._tell_damage()
+
+    def _tell_dropped(self, dropped: int) -> None:
+        """An event for the 1st, 2nd, 4th, 8th … window that had to go."""
+        total = self._outbox.dropped
+        if dropped and total.bit_length() != (total - dropped).bit_length():
+            self._event(
+                "outbox-full",
+                f"{total} windows were given up: the collector has not taken them, and the outbox "
+                f"holds {self._config.outbox_mb:g} MB",
+                "",
+                {"dropped": total},
+            )
+
+    def _tell_damage(self) -> None:
+        if self._outbox.damaged != self._damage_told:
+            self._damage_told = self._outbox.damaged
+            logs.warn("outbox damaged", reason=self._damage_told)
+            self._event(
+                "outbox-damaged",
+                f"The outbox was damaged and moved aside; what it held is lost: "
+                f"{self._damage_told}",
+                "",
+                {},
+            )
+
+    def _event(self, kind: str, message: str, model: str, details: Details) -> None:
+        event = Event(
+            boot=self._boot,
+            kind=kind,
+            time_ms=_wall_ms(),
+            message=message[:4096],
+            model=model,
+            details=details,
+        )
+        try:
+            self._outbox.add_event(event)
+        except AgentError as error:
+            logs.warn("event not stored", kind=kind, reason=error)
+        if self._uplink is not None:
+            self._uplink.wake()
+
+    def _changed(self) -> None:
+        if self._uplink is not None:
+            self._uplink.changed()
+        self._bell.ring()
+
+    def _by_name(self) -> dict[str, Service]:
+        return {service.state.name: service for service in self._services}
+
+    def _publish_result(self, topic: str, payload: bytes) -> None:
+        if self._uplink is not None:
+            self._uplink.publish_result(topic, payload)
+
+    def _status(self, online: bool) -> Status:
+        active = (s.state for s in self._services if s.state.phase == "active")
+        return Status(
+            online=online,
+            boot=self._boot,
+            agent=__version__,
+            started_ms=self._started_ms,
+            facts=self._facts,
+            models=tuple(
+                ActiveModel(name=s.name, version=s.version, bundle=s.bundle, artifact=s.artifact)
+                for s in active
+            ),
+        )
+
+    def _reported(self) -> Reported:
+        states = [service.state for service in self._services]
+        return Reported(boot=self._boot, models=tuple(s for s in states if s.phase != "starting"))
+
+
+def _state_path(config: Config) -> Path:
+    if config.state is not None:
+        return config.state.absolute()
+    name = f"{config.site}-{device_name(config)}"
+    return platformdirs.user_state_path("edgeml") / "agent" / name
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 10**6

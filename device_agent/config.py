@@ -1,0 +1,294 @@
+"""Every setting and every bound of the agent: its name, its default and the reason for it.
+
+:func:`read_config` makes a :class:`Config` of a TOML file. A key that is not known here is refused,
+with the nearest one that is: a misspelt ``memory_mb`` would otherwise be no limit at all.
+"""
+
+from __future__ import annotations
+
+import difflib
+import platform
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import msgspec
+from msgspec import Meta
+
+from edgeml.errors import UsageError
+
+Seconds = Annotated[float, Meta(gt=0)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Topic = Annotated[str, Meta(min_length=1, max_length=1024)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every table of the file."""
+
+
+class MqttInput(Section, frozen=True):
+    """Frames from an MQTT topic: ``.npy`` bytes, or JSON of the Open Inference Protocol."""
+
+    topic: Topic
+    """May hold wildcards."""
+    newest: bool = True
+    """Of each topic only the newest frame waits, as a camera wants it. False: all queue up."""
+    results: str = ""
+    """Topic for the answers, as the protocol's JSON; none where it is empty."""
+
+
+class FolderInput(Section, frozen=True):
+    """Samples from files (``.npy``, ``.npz``) that somebody moves into a folder.
+
+    A file must be whole when its name appears: write it under a name that starts with a dot or has
+    another ending, then rename it.
+    """
+
+    path: Path
+    after: Literal["delete", "move", "keep"] = "move"
+    """What becomes of a file that was served: deleted, moved to ``done/``, or left. One that was
+    not served is moved to ``failed/`` in any case but ``keep``."""
+    results: Path | None = None
+    """Folder for the answers, ``NAME.npz`` each; none where it is not given."""
+    poll_s: Seconds = 0.2
+    """How often the folder is looked at. Polling works on every file system, network ones too, and
+    a listing of a short folder costs some microseconds."""
+
+
+class ModelConfig(Section, frozen=True):
+    """One bundle to serve."""
+
+    bundle: Path
+    target: str = ""
+    """An artifact's id, or a target; empty lets the agent choose."""
+    deadline_ms: Annotated[float, Meta(gt=0)] | None = None
+    """From arrival to answer. Default: the bundle's budget, or else :data:`DEADLINE_MS`."""
+    memory_mb: Annotated[float, Meta(gt=0)] | None = None
+    """Resident set of the worker, in 10^6 bytes. Default: the bundle's budget, or else none."""
+    queue: Annotated[int, Meta(ge=0, le=10_000)] = 8
+    """Requests that may wait. Few: on a small device what waits long is late anyway."""
+    threads: Annotated[int, Meta(ge=1, le=256)] = 1
+    """Of the runtime. One, as in the measurements that the bundle carries."""
+    window_s: Seconds = 60.0
+    """Length of a statistics window: a drift within minutes, at 1,440 messages a day."""
+    start_timeout_s: Seconds = 120.0
+    """To load the model. TensorRT builds its engine then, which takes minutes on a Jetson: raise
+    it there."""
+    restarts: Annotated[int, Meta(ge=0)] = 10
+    """Workers started again within :data:`RESTART_SPAN_S`, further and further apart; then the
+    model is given up. A missed deadline or two an hour never comes near that."""
+    mqtt: tuple[MqttInput, ...] = ()
+    folder: tuple[FolderInput, ...] = ()
+
+
+class BrokerConfig(Section, frozen=True):
+    """The MQTT broker."""
+
+    host: str = "127.0.0.1"
+    port: Port = 1883
+    username: str = ""
+    password_file: Path | None = None
+    """A file, not a value: configuration files are shown around."""
+    tls: bool = False
+    ca_file: Path | None = None
+    """Certificates to trust; the system's where it is not given."""
+    keepalive_s: Annotated[int, Meta(ge=5, le=3600)] = 30
+    """The broker publishes the last will after 1.5 times this."""
+    connect_timeout_s: Seconds = 5.0
+    answer_s: Seconds = 1.0
+    """For the broker's answer at the first try; doubles while there is none, up to
+    ``retry_cap_s``. Some 3.1.1 brokers neither refuse MQTT 5 nor hang up: they misread it, and
+    wait for more."""
+    retry_s: Seconds = 0.5
+    """Bound of the first random delay before a new connection; it doubles."""
+    retry_cap_s: Seconds = 30.0
+    """Longest bound: a device is back within half a minute of its broker."""
+    in_flight: Annotated[int, Meta(ge=1, le=1000)] = 16
+    """Windows on their way at once. Under Mosquitto's default of 20 in flight for a client."""
+    resend_s: Seconds = 10.0
+    """A window that the collector has not acknowledged is sent again; the interval doubles."""
+    resend_cap_s: Seconds = 600.0
+
+
+class Config(Section, frozen=True):
+    """The whole file."""
+
+    site: Name = "default"
+    device: str = ""
+    """Default: the machine's name."""
+    state: Path | None = None
+    """Folder for the outbox, the artifacts and logs. Default: the user's state folder."""
+    http: str = "127.0.0.1:8700"
+    """Address of the local call, loopback only; port 0 takes a free one, "" switches it off."""
+    outbox_mb: Annotated[float, Meta(gt=0)] = 32.0
+    """What may wait for the collector, 10^6 bytes. A window of twenty statistics has about 1.5 kB:
+    two weeks of minutes. When it is full the oldest go."""
+    drain_s: Seconds = 5.0
+    """At the end: for requests that wait, and again for what the broker has not taken yet.
+    systemd kills after 90 s, Docker after 10 s."""
+    broker: BrokerConfig | None = None
+    """No table, no MQTT: windows wait in the outbox."""
+    model: tuple[ModelConfig, ...] = ()
+
+
+DEADLINE_MS = 1000.0
+"""Deadline of a model for which neither configuration nor bundle has one: none at all would leave a
+stuck runtime for ever."""
+
+PROBE_S = 1.0
+"""An idle model takes a request against the prediction after this long without one."""
+
+MEMORY_POLL_S = 0.02
+"""How often resident sets are read. Under a limit of 200 MB, 100 ms saw 241 and 500 ms 1,260 MB."""
+
+RESTART_SPAN_S = 300.0
+RESTART_BASE_S = 0.2
+RESTART_CAP_S = 30.0
+"""How long a restart counts; the delay before the second one in that time, and the longest."""
+
+EVENTS_KEPT = 1000
+"""Events that wait for the broker, in the outbox. Some hundred bytes each."""
+
+SWITCH_S = 0.0005
+"""Python's turn of a thread while others wait; its default of 5 ms is longer than an inference."""
+
+MAX_BODY = 64 * 2**20
+"""Bytes of an HTTP request or an MQTT payload: a 1080p frame as JSON has about 40 MB."""
+
+MAX_CALLERS = 32
+"""HTTP connections at once, a thread each; the queue behind them is shorter anyway."""
+
+CALLER_IDLE_S = 60.0
+"""A connection without a request is closed after this."""
+
+ENVIRONMENT = {
+    # What lies in the working folder must not be taken for a module.
+    "PYTHONSAFEPATH": "1",
+    # NumPy only moves data here; its thread pool is memory for nothing.
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""Of agent and worker, over that of whoever started them."""
+
+MAX_RESULTS = 64
+"""Answers to MQTT frames that wait for the connection; older ones go: nobody wants them late."""
+
+
+def read_config(path: Path) -> Config:
+    """Read a configuration file; relative paths in it are relative to its folder.
+
+    Raises:
+        UsageError: no such file, no TOML, an unknown key, or a value out of bounds.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}", expected="the agent's configuration"
+        ) from error
+    try:
+        document: Any = msgspec.toml.decode(raw)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path} is no TOML: {error}", expected="see docs/agent.md") from error
+    return _anchored(parse_config(document, str(path)), path.parent)
+
+
+def parse_config(document: Mapping[str, Any], where: str) -> Config:
+    """Check a document against :class:`Config`.
+
+    Raises:
+        UsageError: an unknown key, or a value out of bounds.
+    """
+    _refuse_unknown(document, msgspec.inspect.type_info(Config), where, "")
+    try:
+        return msgspec.convert(document, Config, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        problem, _, place = str(error).partition(" - at ")
+        key = place.strip("`").removeprefix("$.").replace("$", "") or "The top level"
+        wanted = problem.removeprefix("Expected ")
+        remedy = "docs/agent.md lists every key with its bounds."
+        if wanted == problem:  # a sentence of its own, such as a missing field
+            raise UsageError(f"{key} in {where}: {problem}", remedy=remedy) from error
+        raise UsageError(
+            f"{key} in {where} has a wrong value", expected=wanted, remedy=remedy
+        ) from error
+
+
+def device_name(config: Config) -> str:
+    """The device's name, or one made of the machine's."""
+    if config.device:
+        return config.device
+    return re.sub(r"[^A-Za-z0-9._-]", "-", platform.node() or "device")[:64]
+
+
+def split_address(text: str, *, what: str, default_port: int | None = None) -> tuple[str, int]:
+    """``HOST:PORT`` (or ``[HOST]:PORT``) taken apart.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon and default_port is not None:
+        return text, default_port
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"The {what} address is {text!r}", expected="HOST:PORT")
+    return host, int(port)
+
+
+def _anchored(config: Config, folder: Path) -> Config:
+    """With every relative path made relative to ``folder``."""
+    replace = msgspec.structs.replace
+    models = tuple(
+        replace(
+            model,
+            bundle=folder / model.bundle,
+            folder=tuple(
+                replace(
+                    entry,
+                    path=folder / entry.path,
+                    results=folder / entry.results if entry.results else None,
+                )
+                for entry in model.folder
+            ),
+        )
+        for model in config.model
+    )
+    broker = config.broker
+    if broker is not None:
+        broker = replace(
+            broker,
+            password_file=folder / broker.password_file if broker.password_file else None,
+            ca_file=folder / broker.ca_file if broker.ca_file else None,
+        )
+    state = folder / config.state if config.state else None
+    return replace(config, model=models, broker=broker, state=state)
+
+
+def _refuse_unknown(value: object, kind: object, where: str, place: str) -> None:
+    if isinstance(kind, msgspec.inspect.UnionType):
+        for option in kind.types:
+            if isinstance(option, msgspec.inspect.StructType):
+                _refuse_unknown(value, option, where, place)
+    elif isinstance(kind, msgspec.inspect.VarTupleType) and isinstance(value, list):
+        for index, item in enumerate(cast("list[object]", value)):
+            _refuse_unknown(item, kind.item_type, where, f"{place}[{index}]")
+    elif isinstance(kind, msgspec.inspect.StructType) and isinstance(value, Mapping):
+        fields = {field.encode_name: field.type for field in kind.fields}
+        for key, item in cast("Mapping[str, object]", value).items():
+            path = f"{place}.{key}" if place else key
+            if key not in fields:
+                near = difflib.get_close_matches(key, fields, n=2, cutoff=0.5)
+                raise UsageError(
+                    f"{where} has the unknown key '{path}'",
+                    expected=f"one of {', '.join(fields)}",
+                    remedy=f"Did you mean {' or '.join(near)}?" if near else "",
+                )
+            _refuse_unknown(item, fields[key], where, path)
+
+
+def _path(kind: type[Any], value: Any) -> Path:
+    if kind is Path and isinstance(value, str) and value:
+        return Path(value)
+    raise ValueError(f"Expected a path, got `{value!r}`")

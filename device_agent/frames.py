@@ -1,0 +1,56 @@
+"""Frames from MQTT topics as requests, and answers back to a topic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from edgeml.device_agent import logs, oip, payloads, requests
+from edgeml.device_agent.config import ModelConfig, MqttInput
+from edgeml.device_agent.service import Service
+from edgeml.device_agent.tickets import Ticket
+from edgeml.device_agent.uplink import OnFrame
+from edgeml.errors import AgentError, SourceError
+
+Publish = Callable[[str, bytes], None]
+
+
+def handlers(models: Sequence[tuple[ModelConfig, Service]], publish: Publish) -> dict[str, OnFrame]:
+    """Topic filter → what to do with a frame on it, for all models that take some."""
+    found: dict[str, list[OnFrame]] = {}
+    for model, service in models:
+        for entry in model.mqtt:
+            found.setdefault(entry.topic, []).append(_handler(entry, service, publish))
+    return {topic: _each(several) for topic, several in found.items()}
+
+
+def _each(several: Sequence[OnFrame]) -> OnFrame:
+    def on_frame(topic: str, payload: bytes) -> None:
+        for one in several:
+            one(topic, payload)
+
+    return on_frame
+
+
+def _handler(entry: MqttInput, service: Service, publish: Publish) -> OnFrame:
+    def answer(ticket: Ticket) -> None:
+        if entry.results and ticket.outcome == "served":
+            manifest = service.manifest
+            publish(
+                entry.results,
+                oip.encode_response(ticket.outputs, model=manifest.name, version=manifest.version),
+            )
+
+    def on_frame(topic: str, payload: bytes) -> None:
+        try:
+            manifest = service.manifest
+        except AgentError:
+            return  # it never came up; the reported state says so
+        try:
+            feed = requests.feed(payloads.arrays(payload), manifest.inputs)
+        except SourceError as error:
+            service.unfit()
+            logs.warn("bad frame", topic=topic, reason=error)
+            return
+        service.submit(feed, stream=f"mqtt:{topic}" if entry.newest else "", done=answer)
+
+    return on_frame

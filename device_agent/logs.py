@@ -1,0 +1,67 @@
+"""The agent's log: one line a happening on standard error, ``key=value`` or JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+
+LOG = logging.getLogger("edgeml.agent")
+
+
+def say(level: int, what: str, **fields: object) -> None:
+    """Log a happening with its fields."""
+    LOG.log(level, what, extra={"fields": fields})
+
+
+def info(what: str, **fields: object) -> None:
+    """Log something ordinary."""
+    say(logging.INFO, what, **fields)
+
+
+def warn(what: str, **fields: object) -> None:
+    """Log something that a person may want to look into."""
+    say(logging.WARNING, what, **fields)
+
+
+def start_logging(*, as_json: bool) -> None:
+    """Send the agent's log to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if as_json else _Text())
+    LOG.handlers[:] = [handler]
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    fields: dict[str, object] = getattr(record, "fields", {})
+    return fields
+
+
+def _time(record: logging.LogRecord) -> str:
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{whole}.{int(record.msecs):03d}Z"
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        parts = [_time(record), record.levelname, record.getMessage()]
+        for key, value in _fields(record).items():
+            text = str(value)
+            parts.append(f"{key}={json.dumps(text) if not text or ' ' in text else text}")
+        line = " ".join(parts).replace("\n", " ")
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        document: dict[str, object] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info:
+            document["trace"] = self.formatException(record.exc_info)
+        return json.dumps(document, default=str)

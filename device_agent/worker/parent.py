@@ -1,0 +1,233 @@
+"""The agent's side of a worker: start it, run a request within a time limit, kill it.
+
+One thread starts, runs and closes a worker, and lives longer than it: the kernel's parent-death
+signal is tied to the *thread* that started the child. Only :meth:`Worker.kill` may be called from
+another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from edgeml.device_agent.config import ENVIRONMENT
+from edgeml.device_agent.worker import wire
+from edgeml.device_agent.worker.layout import Array
+from edgeml.errors import AgentError
+
+_MODULE = "edgeml.device_agent.worker"
+
+MEMORY_SHARE = 0.5
+"""Of the available memory, at most this for a model's inputs and outputs: the model needs some."""
+
+LAST_WORDS = 300
+"""Characters of a dead worker's own output that are quoted in an error."""
+
+
+class WorkerError(AgentError):
+    """Base of what can go wrong with a worker."""
+
+
+class RequestFailedError(WorkerError):
+    """The runtime refused one request; the worker lives on."""
+
+
+class WorkerLateError(WorkerError):
+    """The time limit passed; the worker was killed."""
+
+
+class WorkerDiedError(WorkerError):
+    """The process ended by itself, or was killed by another."""
+
+
+class Worker:
+    """A worker process. It loads its model by itself; :meth:`wait_ready` says when it has.
+
+    Args:
+        spec: what to run; descriptors and the parent's id are filled in here.
+        log: file that takes the child's standard output and error; emptied first.
+
+    Raises:
+        WorkerError: there is no memory for the tensors, or the process does not start.
+    """
+
+    def __init__(self, spec: wire.WorkerSpec, *, log: Path) -> None:
+        self._log = log
+        self._lock = threading.Lock()
+        self._number = 0
+        self._memory, handle = _allocate(spec.layout.nbytes)
+        self._inputs, self._outputs = spec.layout.views(self._memory)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._doorbell = ours
+        told = msgspec.structs.replace(
+            spec, socket=theirs.fileno(), memory=handle, parent=os.getpid()
+        )
+        try:
+            with log.open("wb") as output:
+                self._process = subprocess.Popen(
+                    [
+                        sys.executable,
+                        "-m",
+                        "edgeml.device_agent.worker",
+                        msgspec.json.encode(told).decode(),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=(theirs.fileno(), handle),
+                    env={**os.environ, **ENVIRONMENT},
+                )
+        except OSError as error:
+            ours.close()
+            raise WorkerError(f"A worker process cannot be started: {error}") from error
+        finally:
+            theirs.close()
+            os.close(handle)
+        self.pid = self._process.pid
+        self._alive = True
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Wait until the model is loaded.
+
+        Raises:
+            WorkerError: it cannot be, or takes longer; the process is gone.
+        """
+        try:
+            code, _, text = self._answer(timeout_s)
+        except WorkerLateError as error:
+            raise WorkerError(
+                f"The worker did not load its model within {timeout_s:g} s{self._last_words()}",
+                remedy="Give it more time with start_timeout_s.",
+            ) from error
+        if code != wire.READY:
+            self.close()
+            raise WorkerError(text)
+
+    def run(self, feeds: Mapping[str, Array], *, timeout_s: float) -> dict[str, Array]:
+        """Run one request; return copies of the outputs.
+
+        Args:
+            feeds: arrays of exactly the layout's shapes and dtypes.
+            timeout_s: time that is left for it. When it is over, the worker is killed, and a
+                result that comes at the same moment is thrown away.
+
+        Raises:
+            RequestFailedError: the runtime raised; the worker is still of use.
+            WorkerLateError: too slow, and gone.
+            WorkerDiedError: gone.
+        """
+        for name, place in self._inputs.items():
+            place[...] = feeds[name]
+        self._number += 1
+        try:
+            self._doorbell.send(wire.message(wire.RUN, self._number))
+        except OSError as error:
+            raise self._died() from error
+        code, number, text = self._answer(timeout_s)
+        if number != self._number:
+            self.close()
+            raise WorkerDiedError(f"The worker answered request {number} instead of {self._number}")
+        if code == wire.ERROR:
+            raise RequestFailedError(f"The runtime failed: {text}")
+        return {name: place.copy() for name, place in self._outputs.items()}
+
+    def resident_bytes(self) -> int | None:
+        """Resident set of the process; None when it has ended."""
+        with self._lock:
+            return _resident_bytes(self.pid) if self._alive else None
+
+    def kill(self) -> None:
+        """Send SIGKILL. From any thread; whoever waits in :meth:`run` then sees it die."""
+        with self._lock:
+            if self._alive:
+                os.kill(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kill the process and wait until it is gone. May be called twice."""
+        self.kill()
+        with self._lock:
+            # Once reaped, the number may belong to anybody: nobody signals it from here on.
+            self._alive = False
+        self._process.wait()
+        self._doorbell.close()
+        self._inputs = {}
+        self._outputs = {}
+        with contextlib.suppress(BufferError):  # a traceback may still hold a view
+            self._memory.close()
+
+    def _answer(self, timeout_s: float) -> tuple[int, int, str]:
+        self._doorbell.settimeout(max(timeout_s, 1e-4))
+        try:
+            datagram = self._doorbell.recv(wire.MAX_MESSAGE)
+        except TimeoutError as error:
+            self.close()
+            raise WorkerLateError(f"No answer within {timeout_s * 1000:.0f} ms") from error
+        except OSError as error:
+            raise self._died() from error
+        if not datagram:
+            raise self._died()
+        return wire.parse(datagram)
+
+    def _died(self) -> WorkerDiedError:
+        self.close()
+        code = self._process.returncode
+        cause = signal.Signals(-code).name if code < 0 else f"status {code}"
+        return WorkerDiedError(f"The worker died with {cause}{self._last_words()}")
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            words = " ".join(self._log.read_text(errors="replace").split())
+            if words:
+                return f" ({words[-LAST_WORDS:]})"
+        return ""
+
+
+def _allocate(nbytes: int) -> tuple[mmap.mmap, int]:
+    """Memory that exists in full, as a map and the descriptor to pass on."""
+    # Asked before the kernel is: it would rather kill somebody than say that there is not enough.
+    if nbytes > _available_bytes() * MEMORY_SHARE:
+        raise _no_room(nbytes)
+    handle = os.memfd_create("edgeml-worker", os.MFD_CLOEXEC)
+    try:
+        os.posix_fallocate(handle, 0, nbytes)
+        return mmap.mmap(handle, nbytes), handle
+    except OSError as error:
+        os.close(handle)
+        if error.errno in {errno.ENOSPC, errno.ENOMEM}:
+            raise _no_room(nbytes) from error
+        raise
+
+
+def _no_room(nbytes: int) -> WorkerError:
+    return WorkerError(
+        f"There is no room for the {nbytes:,} bytes of the model's inputs and outputs",
+        expected=f"at most {MEMORY_SHARE:.0%} of the memory that is available",
+    )
+
+
+def _available_bytes() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    return 0
+
+
+def _resident_bytes(pid: int) -> int | None:
+    try:
+        fields = Path(f"/proc/{pid}/statm").read_text().split()
+    except OSError:
+        return None
+    pages = int(fields[1])
+    return pages * mmap.PAGESIZE or None  # a zombie has none
