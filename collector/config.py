@@ -1,0 +1,125 @@
+"""What the collector can be told, in one typed place, each with its default and unit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from edgeml.collector.drift.budget import Budget
+from edgeml.collector.drift.monitor import Policy
+from edgeml.errors import UsageError
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base: a key that is not known is an error, not a silent default."""
+
+
+class BrokerConfig(Section, frozen=True, kw_only=True):
+    """Where the fleet talks."""
+
+    host: str = "127.0.0.1"
+    port: Port = 1883
+    client_id: str = ""
+    """Empty: derived from machine and database, so that the broker keeps one session for us."""
+    keepalive_s: Annotated[int, Meta(ge=5, le=3600)] = 30
+    session_days: Annotated[int, Meta(ge=1, le=365)] = 7
+    """How long an MQTT 5 broker keeps messages for a collector that is away."""
+
+
+class HttpConfig(Section, frozen=True, kw_only=True):
+    """The REST API and the pages."""
+
+    host: str = "127.0.0.1"
+    """Loopback only: there is no login yet."""
+    port: Port = 8470
+    """0 takes a free one and says which."""
+    max_bundle_mb: Annotated[int, Meta(ge=1)] = 2048
+
+
+class AlarmConfig(Section, frozen=True, kw_only=True):
+    """The budget of false alarms, and what is worth one."""
+
+    false_alarms: Annotated[float, Meta(gt=0)] = 1.0
+    """Expected false alarms of the whole fleet in the period, at most."""
+    per_days: Annotated[float, Meta(gt=0)] = 365.0
+    per_windows: Annotated[int, Meta(ge=0)] = 0
+    """The period in windows of each stream; 0 means ``per_days``."""
+    reference_windows: Annotated[int, Meta(ge=8, le=1000)] = Policy().reference
+    min_rows: Annotated[int, Meta(ge=5)] = Policy().min_rows
+    min_effect: Annotated[float, Meta(ge=0, le=1)] = Policy().min_effect
+    close_after: Annotated[int, Meta(ge=1, le=100)] = Policy().close_after
+
+    @property
+    def budget(self) -> Budget:
+        """As the drift core has it."""
+        return Budget(
+            false_alarms=self.false_alarms, per_days=self.per_days, per_windows=self.per_windows
+        )
+
+    @property
+    def policy(self) -> Policy:
+        """As the drift core has it."""
+        return Policy(
+            reference=self.reference_windows,
+            min_rows=self.min_rows,
+            min_effect=self.min_effect,
+            close_after=self.close_after,
+        )
+
+
+class CollectorConfig(Section, frozen=True, kw_only=True):
+    """A collector."""
+
+    database: str = "edgeml-collector.sqlite"
+    """A path for SQLite, or a SQLAlchemy URL."""
+    bundles: tuple[str, ...] = ()
+    """Bundles whose baselines are learned at start."""
+    embedded_broker: bool = False
+    """Bring an MQTT broker for a try-out; ``broker.port`` 0 then takes a free port."""
+    broker: BrokerConfig = BrokerConfig()
+    http: HttpConfig = HttpConfig()
+    alarms: AlarmConfig = AlarmConfig()
+
+
+def load_config(path: Path) -> CollectorConfig:
+    """Read a TOML file.
+
+    Raises:
+        UsageError: it is missing, no TOML, or holds a key or value that is not known.
+    """
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=CollectorConfig)
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}", expected="a TOML file"
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise UsageError(
+            f"{path}: {error}",
+            expected="the keys that `edgeml collector run --help` and docs/collector.md name",
+            remedy="Correct the file.",
+        ) from error
+
+
+def override(config: CollectorConfig, given: dict[str, object]) -> CollectorConfig:
+    """``config`` with single values replaced: ``{"broker.port": 1884}``.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+    document = msgspec.to_builtins(config)
+    for name, value in given.items():
+        *sections, key = name.split(".")
+        target = document
+        for section in sections:
+            target = target[section]
+        target[key] = value
+    try:
+        return msgspec.convert(document, CollectorConfig)
+    except msgspec.ValidationError as error:
+        raise UsageError(str(error), expected="a value in its range") from error

@@ -1,0 +1,1 @@
+"""From the broker to the database: subscribe, validate, queue, store, acknowledge."""

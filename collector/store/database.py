@@ -1,0 +1,149 @@
+"""Opens the database: pragmas, the schema's version, and the lock that keeps a second collector
+out."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO, Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from edgeml.collector.store import tables
+from edgeml.errors import CollectorError
+
+BUSY_MS = 2000
+"""How long SQLite waits for a lock before the batch is given back and tried again."""
+
+
+def database_url(text: str) -> sa.URL:
+    """A SQLAlchemy URL; a plain path means SQLite.
+
+    Raises:
+        CollectorError: it is neither.
+    """
+    if "://" not in text:
+        return sa.URL.create("sqlite", database=str(Path(text).expanduser().absolute()))
+    try:
+        return sa.make_url(text)
+    except ArgumentError as error:
+        raise CollectorError(
+            f"the database {text!r} is no URL",
+            expected="a path for SQLite, or a URL such as postgresql+psycopg://user@host/name",
+        ) from error
+
+
+def open_database(text: str) -> Engine:
+    """Open the database, with all tables in place.
+
+    Raises:
+        CollectorError: it cannot be opened, is no database, or is of a newer edgeml.
+    """
+    url = database_url(text)
+    try:
+        if url.get_backend_name() == "sqlite" and url.database:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(url)
+        if url.get_backend_name() == "sqlite":
+            event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "begin", _begin_sqlite)
+        with engine.begin() as connection:
+            _check_schema(connection, text)
+    except (DBAPIError, OSError, ImportError) as error:
+        reason = getattr(error, "orig", None) or error
+        raise CollectorError(
+            f"the database {text} cannot be opened: {reason}",
+            expected="a file in a folder that may be written, or a database that answers",
+            remedy="Name another with --database.",
+        ) from error
+    return engine
+
+
+def _prepare_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001
+    # Transactions are ours (see _begin_sqlite), not the driver's.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode=WAL",
+        # In WAL mode NORMAL can lose the last commits in a power cut; the windows in them would be
+        # acknowledged and gone. FULL costs one fsync a batch.
+        "synchronous=FULL",
+        f"busy_timeout={BUSY_MS}",
+        "foreign_keys=ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", True)
+    # IMMEDIATE: a transaction that reads and then writes cannot be told "busy" half way.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _check_schema(connection: Connection, text: str) -> None:
+    if sa.inspect(connection).has_table("schema"):
+        found = connection.execute(sa.select(sa.func.max(tables.schema.c.version))).scalar()
+        if found != tables.SCHEMA:
+            raise CollectorError(
+                f"the database {text} has schema {found}",
+                expected=f"schema {tables.SCHEMA}, which this edgeml reads",
+                remedy="Use the edgeml that wrote it or a newer one, or name another --database.",
+            )
+        return
+    if sa.inspect(connection).get_table_names():
+        raise CollectorError(
+            f"the database {text} holds tables that are not the collector's",
+            expected="an empty database or one of edgeml's",
+            remedy="Name another with --database.",
+        )
+    tables.metadata.create_all(connection)
+    connection.execute(sa.insert(tables.schema).values(version=tables.SCHEMA))
+
+
+def insert(connection: Connection | Engine, table: sa.Table) -> Any:
+    """INSERT with ON CONFLICT, in the words of the database's dialect."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table)
+
+
+def lock_database(text: str) -> IO[bytes] | None:
+    """Keep other collectors out of an SQLite file for as long as the returned file stays open.
+
+    Returns:
+        The lock file, or None where the database is a server's.
+
+    Raises:
+        CollectorError: another collector has it.
+    """
+    url = database_url(text)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return None
+    path = Path(f"{url.database}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a+b")
+    except OSError as error:
+        raise CollectorError(
+            f"{path} cannot be written: {error.strerror}",
+            expected="a folder that may be written",
+            remedy="Name another database with --database.",
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.seek(0)
+        owner = handle.read(32).decode(errors="replace").strip()
+        handle.close()
+        raise CollectorError(
+            f"another collector (process {owner or 'unknown'}) uses the database {url.database}",
+            expected="one collector an SQLite file",
+            remedy="Stop that one, or name another database with --database.",
+        ) from error
+    handle.truncate(0)
+    handle.write(f"{os.getpid()}\n".encode())
+    handle.flush()
+    return handle

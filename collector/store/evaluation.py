@@ -1,0 +1,276 @@
+"""Windows to evidence, inside the transaction that stores them.
+
+Owns the monitors of all streams. They live in memory and are rebuilt from the database when first
+needed, and after a transaction that failed: what they know is exactly what is committed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy.engine import Connection
+
+from edgeml.collector.drift.budget import MS_A_DAY, Budget
+from edgeml.collector.drift.chi2 import chi_square
+from edgeml.collector.drift.effects import effects, excess_js
+from edgeml.collector.drift.monitor import Monitor, Policy, Record, Saved, Step
+from edgeml.collector.store.packing import pack, unpack
+from edgeml.collector.store.tables import alarms, bundles, streams, tests
+from edgeml.statistics import Baseline, Stream
+
+Cells = NDArray[np.int64]
+
+LIVE_MS = 30 * MS_A_DAY
+"""A stream that was silent for longer has no share in the alarm budget."""
+
+
+class Arrived(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored window whose counts fit its bundle."""
+
+    window_id: int
+    device_id: int
+    key: str
+    """The same in every replay."""
+    model: str
+    version: str
+    artifact: str
+    bundle: str
+    start_ms: int
+    duration_ms: int
+    received_ms: int
+    counts: dict[str, Cells]
+
+
+_ADD_TESTS = sa.insert(tests)
+_CHANGE_TESTS = (
+    sa.update(tests)
+    .where(
+        tests.c.stream_id == sa.bindparam("at_stream"), tests.c.index == sa.bindparam("at_index")
+    )
+    .values({name: sa.bindparam(name) for name in ("role", "distance", "mean")})
+)
+_CHANGE_STREAMS = (
+    sa.update(streams)
+    .where(streams.c.id == sa.bindparam("at_stream"))
+    .values(
+        {
+            name: sa.bindparam(name)
+            for name in (
+                *("saved", "phase", "reason", "reference", "offset_js"),
+                *("evidence", "threshold", "last_ms"),
+            )
+        }
+    )
+)
+_CLOSE_ALARM = (
+    sa.update(alarms)
+    .where(alarms.c.stream_id == sa.bindparam("at_stream"), alarms.c.closed_ms.is_(None))
+    .values(closed_ms=sa.bindparam("at_ms"))
+)
+
+
+class _Known(msgspec.Struct):
+    stream_id: int
+    monitor: Monitor
+    offset_js: float | None = None
+    threshold: float = 0.0
+    last_ms: int = 0
+
+
+class Evaluator:
+    """Feeds windows to the monitors of their streams. One thread only.
+
+    What it learns goes to the database when the batch is complete (:meth:`flush`), in few
+    statements of many rows each.
+    """
+
+    def __init__(self, policy: Policy, budget: Budget) -> None:
+        self._policy = policy
+        self._budget = budget
+        self._known: dict[tuple[object, ...], _Known] = {}
+        self._baselines: dict[str, dict[str, Stream] | None] = {}
+        self._live = 0
+        self._changed: dict[int, _Known] = {}
+        self._added: dict[tuple[int, int], dict[str, Any]] = {}
+        self._updated: list[dict[str, Any]] = []
+        self._alarms: list[tuple[sa.Executable, dict[str, Any]]] = []
+
+    def forget(self) -> None:
+        """Drop what is in memory: a transaction failed, and the database knows better."""
+        for held in (self._known, self._baselines, self._changed, self._added):
+            held.clear()
+        self._updated.clear()
+        self._alarms.clear()
+
+    def baseline(self, connection: Connection, bundle: str) -> dict[str, Stream] | None:
+        """The streams of a bundle by name, empty where it has no statistics; None if unknown."""
+        if bundle not in self._baselines:
+            query = sa.select(bundles.c.baseline).where(bundles.c.sha256 == bundle)
+            row = connection.execute(query).first()
+            if row is None:  # it may come any moment: not remembered
+                return None
+            self._baselines[bundle] = Baseline.decode(row[0]).streams if row[0] else {}
+        return self._baselines[bundle]
+
+    def count_live(self, connection: Connection, now_ms: int) -> None:
+        """Count the streams that share the budget; once a batch is enough."""
+        query = sa.select(sa.func.count()).where(streams.c.last_ms > now_ms - LIVE_MS)
+        self._live = connection.execute(query.select_from(streams)).scalar_one()
+
+    def evaluate(self, connection: Connection, window: Arrived) -> None:
+        """Compare a window with its baseline, stream by stream."""
+        baseline = self.baseline(connection, window.bundle) or {}
+        for name, cells in window.counts.items():
+            self._evaluate_stream(connection, window, baseline[name], cells)
+
+    def flush(self, connection: Connection) -> None:
+        """Write what came of the windows since the last time."""
+        if self._added:
+            connection.execute(_ADD_TESTS, list(self._added.values()))
+        if self._updated:
+            connection.execute(_CHANGE_TESTS, self._updated)
+        for statement, values in self._alarms:
+            connection.execute(statement, values)
+        if self._changed:
+            connection.execute(_CHANGE_STREAMS, [_state(k) for k in self._changed.values()])
+        self._changed.clear()
+        self._added.clear()
+        self._updated.clear()
+        self._alarms.clear()
+
+    def _evaluate_stream(
+        self, connection: Connection, window: Arrived, stream: Stream, cells: Cells
+    ) -> None:
+        known = self._stream(connection, window, stream)
+        monitor = known.monitor
+        known.last_ms = window.received_ms
+        known.threshold = self._budget.threshold(
+            streams=max(self._live, len(self._known)), duration_ms=window.duration_ms
+        )
+        was_armed = monitor.phase != "collecting"
+        step = monitor.step(
+            cells,
+            key=f"{window.key}/{stream.name}",
+            threshold=known.threshold,
+            start_ms=window.start_ms,
+        )
+        self._changed[known.stream_id] = known
+        self._note_records(known, window, step)
+        if not was_armed and monitor.phase == "armed":
+            known.offset_js = excess_js(monitor.reference_cells, monitor.baseline)
+        if step.opened:
+            self._alarms.append((sa.insert(alarms), _alarm(known, window, step)))
+        if step.closed:
+            values = {"at_stream": known.stream_id, "at_ms": window.received_ms}
+            self._alarms.append((_CLOSE_ALARM, values))
+
+    def _stream(self, connection: Connection, window: Arrived, stream: Stream) -> _Known:
+        key = {
+            "device_id": window.device_id,
+            "model": window.model,
+            "version": window.version,
+            "artifact": window.artifact,
+            "stream": stream.name,
+            "grid": stream.grid.hash,
+        }
+        found = self._known.get(tuple(key.values()))
+        if found is None:
+            found = self._load(connection, key, window, stream)
+            self._known[tuple(key.values())] = found
+        return found
+
+    def _load(
+        self, connection: Connection, key: dict[str, Any], window: Arrived, stream: Stream
+    ) -> _Known:
+        baseline = stream.baseline().cells
+        query = sa.select(streams.c.id, streams.c.saved, streams.c.offset_js)
+        row = connection.execute(query.filter_by(**key)).first()
+        if row is not None:
+            saved = msgspec.json.decode(row.saved, type=Saved)
+            records = self._records(connection, row.id, saved)
+            monitor = Monitor.restore(stream.grid, baseline, self._policy, saved, records)
+            return _Known(row.id, monitor, row.offset_js)
+        known = _Known(0, Monitor(stream.grid, baseline, self._policy), last_ms=window.received_ms)
+        values = {**key, **_state(known), "bundle": window.bundle}
+        del values["at_stream"]
+        added = sa.insert(streams).values(**values).returning(streams.c.id)
+        known.stream_id = connection.execute(added).scalar_one()
+        return known
+
+    def _records(self, connection: Connection, stream_id: int, saved: Saved) -> list[Record]:
+        recent = saved.next_index - 2 * self._policy.close_after
+        query = (
+            sa.select(tests)
+            .where(tests.c.stream_id == stream_id, tests.c.index >= saved.first_index)
+            .where(sa.or_(tests.c.role != "excluded", tests.c.index >= recent))
+            .order_by(tests.c.index)
+        )
+        columns = [name for name in Record.__struct_fields__ if name != "cells"]
+        return [
+            Record(cells=unpack(row["cells"]).tolist(), **{name: row[name] for name in columns})
+            for row in connection.execute(query).mappings()
+        ]
+
+    def _note_records(self, known: _Known, window: Arrived, step: Step) -> None:
+        """Note the new test window, and older ones that changed their role or score."""
+        newest = known.monitor.saved.next_index - 1
+        for record in step.records:
+            key = (known.stream_id, record.index)
+            changes = {"role": record.role, "distance": record.distance, "mean": record.mean}
+            if record.index == newest:
+                self._added[key] = self._test(known, window, record)
+            elif key in self._added:
+                self._added[key] |= changes
+            else:
+                self._updated.append({"at_stream": key[0], "at_index": key[1], **changes})
+
+    def _test(self, known: _Known, window: Arrived, record: Record) -> dict[str, Any]:
+        monitor = known.monitor
+        cells = np.asarray(record.cells, dtype=np.int64)
+        test = chi_square(monitor.grid, cells, monitor.baseline)
+        return {
+            **msgspec.structs.asdict(record),
+            **msgspec.structs.asdict(effects(monitor.grid, cells, monitor.baseline)),
+            **{
+                name: getattr(test, name) for name in ("dof", "p", "n", "m", "effect", "detectable")
+            },
+            "chi2": test.statistic,
+            "cells": pack(record.cells),
+            "stream_id": known.stream_id,
+            "window_id": window.window_id,
+            "threshold": known.threshold,
+        }
+
+
+def _state(known: _Known) -> dict[str, Any]:
+    monitor = known.monitor
+    return {
+        "at_stream": known.stream_id,
+        "saved": msgspec.json.encode(monitor.saved).decode(),
+        "phase": monitor.phase,
+        "reason": monitor.saved.reason,
+        "reference": monitor.reference_size,
+        "offset_js": known.offset_js,
+        "evidence": monitor.evidence,
+        "threshold": known.threshold,
+        "last_ms": known.last_ms,
+    }
+
+
+def _alarm(known: _Known, window: Arrived, step: Step) -> dict[str, Any]:
+    first, last = step.records[0], step.records[-1]
+    return {
+        "stream_id": known.stream_id,
+        "opened_ms": window.received_ms,
+        "since_ms": first.start_ms,
+        "change": step.change,
+        "evidence": last.evidence,
+        "threshold": known.threshold,
+        "windows": step.since,
+        "first_index": first.index,
+        "last_index": last.index,
+    }

@@ -1,0 +1,375 @@
+"""One batch of messages, one transaction: windows stored once, rolled up, tested; marks advanced.
+
+A window counts as *settled* once its key is in ``windows``, even where its counts were refused
+because they do not fit the bundle: the device must not send it for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from edgeml.bundle import Bundle
+from edgeml.bundle.archive import BASELINE, MANIFEST
+from edgeml.collector.ingest.validate import Received, off_grid
+from edgeml.collector.store.database import insert
+from edgeml.collector.store.evaluation import Arrived, Evaluator
+from edgeml.collector.store.marks import Mark, advance
+from edgeml.collector.store.packing import pack, unpack
+from edgeml.collector.store.rollups import Rollups
+from edgeml.collector.store.tables import (
+    boots,
+    bundles,
+    counts,
+    devices,
+    events,
+    windows,
+)
+from edgeml.telemetry import Event, Reported, Status, Topics, Window
+
+_COPIED = (
+    *("boot", "sequence", "model", "version", "artifact", "bundle", "start_ms", "duration_ms"),
+    "rows",
+)
+_WINDOW_COLUMNS = (*_COPIED, "device_id", "outcomes", "received_ms", "evaluated", "refused")
+_ADD_COUNTS = sa.insert(counts)
+_WAITING = (
+    sa.select(windows.c.id)
+    .where(windows.c.evaluated.is_(False), windows.c.bundle == sa.bindparam("bundle"))
+    .limit(1)
+)
+_SEEN = (
+    sa.update(devices)
+    .where(devices.c.id == sa.bindparam("at_device"))
+    .values(last_seen_ms=sa.bindparam("at_ms"))
+)
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """What a batch came to."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    off_grid: int = 0
+    status: int = 0
+    reported: int = 0
+    events: int = 0
+    marks: list[Mark] = []
+
+
+class Intake:
+    """Writes. One thread only."""
+
+    def __init__(self, engine: Engine, evaluator: Evaluator) -> None:
+        self._engine = engine
+        self._evaluator = evaluator
+        self._devices: dict[Topics, int] = {}
+        self._rollups = Rollups()
+        self._seen: dict[int, int] = {}
+        self._add_window = (
+            insert(engine, windows)
+            .values({name: sa.bindparam(name) for name in _WINDOW_COLUMNS})
+            .on_conflict_do_nothing()
+            .returning(windows.c.id)
+        )
+
+    def store(self, batch: Sequence[Received]) -> Outcome:
+        """Store a batch, all of it or nothing.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: nothing was stored.
+        """
+        outcome = Outcome()
+        try:
+            with self._engine.begin() as connection:
+                self._evaluator.count_live(connection, max(r.received_ms for r in batch))
+                heard: dict[tuple[Topics, str], int] = {}
+                for received in batch:
+                    self._store_one(connection, received, outcome)
+                    if isinstance(received.message, Window):
+                        at = (_topics(received), received.message.boot)
+                        heard[at] = max(heard.get(at, 0), received.message.oldest)
+                self._flush(connection)
+                for (topics, boot), oldest in heard.items():
+                    through = self._advance(connection, self._devices[topics], boot, oldest)
+                    outcome.marks.append(Mark(topics, boot, through))
+        except BaseException:
+            self.forget()
+            raise
+        return outcome
+
+    def forget(self) -> None:
+        """Drop what is remembered of the database."""
+        self._devices.clear()
+        self._seen.clear()
+        self._rollups.clear()
+        self._evaluator.forget()
+
+    def add_bundle(self, bundle: Bundle, *, size: int, now_ms: int) -> bool:
+        """Learn a bundle's baseline; False where it was known. Its waiting windows are evaluated by
+        :meth:`evaluate_waiting`."""
+        with self._engine.begin() as connection:
+            statement = insert(connection, bundles).values(
+                sha256=bundle.sha256,
+                name=bundle.manifest.name,
+                version=bundle.manifest.version,
+                added_ms=now_ms,
+                bytes=size,
+                manifest=bundle.read(MANIFEST),
+                baseline=bundle.read(BASELINE) if bundle.manifest.baseline else None,
+            )
+            return connection.execute(statement.on_conflict_do_nothing()).rowcount > 0
+
+    def evaluate_waiting(self, *, limit: int = 200) -> int:
+        """Evaluate up to ``limit`` windows whose bundle came after them, oldest first.
+
+        Returns:
+            How many were; 0 when none is waiting.
+        """
+        try:
+            with self._engine.begin() as connection:
+                waiting = (
+                    sa.select(windows, devices.c.site, devices.c.device)
+                    .join(devices, devices.c.id == windows.c.device_id)
+                    .where(windows.c.evaluated.is_(False))
+                    .where(windows.c.bundle.in_(sa.select(bundles.c.sha256)))
+                    .order_by(windows.c.id)
+                    .limit(limit)
+                )
+                rows = connection.execute(waiting).mappings().all()
+                if rows:
+                    self._evaluator.count_live(connection, max(r["received_ms"] for r in rows))
+                for row in rows:
+                    self._evaluate_late(connection, row)
+                self._flush(connection)
+                return len(rows)
+        except BaseException:
+            self.forget()
+            raise
+
+    def _store_one(self, connection: Connection, received: Received, outcome: Outcome) -> None:
+        device_id = self._device(connection, received)
+        match received.message:
+            case Window() as window:
+                self._store_window(connection, device_id, received, window, outcome)
+            case Status() as status:
+                outcome.status += 1
+                # Retained: what was so some time ago. A will: the broker speaks, not the device.
+                self._touch(
+                    connection,
+                    device_id,
+                    None if received.retained or not status.online else received.received_ms,
+                    online=status.online,
+                    status=msgspec.json.encode(status).decode(),
+                )
+            case Reported() as reported:
+                outcome.reported += 1
+                at = None if received.retained else received.received_ms
+                text = msgspec.json.encode(reported).decode()
+                self._touch(connection, device_id, at, reported=text)
+            case Event() as event:
+                outcome.events += 1
+                self._touch(connection, device_id, received.received_ms)
+                self._store_event(connection, device_id, received, event)
+            case _:  # no other kind passes validation
+                raise TypeError(type(received.message))
+
+    def _device(self, connection: Connection, received: Received) -> int:
+        topics = _topics(received)
+        if topics not in self._devices:
+            new = insert(connection, devices).values(
+                site=topics.site,
+                device=topics.device,
+                first_seen_ms=received.received_ms,
+                online=False,
+            )
+            connection.execute(new.on_conflict_do_nothing())
+            query = sa.select(devices.c.id).filter_by(site=topics.site, device=topics.device)
+            self._devices[topics] = connection.execute(query).scalar_one()
+        return self._devices[topics]
+
+    def _touch(
+        self, connection: Connection, device_id: int, seen_ms: int | None, **values: object
+    ) -> None:
+        if seen_ms is not None:
+            self._seen[device_id] = max(seen_ms, self._seen.get(device_id, 0))
+        if values:
+            connection.execute(sa.update(devices).where(devices.c.id == device_id).values(**values))
+
+    def _store_window(
+        self,
+        connection: Connection,
+        device_id: int,
+        received: Received,
+        window: Window,
+        outcome: Outcome,
+    ) -> None:
+        streams = self._evaluator.baseline(connection, window.bundle)
+        waiting = streams is None or self._has_waiting(connection, window.bundle)
+        refused = ""
+        if streams is not None:
+            grids = {name: (s.grid.hash, s.grid.cells) for name, s in streams.items()}
+            refused = off_grid(window, grids)
+        row = {
+            **{name: getattr(window, name) for name in _COPIED},
+            "device_id": device_id,
+            "outcomes": msgspec.json.encode(window.outcomes).decode(),
+            "received_ms": received.received_ms,
+            "evaluated": bool(refused) or not waiting,
+            "refused": refused or None,
+        }
+        window_id = connection.execute(self._add_window, row).scalar()
+        self._touch(connection, device_id, received.received_ms)
+        if window_id is None:
+            outcome.duplicates += 1
+            return
+        if refused:
+            outcome.off_grid += 1
+            return
+        outcome.accepted += 1
+        self._rollups.add_outcomes(
+            device_id=device_id,
+            model=window.model,
+            version=window.version,
+            start_ms=window.start_ms,
+            outcomes=window.outcomes,
+        )
+        if window.statistics:
+            rows = [
+                {"window_id": window_id, "stream": s.stream, "grid": s.grid, "cells": pack(s.cells)}
+                for s in window.statistics
+            ]
+            connection.execute(_ADD_COUNTS, rows)
+        if not waiting:
+            self._evaluate_now(connection, device_id, window_id, received, window)
+
+    def _has_waiting(self, connection: Connection, bundle: str) -> bool:
+        """Whether older windows of the bundle have yet to be evaluated: then the order is
+        theirs."""
+        return connection.execute(_WAITING, {"bundle": bundle}).first() is not None
+
+    def _evaluate_now(
+        self,
+        connection: Connection,
+        device_id: int,
+        window_id: int,
+        received: Received,
+        window: Window,
+    ) -> None:
+        topics = _topics(received)
+        arrived = Arrived(
+            window_id=window_id,
+            device_id=device_id,
+            key=_key(topics.site, topics.device, window.boot, window.start_ms, window.sequence),
+            model=window.model,
+            version=window.version,
+            artifact=window.artifact,
+            bundle=window.bundle,
+            start_ms=window.start_ms,
+            duration_ms=window.duration_ms,
+            received_ms=received.received_ms,
+            counts={s.stream: np.asarray(s.cells, dtype=np.int64) for s in window.statistics},
+        )
+        self._take_counts(connection, arrived, {s.stream: s.grid for s in window.statistics})
+
+    def _evaluate_late(self, connection: Connection, row: sa.RowMapping) -> None:
+        stored = connection.execute(sa.select(counts).filter_by(window_id=row["id"])).mappings()
+        found = {c["stream"]: (c["grid"], unpack(c["cells"])) for c in stored}
+        streams = self._evaluator.baseline(connection, row["bundle"]) or {}
+        fits = all(
+            name in streams
+            and (grid, cells.size) == (streams[name].grid.hash, streams[name].grid.cells)
+            for name, (grid, cells) in found.items()
+        )
+        mark = sa.update(windows).where(windows.c.id == row["id"])
+        why = None if fits else "its counts are not on the bundle's grids"
+        connection.execute(mark.values(evaluated=True, refused=why))
+        if not fits:
+            return
+        arrived = Arrived(
+            window_id=row["id"],
+            key=_key(row["site"], row["device"], row["boot"], row["start_ms"], row["sequence"]),
+            counts={name: cells for name, (_, cells) in found.items()},
+            **{
+                name: row[name]
+                for name in (
+                    "device_id",
+                    "model",
+                    "version",
+                    "artifact",
+                    "bundle",
+                    "start_ms",
+                    "duration_ms",
+                    "received_ms",
+                )
+            },
+        )
+        self._take_counts(connection, arrived, {name: grid for name, (grid, _) in found.items()})
+
+    def _take_counts(self, connection: Connection, window: Arrived, grids: dict[str, str]) -> None:
+        """Add a window's counts to the rollups, and test them."""
+        self._rollups.add_counts(
+            device_id=window.device_id,
+            model=window.model,
+            version=window.version,
+            start_ms=window.start_ms,
+            counts={name: (grids[name], cells) for name, cells in window.counts.items()},
+        )
+        self._evaluator.evaluate(connection, window)
+
+    def _flush(self, connection: Connection) -> None:
+        self._rollups.flush(connection)
+        self._evaluator.flush(connection)
+        if self._seen:
+            rows = [{"at_device": d, "at_ms": ms} for d, ms in self._seen.items()]
+            connection.execute(_SEEN, rows)
+        self._seen.clear()
+
+    def _store_event(
+        self, connection: Connection, device_id: int, received: Received, event: Event
+    ) -> None:
+        details = msgspec.json.encode(event.details, order="sorted").decode()
+        content = f"{event.model}\n{event.message}\n{details}"
+        statement = insert(connection, events).values(
+            device_id=device_id,
+            boot=event.boot,
+            kind=event.kind,
+            time_ms=event.time_ms,
+            digest=hashlib.sha256(content.encode()).hexdigest()[:16],
+            model=event.model,
+            message=event.message,
+            details=details,
+            received_ms=received.received_ms,
+        )
+        connection.execute(statement.on_conflict_do_nothing())
+
+    def _advance(self, connection: Connection, device_id: int, boot: str, oldest: int) -> int:
+        query = sa.select(boots.c.through).filter_by(device_id=device_id, boot=boot)
+        through = connection.execute(query).scalar() or 0
+        above = (
+            sa.select(windows.c.sequence)
+            .where(windows.c.device_id == device_id, windows.c.boot == boot)
+            .where(windows.c.sequence > max(through, oldest - 1))
+            .order_by(windows.c.sequence)
+        )
+        mark = advance(through, oldest, connection.execute(above).scalars())
+        statement = insert(connection, boots).values(device_id=device_id, boot=boot, through=mark)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["device_id", "boot"], set_={"through": mark}
+            )
+        )
+        return mark
+
+
+def _topics(received: Received) -> Topics:
+    return Topics(received.topic.site, received.topic.device)
+
+
+def _key(*parts: object) -> str:
+    return "/".join(map(str, parts))

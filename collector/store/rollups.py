@@ -1,0 +1,102 @@
+"""Hourly sums, gathered over a batch and written once: counts by stream, requests by outcome."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy.engine import Connection
+
+from edgeml.collector.store.database import insert
+from edgeml.collector.store.packing import pack, unpack
+from edgeml.collector.store.tables import count_rollups, outcome_rollups
+
+HOUR_MS = 3_600_000
+
+_COUNT_KEY = ("device_id", "model", "version", "stream", "grid", "hour_ms")
+_OUTCOME_KEY = ("device_id", "model", "version", "hour_ms", "outcome")
+_FIND_COUNTS = sa.select(count_rollups.c.cells, count_rollups.c.windows).where(
+    *(count_rollups.c[name] == sa.bindparam(name) for name in _COUNT_KEY)
+)
+
+
+def hour(time_ms: int) -> int:
+    """The start of the hour that a time lies in."""
+    return time_ms - time_ms % HOUR_MS
+
+
+class Rollups:
+    """What a batch adds."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[Any, ...], tuple[NDArray[np.int64], int]] = {}
+        self._outcomes: dict[tuple[Any, ...], int] = {}
+
+    def clear(self) -> None:
+        """Drop what was gathered."""
+        self._counts.clear()
+        self._outcomes.clear()
+
+    def add_counts(
+        self,
+        *,
+        device_id: int,
+        model: str,
+        version: str,
+        start_ms: int,
+        counts: dict[str, tuple[str, NDArray[np.int64]]],
+    ) -> None:
+        """Add a window's counts: grid and cells by stream."""
+        for stream, (grid, cells) in counts.items():
+            key = (device_id, model, version, stream, grid, hour(start_ms))
+            total, windows = self._counts.get(key, (0, 0))
+            self._counts[key] = (cells + total, windows + 1)
+
+    def add_outcomes(
+        self, *, device_id: int, model: str, version: str, start_ms: int, outcomes: dict[str, int]
+    ) -> None:
+        """Add a window's requests."""
+        for outcome, count in outcomes.items():
+            key = (device_id, model, version, hour(start_ms), outcome)
+            self._outcomes[key] = self._outcomes.get(key, 0) + count
+
+    def flush(self, connection: Connection) -> None:
+        """Add what was gathered to what the database holds."""
+        if self._counts:
+            rows = [self._merged(connection, key, *sums) for key, sums in self._counts.items()]
+            statement = insert(connection, count_rollups)
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=_COUNT_KEY,
+                    set_={
+                        "windows": statement.excluded.windows,
+                        "cells": statement.excluded.cells,
+                    },
+                ),
+                rows,
+            )
+        if self._outcomes:
+            statement = insert(connection, outcome_rollups)
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=_OUTCOME_KEY,
+                    set_={"count": outcome_rollups.c["count"] + statement.excluded["count"]},
+                ),
+                [
+                    {**dict(zip(_OUTCOME_KEY, key, strict=True)), "count": count}
+                    for key, count in self._outcomes.items()
+                ],
+            )
+        self.clear()
+
+    def _merged(
+        self, connection: Connection, key: tuple[Any, ...], cells: NDArray[np.int64], windows: int
+    ) -> dict[str, Any]:
+        """A row with what the database holds already: vectors do not add in SQL."""
+        row: dict[str, Any] = dict(zip(_COUNT_KEY, key, strict=True))
+        found = connection.execute(_FIND_COUNTS, row).first()
+        if found is not None:
+            cells, windows = cells + unpack(found.cells), windows + found.windows
+        return row | {"cells": pack(cells), "windows": windows}

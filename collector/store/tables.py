@@ -1,0 +1,208 @@
+"""The tables, in SQLAlchemy Core: SQLite by default, and nothing in them that PostgreSQL would
+refuse.
+
+Times are Unix milliseconds, count vectors MessagePack arrays of integers, records JSON text.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA = 1
+"""Of the tables. A database with a higher one is left alone."""
+
+metadata = MetaData()
+
+# SQLite numbers rows by itself only for a column that is called exactly INTEGER.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+schema = Table("schema", metadata, Column("version", Integer, primary_key=True))
+
+bundles = Table(
+    "bundles",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("added_ms", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),
+    Column("baseline", LargeBinary),  # null: exported without calibration data
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("site", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("first_seen_ms", BigInteger, nullable=False),
+    Column("last_seen_ms", BigInteger),
+    Column("online", Boolean, nullable=False, default=False),
+    Column("status", Text),
+    Column("reported", Text),
+    UniqueConstraint("site", "device"),
+)
+
+boots = Table(
+    "boots",
+    metadata,
+    Column("device_id", _Id, ForeignKey("devices.id"), primary_key=True),
+    Column("boot", Text, primary_key=True),
+    Column("through", BigInteger, nullable=False),  # the high-water mark
+)
+
+windows = Table(
+    "windows",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("device_id", _Id, ForeignKey("devices.id"), nullable=False),
+    Column("boot", Text, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("start_ms", BigInteger, nullable=False),
+    Column("artifact", Text, nullable=False),
+    Column("bundle", Text, nullable=False),
+    Column("duration_ms", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("outcomes", Text, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("evaluated", Boolean, nullable=False),
+    Column("refused", Text),  # why its counts were not taken; it is settled all the same
+    # With (stream, grid) of `counts`, the key of the design.
+    UniqueConstraint("device_id", "boot", "sequence", "model", "version", "start_ms"),
+)
+Index("windows_waiting", windows.c.evaluated, windows.c.bundle, windows.c.id)
+
+counts = Table(
+    "counts",
+    metadata,
+    Column("window_id", _Id, ForeignKey("windows.id"), primary_key=True),
+    Column("stream", Text, primary_key=True),
+    Column("grid", Text, primary_key=True),
+    Column("cells", LargeBinary, nullable=False),
+)
+
+outcome_rollups = Table(
+    "outcome_rollups",
+    metadata,
+    Column("device_id", _Id, ForeignKey("devices.id"), primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("hour_ms", BigInteger, primary_key=True),
+    Column("outcome", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
+count_rollups = Table(
+    "count_rollups",
+    metadata,
+    Column("device_id", _Id, ForeignKey("devices.id"), primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("stream", Text, primary_key=True),
+    Column("grid", Text, primary_key=True),
+    Column("hour_ms", BigInteger, primary_key=True),
+    Column("windows", BigInteger, nullable=False),
+    Column("cells", LargeBinary, nullable=False),
+)
+
+streams = Table(
+    "streams",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("device_id", _Id, ForeignKey("devices.id"), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("artifact", Text, nullable=False),
+    Column("stream", Text, nullable=False),
+    Column("grid", Text, nullable=False),
+    Column("bundle", Text, nullable=False),
+    Column("saved", Text, nullable=False),
+    Column("phase", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("reference", Integer, nullable=False),  # test windows in the reference
+    Column("offset_js", Float),  # excess JS of the reference against the baseline, bits
+    Column("evidence", Float, nullable=False),
+    Column("threshold", Float, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    UniqueConstraint("device_id", "model", "version", "artifact", "stream", "grid"),
+)
+
+tests = Table(
+    "tests",
+    metadata,
+    Column("stream_id", _Id, ForeignKey("streams.id"), primary_key=True),
+    Column("index", BigInteger, primary_key=True),
+    Column("window_id", _Id, ForeignKey("windows.id"), nullable=False),
+    Column("start_ms", BigInteger, nullable=False),
+    Column("cells", LargeBinary, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("distance", Float),
+    Column("mean", Float),
+    Column("p_distance", Float),
+    Column("p_mean", Float),
+    Column("before", Integer),
+    Column("evidence", Float),
+    Column("threshold", Float, nullable=False),
+    Column("js", Float, nullable=False),
+    Column("excess_js", Float, nullable=False),
+    Column("psi", Float, nullable=False),
+    Column("w1", Float),
+    Column("ks", Float),
+    Column("chi2", Float, nullable=False),
+    Column("dof", Integer, nullable=False),
+    Column("p", Float, nullable=False),
+    Column("n", BigInteger, nullable=False),
+    Column("m", BigInteger, nullable=False),
+    Column("effect", Float, nullable=False),
+    Column("detectable", Float, nullable=False),
+)
+
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("stream_id", _Id, ForeignKey("streams.id"), nullable=False),
+    Column("opened_ms", BigInteger, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),  # start of the first drifted window, estimated
+    Column("closed_ms", BigInteger),
+    Column("change", Float, nullable=False),  # excess JS, bits
+    Column("evidence", Float, nullable=False),
+    Column("threshold", Float, nullable=False),
+    Column("windows", Integer, nullable=False),
+    Column("first_index", BigInteger, nullable=False),
+    Column("last_index", BigInteger, nullable=False),
+)
+Index("alarms_by_stream", alarms.c.stream_id, alarms.c.closed_ms)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("device_id", _Id, ForeignKey("devices.id"), nullable=False),
+    Column("boot", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("details", Text, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    UniqueConstraint("device_id", "boot", "kind", "time_ms", "digest"),
+)

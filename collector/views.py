@@ -1,0 +1,183 @@
+"""What the collector says of itself: the structs behind the REST API and the pages.
+
+Times are Unix milliseconds, divergences bits, evidence and thresholds plain numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all views."""
+
+
+class ModelView(View, frozen=True, kw_only=True):
+    """A model on a device."""
+
+    name: str
+    version: str
+    bundle: str
+    artifact: str
+    phase: str = ""
+    error: str = ""
+    memory_limit: str = ""
+
+
+class DeviceView(View, frozen=True, kw_only=True):
+    """A device as the fleet table has it."""
+
+    site: str
+    device: str
+    online: bool
+    first_seen_ms: int
+    last_seen_ms: int | None
+    agent: str
+    machine: str
+    system: str
+    cores: int
+    memory_mb: int
+    started_ms: int
+    models: list[ModelView]
+    outcomes: dict[str, int]
+    """Requests by what became of them, since the device was first seen."""
+    recent_outcomes: dict[str, int]
+    """Those of this hour and the last."""
+    state: str
+    """``alarm``, ``armed``, ``not armed`` or ``unknown``."""
+    reason: str
+    streams: int
+    armed: int
+    alarms: int
+    worst: str
+    """The stream whose evidence is nearest to its threshold."""
+    worst_relative_evidence: float | None
+
+
+class StreamView(View, frozen=True, kw_only=True):
+    """Where one statistic of one device stands."""
+
+    id: int
+    site: str
+    device: str
+    model: str
+    version: str
+    artifact: str
+    stream: str
+    bundle: str
+    phase: str
+    """``collecting``, ``armed`` or ``alarm``."""
+    armed: bool
+    reason: str
+    """Why it is not armed."""
+    reference: int
+    """Test windows in the reference."""
+    offset_js: float | None
+    """How far the reference itself lies from the training data, excess JS divergence in bits."""
+    evidence: float
+    threshold: float
+    last_ms: int
+    alarm_ms: int | None
+    """Since when it is in alarm."""
+    last: dict[str, Any] | None
+    """The last test window against the training data: ``excess_js``, ``js``, ``psi``, ``w1``,
+    ``ks``, ``chi2``, ``dof``, ``p``, ``n``, ``m``, ``effect``, ``detectable``, ``mean``,
+    ``start_ms``."""
+
+    @property
+    def relative_evidence(self) -> float:
+        """log evidence / log threshold: 0 none, 1 an alarm. An open alarm ranks above all."""
+        if self.phase == "alarm":
+            return 1.0 + (self.last or {}).get("excess_js", 0.0)
+        if self.evidence <= 1 or self.threshold <= 1:
+            return 0.0
+        return math.log(self.evidence) / math.log(self.threshold)
+
+
+class Point(View, frozen=True, kw_only=True):
+    """One test window of a stream."""
+
+    index: int
+    start_ms: int
+    role: str
+    js: float
+    excess_js: float
+    """``js`` less what so few rows show where nothing has changed, at least 0."""
+    psi: float
+    w1: float | None
+    ks: float | None
+    chi2: float
+    dof: int
+    p: float
+    n: int
+    m: int
+    effect: float
+    detectable: float
+    mean: float | None
+    evidence: float | None
+    threshold: float
+
+
+class Histogram(View, frozen=True, kw_only=True):
+    """Shares of a stream's cells."""
+
+    kind: str
+    centres: list[float]
+    baseline: list[float]
+    window: list[float]
+    rows: int
+    baseline_rows: int
+
+
+class AlarmView(View, frozen=True, kw_only=True):
+    """An alarm."""
+
+    id: int
+    site: str
+    device: str
+    model: str
+    version: str
+    artifact: str
+    stream: str
+    open: bool
+    opened_ms: int
+    since_ms: int
+    """Start of the first drifted window, as estimated, by the device's clock."""
+    closed_ms: int | None
+    effect: float
+    """Of the windows since then against the device's own reference."""
+    effect_name: str = "excess JS divergence (bits)"
+    evidence: float
+    threshold: float
+    windows: int
+    """Test windows since the estimated change, when it was raised."""
+
+
+class BundleView(View, frozen=True, kw_only=True):
+    """A bundle whose statistics are known, or wanted."""
+
+    sha256: str
+    name: str
+    version: str
+    known: bool
+    waiting: int
+    """Windows that are stored and not evaluated yet."""
+    added_ms: int | None = None
+    streams: int = 0
+
+
+class EventView(View, frozen=True, kw_only=True):
+    """Something that a device told."""
+
+    site: str
+    device: str
+    kind: str
+    boot: str
+    time_ms: int
+    received_ms: int
+    model: str
+    message: str
+    details: dict[str, str | int | float]

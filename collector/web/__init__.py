@@ -1,0 +1,1 @@
+"""The pages: the fleet, and a device with the drift of each statistic over time."""

@@ -1,0 +1,225 @@
+"""A device's page: what it is, what it runs, and the drift of each statistic over time."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any, cast
+
+from nicegui import run, ui
+
+from edgeml.collector.api.routes import Backend
+from edgeml.collector.views import (
+    AlarmView,
+    DeviceView,
+    EventView,
+    Histogram,
+    Point,
+    StreamView,
+    View,
+)
+from edgeml.collector.web import charts
+from edgeml.collector.web.frame import badge, page
+from edgeml.collector.web.words import ago, at, count, evidence, probability, statistic
+
+REFRESH_S = 2.0
+POINTS = 300
+EVENTS = 8
+
+
+class StreamData(View, frozen=True, kw_only=True):
+    """What the card of one statistic shows."""
+
+    stream: StreamView
+    points: list[Point]
+    histogram: Histogram | None
+    alarms: list[AlarmView]
+
+
+class DeviceData(View, frozen=True, kw_only=True):
+    """All that the page shows."""
+
+    now_ms: int
+    device: DeviceView | None
+    streams: list[StreamData]
+    events: list[EventView]
+    health: dict[str, Any]
+
+
+def read(backend: Backend, site: str, device: str) -> DeviceData:
+    """Read it, in a thread that may wait."""
+    now_ms = backend.now_ms()
+    reader = backend.reader
+    views = [d for d in reader.devices(now_ms=now_ms) if (d.site, d.device) == (site, device)]
+    found = views[0] if views else None
+    streams = reader.streams(site=site, device=device) if found else []
+    if found:
+        current = {(m.name, m.version, m.artifact) for m in found.models}
+        streams = [s for s in streams if (s.model, s.version, s.artifact) in current] or streams
+    alarms = reader.alarms(site=site, device=device)
+    return DeviceData(
+        now_ms=now_ms,
+        device=found,
+        streams=[
+            StreamData(
+                stream=stream,
+                points=reader.history(stream.id, limit=POINTS),
+                histogram=reader.histogram(stream.id),
+                alarms=[
+                    a
+                    for a in alarms
+                    if (a.stream, a.model, a.version, a.artifact)
+                    == (stream.stream, stream.model, stream.version, stream.artifact)
+                ],
+            )
+            for stream in streams
+        ],
+        events=reader.events(site=site, device=device, limit=EVENTS),
+        health=backend.health(),
+    )
+
+
+async def device_page(backend: Backend, site: str, device: str) -> None:
+    """Build the page, and keep it fresh."""
+    data = await run.io_bound(read, backend, site, device)
+    if data is None:  # the collector is stopping
+        return
+    with page(f"{device} · edgeml fleet", data.health):
+        if data.device is None:
+            with ui.element("div").classes("card"):
+                ui.label(f"No device {device} of site {site} has reported.").classes("title")
+                ui.html('<a class="plain" href="/">All devices</a>', sanitize=False)
+            return
+        head = ui.html("", sanitize=False).style("width:100%")
+        cards: dict[int, _Card] = {}
+        grid = ui.element("div").classes("statistics")
+        events = ui.html("", sanitize=False).style("width:100%")
+
+        def show(shown: DeviceData) -> None:
+            if shown.device is not None:
+                head.set_content(_head(shown.device, shown.now_ms))
+            for stream in shown.streams:
+                if stream.stream.id not in cards:
+                    with grid:
+                        cards[stream.stream.id] = _Card(stream)
+                cards[stream.stream.id].show(stream)
+            events.set_content(_events(shown.events, shown.now_ms))
+
+        show(data)
+
+        async def refresh() -> None:
+            if (newer := await run.io_bound(read, backend, site, device)) is not None:
+                show(newer)
+
+        ui.timer(REFRESH_S, refresh, immediate=False)
+
+
+class _Card:
+    """One statistic. Charts stay, only their data change."""
+
+    def __init__(self, data: StreamData) -> None:
+        self._last = -1
+        with ui.element("div").classes("card") as self._card:
+            self._title = ui.html("", sanitize=False)
+            self._timeline = ui.echart(_timeline(data)).style("height:244px;width:100%")
+            self._histogram = ui.echart({"series": []}).style("height:150px;width:100%")
+
+    def show(self, data: StreamData) -> None:
+        """Show newer data."""
+        self._title.set_content(_stream_head(data))
+        in_alarm = data.stream.phase == "alarm"
+        self._card.classes(replace="card drifted" if in_alarm else "card")
+        newest = data.points[-1].index if data.points else -1
+        if newest == self._last:
+            return
+        self._last = newest
+        _replace(self._timeline, _timeline(data))
+        if data.histogram is not None:
+            _replace(self._histogram, charts.histogram(data.histogram))
+
+
+def _replace(chart: ui.echart, options: dict[str, Any]) -> None:
+    shown = cast("dict[str, Any]", cast("Any", chart).options)
+    shown.clear()
+    shown.update(options)
+    chart.update()
+
+
+def _timeline(data: StreamData) -> dict[str, Any]:
+    return charts.timeline(data.points, max(data.stream.threshold, 1.0), data.alarms)
+
+
+def _head(device: DeviceView, now_ms: int) -> str:
+    models = "".join(
+        f"<div><span class='muted small'>Model</span><br><b>{escape(m.name)} {escape(m.version)}"
+        f"</b> <span class='muted small'>{escape(m.artifact)}"
+        f"{' · ' + escape(m.phase) if m.phase else ''}</span>"
+        f"{f'<div style=color:#991b1b>{escape(m.error)}</div>' if m.error else ''}</div>"
+        for m in device.models
+    )
+    memory = f", {device.memory_mb / 1000:.1f} GB" if device.memory_mb else ""
+    cores = f", {device.cores} cores" if device.cores else ""
+    machine = f"{escape(device.machine)}{cores}{memory}" if device.machine else "–"
+    outcomes = sorted(device.outcomes.items(), key=lambda item: -item[1])
+    requests = ", ".join(f"{count(n)} {escape(name)}" for name, n in outcomes if n)
+    online = "online" if device.online else "offline"
+    facts = (
+        ("Contact", f"{online}, heard {ago(device.last_seen_ms, now_ms)}"),
+        ("Machine", f"{machine} <span class='muted small'>{escape(device.system)}</span>"),
+        ("Requests", requests or "–"),
+        ("Statistics", f"{device.armed} of {device.streams} armed"),
+    )
+    cells = "".join(
+        f"<div><span class='muted small'>{name}</span><br>{value}</div>" for name, value in facts
+    )
+    reason = escape(device.reason) if device.state in {"not armed", "unknown"} else ""
+    return (
+        f"<div class='card{' alarm' if device.alarms else ''}'>"
+        f"<div style='display:flex;gap:12px;align-items:center;flex-wrap:wrap'>"
+        f"<span style='font-size:22px;font-weight:650'>{escape(device.device)}</span>"
+        f"<span class='muted'>in {escape(device.site)}</span>{badge(device.state)}"
+        f"<span class='muted small'>{reason}</span></div>"
+        f"<div style='display:flex;gap:36px;flex-wrap:wrap;margin-top:14px'>{models}{cells}</div>"
+        "</div>"
+    )
+
+
+def _stream_head(data: StreamData) -> str:
+    stream, last = data.stream, data.stream.last
+    name, tensor = statistic(stream.stream)
+    note = ""
+    if stream.phase == "alarm" and stream.alarm_ms is not None:
+        note = f"since {at(stream.alarm_ms)} UTC"
+    elif not stream.armed:
+        note = escape(stream.reason)
+    measures = ""
+    if last is not None:
+        sizes = [f"excess JS <b>{last['excess_js']:.3f}</b> bits"]
+        if last["w1"] is not None:
+            sizes += [f"W1 <b>{last['w1']:.2f}</b> sd", f"KS <b>{last['ks']:.2f}</b>"]
+        sizes += [
+            f"χ² <b>{last['chi2']:.1f}</b> (dof {last['dof']}), p <b>{probability(last['p'])}</b>",
+            f"<b>{count(last['n'])}</b> rows of {count(last['m'])}",
+            f"evidence <b>{evidence(stream.evidence)}</b> of {evidence(stream.threshold)}",
+        ]
+        title = f"smallest effect w that this test finds: {last['detectable']:.2f}; seen: "
+        title += f"{last['effect']:.2f}"
+        measures = f"<div class='measures' title='{title}'>"
+        measures += "".join(f"<span>{size}</span>" for size in sizes) + "</div>"
+    return (
+        "<div style='display:flex;gap:10px;align-items:center;flex-wrap:wrap'>"
+        f"<span class='title'>{escape(name)}</span>"
+        f"<span class='muted small'>{escape(tensor)}</span>{badge(stream.phase)}"
+        f"<span class='muted small'>{note}</span></div>{measures}"
+    )
+
+
+def _events(events: list[EventView], now_ms: int) -> str:
+    if not events:
+        return ""
+    rows = "".join(
+        f"<tr><td class='muted' style='white-space:nowrap'>{ago(e.received_ms, now_ms)}</td>"
+        f"<td><b>{escape(e.kind)}</b></td><td>{escape(e.model)}</td><td>{escape(e.message)}</td></tr>"
+        for e in events
+    )
+    table = f"<table class='fleet'>{rows}</table>"
+    return f"<div class='card'><div class='title'>Events</div>{table}</div>"
