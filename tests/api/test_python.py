@@ -1,0 +1,121 @@
+"""The Python face where no converter is needed: what it imports, samples on their way to files, and
+running a bundle."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.bundles import tiny_bundle
+from support.weights import images, scores
+
+import edgeml
+from edgeml.api import samples
+from edgeml.errors import SourceError, UsageError
+
+IMAGES = np.arange(5 * 6, dtype=np.float32).reshape(5, 2, 3)
+
+
+def test_importing_edgeml_imports_next_to_nothing():
+    code = (
+        "import sys; import edgeml; edgeml.__version__; "
+        "print(sorted({'numpy', 'msgspec', 'typer', 'rich', 'platformdirs'} & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"
+    assert "export" in dir(edgeml)
+    assert callable(edgeml.export)
+    with pytest.raises(AttributeError, match="no attribute 'exports'"):
+        _ = edgeml.exports
+
+
+def test_a_session_runs_the_best_artifact_or_the_one_named(tmp_path: Path):
+    bundle = tiny_bundle(tmp_path, targets=("onnx", "tflite"))
+    image = images(1)
+    with edgeml.Session(bundle, "tflite") as session:
+        assert session.artifact.target == "tflite"
+        assert [(each.name, each.shape) for each in session.inputs] == [("image", (1, 1, 8, 8))]
+        named = session.run({"image": image})
+        bare = session.run(image[0])  # one input, no batch axis
+        with pytest.raises(SourceError, match="has shape"):
+            session.run(image[0, :, :4])
+    assert named["scores"] == pytest.approx(scores(image), abs=1e-3)
+    assert np.array_equal(named["scores"], bare["scores"])
+    with pytest.raises(UsageError):
+        edgeml.Session(bundle, "coreml")
+
+
+def test_an_array_becomes_a_file(tmp_path: Path):
+    written = samples.write(IMAGES, tmp_path, "calibration")
+    assert written.name == "samples.npy"
+    assert np.array_equal(np.load(tmp_path / written.name), IMAGES)
+
+
+def test_named_arrays_become_one_file_whose_bytes_are_always_the_same(tmp_path: Path):
+    named = {"image": IMAGES, "labels": np.arange(5)}
+    both: list[bytes] = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        written = samples.write(named, folder, "evaluate")
+        with np.load(folder / written.name) as data:
+            assert {name: data[name].tolist() for name in data} == {
+                name: array.tolist() for name, array in named.items()
+            }
+        both.append((folder / written.name).read_bytes())
+    assert both[0] == both[1]
+
+
+def batches() -> Iterator[tuple[Any, Any]]:
+    yield IMAGES[:2], np.array([0, 1])
+    yield IMAGES[2:4], np.array([2, 3])
+    yield IMAGES[4:], np.array([4])  # a smaller one at the end
+
+
+def labelled() -> Iterator[tuple[Any, int]]:
+    yield from ((image, label) for label, image in enumerate(IMAGES))
+
+
+def mappings() -> Iterator[dict[str, Any]]:
+    yield from ({"image": image, "scale": np.float32(2)} for image in IMAGES)
+
+
+@pytest.mark.parametrize("make", [batches, labelled, mappings, lambda: iter(IMAGES)])
+def test_what_is_iterated_over_is_given_again_item_by_item(tmp_path: Path, make: Any):
+    written = samples.write(make(), tmp_path, "calibration")
+    assert written.name == "samples.py:items"
+    spec = importlib.util.spec_from_file_location("written_samples", tmp_path / "samples.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for given, again in zip(make(), module.items(), strict=True):
+        assert type(given) is type(again) or isinstance(given, np.ndarray)
+        for one, other in zip(_values(given), _values(again), strict=True):
+            assert np.shape(one) == np.shape(other)
+            assert np.array_equal(one, other)
+
+
+def _values(item: Any) -> list[Any]:
+    return list(item.values()) if isinstance(item, dict) else list(item)
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (3, "of type int"),
+        (iter(()), "gave no samples"),
+        (iter([np.zeros((1, 2)), np.zeros((1, 3))]), "items of unlike shapes"),
+        (iter([{"a": np.zeros(2)}, {"b": np.zeros(2)}]), "items of unlike forms"),
+        (np.array(["text"]), "holds ndarray"),
+    ],
+)
+def test_what_holds_no_samples_is_refused(tmp_path: Path, data: Any, found: str):
+    with pytest.raises(SourceError, match=found):
+        samples.write(data, tmp_path, "calibration")

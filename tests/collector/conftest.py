@@ -1,0 +1,37 @@
+"""A bundle, and real collectors with a database each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.bundles import tiny_bundle
+from support.collectors import CollectorProcess, Start
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny classifier's bundle."""
+    return tiny_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts collectors on one database, one after another; all are gone afterwards."""
+    running: list[CollectorProcess] = []
+
+    def begin(*arguments: str, crash: str = "", database: str = "fleet.sqlite") -> CollectorProcess:
+        process = CollectorProcess(
+            *("--database", str(tmp_path / database)),
+            *("--reference-windows", "20", "--per-windows", "2000"),
+            *arguments,
+            log=tmp_path / f"collector-{len(running)}.log",
+            crash=crash,
+        )
+        running.append(process)
+        return process
+
+    yield begin
+    for process in running:
+        process.close()

@@ -1,0 +1,147 @@
+"""The commands: what the collector can be told, and what it can be asked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.collectors import Start
+from support.devices import Source, wire
+
+from edgeml.collector.config import CollectorConfig, load_config, override
+from edgeml.errors import UsageError
+
+
+def edgeml(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edgeml", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_a_file_says_what_options_say(tmp_path: Path) -> None:
+    path = tmp_path / "collector.toml"
+    path.write_text(
+        'database = "fleet.sqlite"\nbundles = ["digits.edgeml"]\n'
+        '[broker]\nhost = "broker.local"\nport = 1884\n'
+        "[alarms]\nfalse_alarms = 2\nper_days = 30\n"
+    )
+    config = load_config(path)
+    assert (config.broker.host, config.broker.port) == ("broker.local", 1884)
+    assert config.bundles == ("digits.edgeml",)
+    assert config.alarms.budget.describe() == (
+        "at most 2 expected false alarms in 30 days for the whole fleet"
+    )
+    assert override(config, {"broker.port": 1999}).broker.port == 1999
+
+
+def test_loopback_is_the_default() -> None:
+    assert CollectorConfig().http.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("retries = 3", "retries"),
+        ("[broker]\nhots = 'b'", "hots"),
+        ("[alarms]\nfalse_alarms = 0", "false_alarms"),
+        ("[http]\nport = 70000", "port"),
+        ("this is no toml", "line 1"),
+    ],
+)
+def test_a_file_with_a_mistake_is_refused_by_name(tmp_path: Path, text: str, found: str) -> None:
+    path = tmp_path / "collector.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=found) as error:
+        load_config(path)
+    assert "collector.toml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "found"),
+    [
+        (("--config", "missing.toml"), 2, "missing.toml cannot be read"),
+        (("--broker", "a:b"), 2, "--broker a:b"),
+        (("--min-effect", "7"), 2, "min_effect"),
+        (("--database", "/proc/none/fleet.sqlite"), 1, "/proc/none"),
+        (("--bundle", "missing.edgeml", "--http", "127.0.0.1:0"), 1, "missing.edgeml cannot be"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], status: int, found: str
+) -> None:
+    if "--database" not in arguments:
+        arguments += ("--database", str(tmp_path / "fleet.sqlite"))
+    done = edgeml("collector", "run", *arguments)
+    assert done.returncode == status
+    assert found in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_taken_port_is_named(start: Start) -> None:
+    first = start("--embedded-broker").wait_ready()
+    port = first.page.rsplit(":", 1)[1]
+    second = start("--embedded-broker", "--http", f"127.0.0.1:{port}", database="other.sqlite")
+    second.wait_for(f"cannot be served on 127.0.0.1:{port}: Address already in use")
+    assert second.wait() == 1
+
+
+def test_the_fleet_answers_for_people_and_for_programs(start: Start, bundle: Path) -> None:
+    collector = start("--embedded-broker").wait_ready()
+    at = ("--collector", collector.page)
+    added = edgeml("fleet", "add", str(bundle), *at)
+    assert added.returncode == 0
+    assert "is known now: 8 statistics" in added.stdout
+    assert "was known already" in edgeml("fleet", "add", str(bundle), *at).stdout
+
+    source = Source(bundle, seed=1)
+    with wire("hall", "cam", collector.host, collector.port) as device:
+        device.send(source.status(), *source.windows(28), *source.windows(9, broken=True))
+        device.wait_stored(37)
+
+    status = json.loads(edgeml("fleet", "status", "--json", *at).stdout)
+    assert status["devices"][0]["device"] == "cam"
+    assert status["devices"][0]["models"][0]["version"] == "1.0"
+    assert "hall/cam" in edgeml("fleet", "status", *at).stdout
+
+    drift = json.loads(edgeml("fleet", "drift", "--device", "cam", "--json", *at).stdout)
+    luma = next(s for s in drift["streams"] if s["stream"] == "input.image.luma_mean")
+    assert luma["phase"] == "alarm"
+    assert luma["last"]["w1"] > 0.5
+    assert luma["last"]["p"] < 1e-6
+    assert {"chi2", "dof", "n", "m", "effect", "detectable", "psi", "ks"} <= set(luma["last"])
+    assert 0.05 < luma["last"]["excess_js"] < luma["last"]["js"]
+    assert json.loads(edgeml("fleet", "drift", "--device", "no", "--json", *at).stdout) == {
+        "streams": []
+    }
+    shown = edgeml("fleet", "drift", *at).stdout
+    assert "excess JS (bits)" in shown
+    assert f"{luma['last']['excess_js']:.3f}" in shown
+    assert f"{luma['evidence']:,.0f}" in shown
+    assert f"{luma['threshold']:,.0f}" in shown
+    # What is most urgent comes first: open alarms, then by evidence.
+    streams = {stream["stream"]: stream for stream in drift["streams"]}
+    listed = [streams[line.split()[1]] for line in shown.splitlines() if "hall/cam" in line]
+    assert len(listed) == len(streams)
+    ranks = [(s["phase"] == "alarm", s["evidence"] / s["threshold"]) for s in listed]
+    assert ranks == sorted(ranks, reverse=True)
+    assert {alarmed for alarmed, _ in ranks} == {True, False}
+    assert "input.image.luma_mean" in edgeml("fleet", "alarms", "--open", *at).stdout
+
+
+def test_a_collector_that_is_not_there_is_no_riddle(unused_port: int) -> None:
+    done = edgeml("fleet", "status", "--collector", f"http://127.0.0.1:{unused_port}")
+    assert done.returncode == 1
+    assert f"no collector answers at http://127.0.0.1:{unused_port}" in done.stderr
+    assert "--collector URL" in done.stderr
+
+
+def test_a_damaged_bundle_is_refused_at_the_command_line(start: Start, tmp_path: Path) -> None:
+    collector = start("--embedded-broker").wait_ready()
+    damaged = tmp_path / "damaged.edgeml"
+    damaged.write_bytes(b"PK\x03\x04 and then nothing")
+    done = edgeml("fleet", "add", str(damaged), "--collector", collector.page)
+    assert done.returncode == 1
+    assert "is damaged, or no bundle" in done.stderr

@@ -1,0 +1,135 @@
+"""The pages in a real headless Chromium: what they show, that they stay fresh and ask nobody."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+from support.collectors import CollectorProcess, Start
+from support.devices import Source, wire
+
+SCREENSHOTS = os.environ.get("EDGEML_SCREENSHOTS", "")
+"""A folder that takes pictures of the pages, where one wants to look at them."""
+
+
+class Browser:
+    """A page, and what it asked for."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.requests: list[str] = []
+        self.faults: list[str] = []
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on(
+            "console",
+            lambda message: self.faults.append(message.text) if message.type == "error" else None,
+        )
+
+    def keep(self, name: str) -> None:
+        if SCREENSHOTS:
+            self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
+
+
+@pytest.fixture
+def browser(require: Callable[[str], Path]) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=require("chromium"),
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        page = chromium.new_page(viewport={"width": 1360, "height": 900})
+        page.set_default_timeout(30_000)
+        yield Browser(page)
+        chromium.close()
+
+
+expect.set_options(timeout=30_000)
+
+
+def collector_with_an_alarm(start: Start, bundle: Path) -> tuple[CollectorProcess, Source]:
+    """Two devices that were healthy; one is no more."""
+    collector = start("--embedded-broker", "--bundle", str(bundle)).wait_ready()
+    broken, healthy = Source(bundle, seed=1), Source(bundle, seed=2)
+    with (
+        wire("hall", "mast-cam", collector.host, collector.port) as one,
+        wire("hall", "gate-cam", collector.host, collector.port) as two,
+    ):
+        two.send(healthy.status(), *healthy.windows(34))
+        one.send(broken.status(), *broken.windows(28), *broken.windows(8, broken=True))
+        one.wait_stored(36)
+        two.wait_stored(34)
+    return collector, broken
+
+
+def test_the_fleet_and_a_device_with_an_alarm(start: Start, bundle: Path, browser: Browser) -> None:
+    collector, source = collector_with_an_alarm(start, bundle)
+    page = browser.page
+    page.goto(collector.page)
+    expect(page.locator(".card.alarm")).to_contain_text("mast-cam")
+    expect(page.locator(".card.alarm")).to_contain_text("luma mean")
+    row = page.locator("tr[data-device=gate-cam]")
+    for text in ("armed", "tiny 1.0", "onnx-fp32", "1,360 served", "34 late"):
+        expect(row).to_contain_text(text)
+    expect(page.locator("tr[data-device=mast-cam] .badge")).to_have_text("alarm")
+    browser.keep("fleet")
+
+    page.locator("tr[data-device=mast-cam] a").click()
+    expect(page).to_have_url(re.compile(r"/device/hall/mast-cam$"))
+    card = page.locator(".statistics > .card", has_text="luma mean")
+    expect(card.locator(".badge")).to_have_text("alarm")
+    expect(card).to_contain_text("excess JS")
+    expect(card).to_contain_text("W1")
+    # Each statistic has its drift over time and its histogram, drawn.
+    expect(page.locator(".statistics canvas")).to_have_count(16)
+    drawn = card.locator("canvas").first.evaluate(
+        "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(v => v > 0)"
+    )
+    assert drawn
+    browser.keep("device")
+
+    # It stays fresh by itself: a device is heard, and the page says so.
+    with wire("hall", "mast-cam", collector.host, collector.port) as device:
+        device.send(source.window())
+        device.wait_stored(37)
+        expect(page.locator("body")).to_contain_text("1,480 served")
+
+    hosts = {urlsplit(url).hostname for url in browser.requests if not url.startswith("data:")}
+    assert hosts == {"127.0.0.1"}
+    assert browser.faults == []
+    # An open page does not hold up the end.
+    assert collector.stop() == 0
+
+
+def test_an_empty_fleet_says_how_to_begin(start: Start, browser: Browser) -> None:
+    collector = start("--embedded-broker").wait_ready()
+    browser.page.goto(collector.page)
+    expect(browser.page.locator("body")).to_contain_text("No device has reported yet")
+    expect(browser.page.locator("code")).to_contain_text(
+        f"edgeml agent run --bundle MODEL.edgeml --broker {collector.host}:{collector.port}"
+    )
+    browser.page.goto(f"{collector.page}/device/hall/nobody")
+    expect(browser.page.locator("body")).to_contain_text("No device nobody of site hall")
+    browser.keep("empty")
+
+
+def test_windows_without_a_bundle_and_names_from_outside_are_shown_as_text(
+    start: Start, bundle: Path, browser: Browser
+) -> None:
+    collector = start("--embedded-broker").wait_ready()
+    source = Source(bundle, seed=1)
+    with wire("hall", "cam", collector.host, collector.port) as device:
+        device.send(source.status(system="<img src=x onerror=alert(1)>"), source.window())
+        device.wait_stored(1)
+        browser.page.goto(collector.page)
+        expect(browser.page.locator("body")).to_contain_text("Windows wait for their bundle")
+        expect(browser.page.locator("code")).to_have_text("edgeml fleet add tiny-1.0.edgeml")
+        browser.page.goto(f"{collector.page}/device/hall/cam")
+        expect(browser.page.locator("body")).to_contain_text("<img src=x")
+        assert browser.page.locator("img[src=x]").count() == 0
+    browser.keep("waiting")

@@ -1,0 +1,145 @@
+"""Shared by all tests: which belong here, system packages, and a real MQTT broker.
+
+A test that needs a system package asks for it with the fixture ``require``. Where the package is
+missing the test is skipped and says so; with ``CI=true`` that is a failure. ``make test`` installs
+the packages where it can.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from edgeml.toolchain import store
+from edgeml.toolchain.spec import TOOLCHAINS
+
+EXECUTABLES = {
+    "mosquitto": ("mosquitto",),
+    "chromium": ("chromium", "chromium-browser", "google-chrome"),
+    "chromium-driver": ("chromedriver",),
+}
+"""Debian package → names of its program, here and on other systems."""
+
+SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
+
+Require = Callable[[str], Path]
+
+HEAVY = ("exporter", "targets")
+"""Folders of tests that need the converters: ``make test`` runs them in the toolchain."""
+
+IN_TOOLCHAIN = store.serves_in_place(TOOLCHAINS["export"])
+
+collect_ignore = [] if IN_TOOLCHAIN else list(HEAVY)
+
+
+def pytest_report_header() -> str:
+    """Say which tests this environment leaves to another."""
+    folders = " and ".join(f"tests/{name}" for name in HEAVY)
+    if IN_TOOLCHAIN:
+        return f"edgeml: the converters are here, so {folders} can run"
+    return f"edgeml: no converters here, so {folders} are left out; `make test` runs all"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the user's cache of exports out of it: a test that wants hits names one of its own."""
+    os.environ["EDGEML_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def require() -> Require:
+    """``require("mosquitto")``: the path of a system package's program, or a skip."""
+    return find_program
+
+
+def find_program(package: str) -> Path:
+    for name in EXECUTABLES[package]:
+        path = shutil.which(name, path=SEARCH_PATH)
+        if path is not None:
+            return Path(path)
+    message = f"needs the system package {package}: apt-get install {package}"
+    if os.environ.get("CI", "").lower() in ("1", "true"):
+        pytest.fail(f"{message} (CI=true, so this is no skip)", pytrace=False)
+    pytest.skip(message)
+
+
+@dataclass
+class Mosquitto:
+    """A real Mosquitto on a loopback port that stays the same over :meth:`kill` and :meth:`start`.
+
+    Anonymous, without persistence: what it holds is lost with it, as the worst broker would.
+    """
+
+    program: Path
+    folder: Path
+    port: int
+    host: str = "127.0.0.1"
+    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    def start(self) -> None:
+        """Start it, and return when it listens."""
+        config = self.folder / "mosquitto.conf"
+        config.write_text(
+            f"listener {self.port} {self.host}\n"
+            "allow_anonymous true\npersistence false\nlog_dest stderr\nlog_type all\n"
+        )
+        self._process = subprocess.Popen(
+            [str(self.program), "-c", str(config)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        assert self._process.stderr is not None
+        log = (self.folder / "mosquitto.log").open("ab")
+        for line in self._process.stderr:
+            log.write(line)
+            if b" running" in line:
+                break
+        else:
+            log.close()
+            pytest.fail(f"Mosquitto did not start: {log.name}", pytrace=False)
+        # The rest of its log goes to the file too, so that the pipe never fills.
+        threading.Thread(target=_drain, args=(self._process.stderr, log), daemon=True).start()
+
+    def kill(self) -> None:
+        """Kill it as a power cut would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def _drain(source: IO[bytes], log: IO[bytes]) -> None:
+    with source, log:
+        shutil.copyfileobj(source, log)
+
+
+@pytest.fixture
+def mosquitto(require: Require, tmp_path: Path) -> Iterator[Mosquitto]:
+    """A Mosquitto of this test's own, already listening."""
+    folder = tmp_path / "mosquitto"
+    folder.mkdir()
+    broker = Mosquitto(require("mosquitto"), folder, free_port())
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A TCP port on loopback that nothing listens on."""
+    return free_port()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,147 @@
+"""Admission decides before the work starts, and accounts for every request exactly once."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeml.device_agent.admission import Admission, Request
+from edgeml.device_agent.latency import Latency
+
+
+def admission(*, capacity: int = 4, service_s: float = 0.010, probe_s: float = 1.0) -> Admission:
+    latency = Latency()
+    for _ in range(100):
+        latency.add(service_s)
+    return Admission(capacity=capacity, latency=latency, probe_s=probe_s)
+
+
+def request(key: int, deadline: float, stream: str = "") -> Request:
+    return Request(key, deadline, stream)
+
+
+def test_a_request_that_fits_its_deadline_runs():
+    queue = admission()
+    assert queue.offer(request(1, 0.050), now=0.0) == []
+    taken, shed = queue.take(now=0.0)
+    assert taken is not None
+    assert (taken.key, shed) == (1, [])
+
+
+def test_a_request_that_cannot_end_in_time_is_refused_before_it_waits():
+    queue = admission()
+    queue.offer(request(1, 10.0), now=0.0)
+    queue.take(now=0.0)
+    queue.offer(request(2, 10.0), now=0.0)
+    # 10 ms run, 10 ms wait before it, 10 ms of its own: 30 ms, and it has 25.
+    (shed,) = queue.offer(request(3, 0.025), now=0.0)
+    assert shed.key == 3
+    assert "30.0 ms" in shed.reason
+    assert "25.0 ms" in shed.reason
+    assert queue.offer(request(4, 0.031), now=0.0) == []
+
+
+def test_a_full_queue_refuses_the_newcomer():
+    queue = admission(capacity=2)
+    for key in (1, 2):
+        assert queue.offer(request(key, 10.0), now=0.0) == []
+    (shed,) = queue.offer(request(3, 10.0), now=0.0)
+    assert (shed.key, shed.reason) == (3, "2 requests wait already")
+
+
+def test_of_a_camera_only_the_newest_frame_waits():
+    queue = admission(capacity=2)
+    queue.offer(request(1, 10.0, "north"), now=0.0)
+    queue.offer(request(2, 10.0, "south"), now=0.0)
+    (shed,) = queue.offer(request(3, 10.0, "north"), now=0.0)
+    assert (shed.key, shed.reason) == (1, "a newer frame came")
+    taken, _ = queue.take(now=0.0)
+    assert taken is not None
+    assert taken.key == 2
+
+
+def test_what_became_hopeless_while_it_waited_is_shed_and_not_begun():
+    queue = admission()
+    queue.offer(request(1, 0.050), now=0.0)
+    queue.offer(request(2, 9.0), now=0.0)
+    taken, shed = queue.take(now=0.045)
+    assert taken is not None
+    assert taken.key == 2
+    assert [entry.key for entry in shed] == [1]
+
+
+def test_an_idle_model_tries_again_after_a_bad_spell():
+    queue = admission(service_s=0.5, probe_s=1.0)
+    # It is believed to take half a second, and requests have 100 ms.
+    assert queue.offer(request(1, 0.1), now=0.0) == []  # nothing was admitted yet: a probe
+    queue.take(now=0.0)
+    queue.finish("served", now=0.001)
+    (shed,) = queue.offer(request(2, 0.6), now=0.5)
+    assert shed.key == 2
+    assert queue.offer(request(3, 1.2), now=1.1) == []
+    taken, _ = queue.take(now=1.1)
+    assert taken is not None
+    assert taken.key == 3
+
+
+def test_a_closed_queue_says_why():
+    queue = admission()
+    queue.offer(request(1, 9.0), now=0.0)
+    queue.close("the agent is ending")
+    (shed,) = queue.offer(request(2, 9.0), now=0.0)
+    assert shed.reason == "the agent is ending"
+    taken, _ = queue.take(now=0.0)  # what waits may finish
+    assert taken is not None
+    assert taken.key == 1
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("offer"), st.floats(0.0, 0.2), st.sampled_from(["", "a", "b"])),
+        st.tuples(st.just("take"), st.just(0.0), st.just("")),
+        st.tuples(st.just("finish"), st.just(0.0), st.sampled_from(["served", "late", "failed"])),
+        st.tuples(st.just("wait"), st.floats(0.0, 0.1), st.just("")),
+        st.tuples(st.just("clear"), st.just(0.0), st.just("")),
+        st.tuples(st.sampled_from(["close", "open"]), st.just(0.0), st.just("")),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS, st.integers(0, 4), st.floats(0.001, 0.1))
+def test_every_request_ends_exactly_once(steps, capacity, service_s):
+    queue = admission(capacity=capacity, service_s=service_s)
+    ended: Counter[int] = Counter()
+    now, offered, running = 0.0, 0, None
+    for what, number, text in steps:
+        shed = []
+        if what == "offer":
+            offered += 1
+            shed = queue.offer(request(offered, now + number, text), now=now)
+        elif what == "take" and running is None:
+            running, shed = queue.take(now=now)
+            # Nothing is begun that is late already.
+            assert running is None or running.deadline > now
+        elif what == "finish" and running is not None:
+            queue.finish(text, now=now)
+            ended[running.key] += 1
+            running = None
+        elif what == "wait":
+            now += number
+        elif what == "clear":
+            shed = queue.clear("test")
+        elif what == "close":
+            queue.close("test")
+        elif what == "open":
+            queue.open()
+        ended.update(entry.key for entry in shed)
+        assert queue.waiting <= capacity + 1
+        assert sum(ended.values()) + queue.waiting + (running is not None) == offered
+    if running is not None:
+        queue.finish("served", now=now)
+        ended[running.key] += 1
+    ended.update(entry.key for entry in queue.clear("the end"))
+    assert ended == Counter(range(1, offered + 1))
+    assert queue.outcomes.total() == offered

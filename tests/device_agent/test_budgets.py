@@ -1,0 +1,153 @@
+"""Deadline and memory limit are kept by killing the worker; another one takes its place."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.agents import AgentProcess, Collector, StartAgent, frame, is_gone
+from support.bundles import Budgets, sleeper_bundle
+from support.sleeper.sleeper_runtime import CRASH, GROW, HANG, NAP, RAISE
+from support.weights import scores
+
+from edgeml.device_agent.client import CallError, Client
+
+GOOD = frame(0.5)
+
+
+def call(agent: AgentProcess, image: np.ndarray) -> dict[str, np.ndarray]:
+    with agent.client("sleeper") as client:
+        return client.infer({"image": image})
+
+
+def status_of(client: Client, command: float) -> int:
+    try:
+        client.infer({"image": frame(command)})
+    except CallError as error:
+        return error.status
+    return 200
+
+
+def misbehave(agent: AgentProcess, command: float) -> CallError:
+    """Send a frame that the worker does not survive, and wait for the next worker."""
+    (before,) = agent.workers()
+    with pytest.raises(CallError) as caught:
+        call(agent, frame(command))
+    agent.wait_for(" replaced ")
+    (after,) = agent.workers()
+    assert after != before
+    assert is_gone(before)
+    np.testing.assert_allclose(call(agent, GOOD)["scores"], scores(GOOD), atol=1e-5)
+    return caught.value
+
+
+def test_a_stuck_inference_ends_at_its_deadline(start_agent: StartAgent, tmp_path: Path):
+    bundle = sleeper_bundle(tmp_path, budgets=Budgets(deadline_ms=200))
+    agent = start_agent("--bundle", bundle, sleeper=True).ready()
+    error = misbehave(agent, HANG)
+    assert error.status == 504
+    assert "late: The deadline of 200 ms passed" in str(error)
+
+
+def test_a_worker_over_its_memory_limit_is_replaced(start_agent: StartAgent, tmp_path: Path):
+    bundle = sleeper_bundle(tmp_path, budgets=Budgets(deadline_ms=60_000, memory_mb=150))
+    agent = start_agent("--bundle", bundle, sleeper=True).ready()
+    assert "memory_limit=poll" in agent.wait_for(" ready ")
+    error = misbehave(agent, GROW)
+    assert error.status == 500
+    assert "150 MB are allowed" in agent.wait_for("memory-exceeded")
+
+
+def test_a_worker_that_crashes_is_replaced(start_agent: StartAgent, tmp_path: Path):
+    agent = start_agent("--bundle", sleeper_bundle(tmp_path), sleeper=True).ready()
+    error = misbehave(agent, CRASH)
+    assert error.status == 500
+    assert "died with SIGSEGV" in str(error)
+
+
+def test_a_worker_that_is_killed_while_idle_is_replaced(start_agent: StartAgent, tmp_path: Path):
+    agent = start_agent("--bundle", sleeper_bundle(tmp_path), sleeper=True).ready()
+    (worker,) = agent.workers()
+    os.kill(worker, signal.SIGKILL)
+    agent.wait_for(" replaced ")
+    assert call(agent, GOOD)["scores"].shape == (1, 4)
+
+
+def test_a_frame_that_the_runtime_refuses_costs_only_itself(
+    start_agent: StartAgent, tmp_path: Path
+):
+    agent = start_agent("--bundle", sleeper_bundle(tmp_path), sleeper=True).ready()
+    before = agent.workers()
+    with pytest.raises(CallError, match="the runtime does not like this frame") as caught:
+        call(agent, frame(RAISE))
+    assert caught.value.status == 500
+    assert call(agent, GOOD)
+    assert agent.workers() == before
+
+
+def test_a_model_whose_worker_cannot_load_is_refused(start_agent: StartAgent, tmp_path: Path):
+    bundle = sleeper_bundle(tmp_path, options={"load": "crash"})
+    agent = start_agent("--bundle", bundle, sleeper=True)
+    assert agent.end() == 1
+    assert "The worker died with SIGSEGV" in agent.lines[-1]
+
+
+def test_a_model_that_needs_more_than_its_memory_to_prove_itself_is_refused(
+    start_agent: StartAgent, tmp_path: Path
+):
+    bundle = sleeper_bundle(tmp_path, budgets=Budgets(memory_mb=5))
+    agent = start_agent("--bundle", bundle, sleeper=True)
+    assert agent.end() == 1
+    assert "5 MB are allowed" in agent.lines[-1]
+
+
+def test_a_model_that_keeps_dying_is_given_up_and_says_so(
+    start_agent: StartAgent, tmp_path: Path, collector: Collector, at_plant: list[str]
+):
+    sleeper_bundle(tmp_path)
+    config = tmp_path / "agent.toml"
+    config.write_text('[[model]]\nbundle = "sleeper-1.0.edgeml"\nrestarts = 2\n')
+    agent = start_agent("--config", config, *at_plant, sleeper=True).ready()
+    for count in (1, 2):
+        with pytest.raises(CallError):
+            call(agent, frame(CRASH))
+        agent.wait_for(" replaced ", count=count)
+    with pytest.raises(CallError):
+        call(agent, frame(CRASH))
+    collector.wait_for(lambda c: c.phase == "failed", "failed phase")
+    assert "3 workers of sleeper were lost" in collector.reported[-1].models[0].error
+    collector.wait_for(lambda c: any(e.kind == "given-up" for e in c.events), "event")
+    with pytest.raises(CallError) as caught:
+        call(agent, GOOD)
+    assert caught.value.status == 503
+    assert agent.terminate() == 0
+
+
+def test_every_request_is_in_a_window_exactly_once(
+    start_agent: StartAgent, tmp_path: Path, collector: Collector, at_plant: list[str]
+):
+    """Good, slow, crashing and refused requests from several callers at once."""
+    bundle = sleeper_bundle(tmp_path, budgets=Budgets(deadline_ms=150))
+    agent = start_agent("--bundle", bundle, *at_plant, "--window", 0.2, sleeper=True).ready()
+    commands = [0.5, 0.5, NAP, 0.5, CRASH, 0.5, RAISE, 0.5, 0.5, 0.5] * 2
+    seen: list[int] = []
+
+    def caller() -> None:
+        with agent.client("sleeper") as client:
+            seen.extend(status_of(client, command) for command in commands)
+
+    callers = [threading.Thread(target=caller) for _ in range(4)]
+    for one in callers:
+        one.start()
+    for one in callers:
+        one.join()
+    assert agent.terminate() == 0
+    collector.wait_for(lambda c: sum(c.outcomes.values()) >= len(seen), "all outcomes")
+    statuses = {"served": 200, "late": 504, "shed": 503, "failed": 500}
+    assert collector.outcomes == {name: seen.count(code) for name, code in statuses.items()}
+    assert len(seen) == 4 * len(commands)
+    assert collector.rows == seen.count(200)

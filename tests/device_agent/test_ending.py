@@ -1,0 +1,131 @@
+"""SIGTERM ends an agent in order; SIGKILL leaves nothing running, and no closed window is lost."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+from support.agents import Collector, StartAgent, frame, is_gone
+from support.bundles import Budgets, sleeper_bundle, tiny_bundle
+from support.sleeper.sleeper_runtime import HANG, NAP
+from support.weights import images
+
+from edgeml.device_agent.client import CallError
+from edgeml.device_agent.outbox import Outbox
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(
+    start_agent: StartAgent, tmp_path: Path, collector: Collector, at_plant: list[str], number
+):
+    agent = start_agent("--bundle", tiny_bundle(tmp_path), *at_plant, "--window", 3600).ready()
+    (worker,) = agent.workers()
+    with agent.client() as client:
+        for one in images(7):
+            client.infer({"image": one})
+    assert agent.terminate(number) == 0
+    assert is_gone(worker)
+    # The open window was closed and delivered before the goodbye.
+    collector.wait_for(lambda c: not c.statuses[-1][0].online, "offline status")
+    assert collector.rows == 7
+    order = [line.split()[2] for line in agent.lines]
+    assert order.index("ending") < order.index("window") < order.index("ended")
+
+
+def test_the_request_at_hand_is_finished_and_what_waits_too(
+    start_agent: StartAgent, tmp_path: Path
+):
+    agent = start_agent("--bundle", sleeper_bundle(tmp_path), sleeper=True).ready()
+    answers: list[object] = []
+
+    def call() -> None:
+        with agent.client("sleeper") as client:
+            try:
+                answers.append(client.infer({"image": frame(NAP)}))
+            except CallError as error:
+                answers.append(error.status)
+
+    callers = [threading.Thread(target=call) for _ in range(2)]
+    for one in callers:
+        one.start()
+    agent.wait_for_nap()
+    assert agent.terminate() == 0
+    for one in callers:
+        one.join()
+    # The first was at work, the second waited or came too late: each got its own answer.
+    assert len(answers) == 2
+    assert any(isinstance(answer, dict) for answer in answers)
+    assert all(isinstance(answer, dict) or answer in {503, 0} for answer in answers)
+
+
+def test_windows_of_a_killed_agent_are_in_the_outbox(start_agent: StartAgent, tmp_path: Path):
+    agent = start_agent("--bundle", tiny_bundle(tmp_path), "--window", 0.1).ready()
+    with agent.client() as client:
+        client.infer({"image": images(1)})
+    agent.wait_for("INFO window ")
+    agent.process.kill()
+    agent.end()
+    with Outbox(tmp_path / "state", boot="x", limit_bytes=10**6, events_kept=10) as outbox:
+        (key,) = outbox.pending()
+        window = outbox.load(key)
+        assert window is not None
+        assert window.rows == 1
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_sigkill_leaves_no_worker_behind(start_agent: StartAgent, tmp_path: Path, busy: bool):
+    """A worker that waits sees the doorbell's end; one at work is killed by the kernel."""
+    bundle = sleeper_bundle(tmp_path, budgets=Budgets(deadline_ms=600_000))
+    agent = start_agent("--bundle", bundle, sleeper=True).ready()
+    (worker,) = agent.workers()
+    caller = threading.Thread(target=_hang, args=(agent,))
+    if busy:
+        caller.start()
+        agent.wait_for_nap()
+    pidfd = os.pidfd_open(worker)
+    agent.process.kill()
+    agent.end()
+    assert select.select([pidfd], [], [], 30)[0]  # readable once the process has ended
+    assert is_gone(worker)
+    if busy:
+        caller.join()
+
+
+def test_an_agent_that_was_killed_starts_again_on_its_state(
+    start_agent: StartAgent, tmp_path: Path
+):
+    for _ in range(2):
+        agent = start_agent("--bundle", tiny_bundle(tmp_path)).ready()
+        assert agent.process.poll() is None, "it serves, on what the killed one left"
+        agent.process.kill()
+        assert agent.end() == -signal.SIGKILL
+
+
+def test_a_caller_that_stays_connected_does_not_hold_up_the_end(
+    start_agent: StartAgent, tmp_path: Path
+):
+    agent = start_agent("--bundle", tiny_bundle(tmp_path)).ready()
+    host, port = agent.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as idle:
+        idle.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert idle.recv(100).startswith(b"HTTP/1.1 200")
+        assert agent.terminate() == 0
+
+
+def _hang(agent) -> None:
+    with agent.client("sleeper") as client, pytest.raises(CallError):
+        client.infer({"image": frame(HANG)})
+
+
+def test_a_signal_while_a_model_loads_does_not_wait_for_it(start_agent: StartAgent, tmp_path: Path):
+    bundle = sleeper_bundle(tmp_path, options={"load": "hang"})
+    agent = start_agent("--bundle", bundle, sleeper=True)
+    agent.wait_for_nap()
+    (worker,) = agent.workers()
+    assert agent.terminate() == 0
+    assert is_gone(worker)

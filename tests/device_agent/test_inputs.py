@@ -1,0 +1,157 @@
+"""Frames from MQTT topics and from folders."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.agents import AgentProcess, Collector, StartAgent
+from support.bundles import tiny_bundle
+from support.weights import images, scores
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def oip_json(image: np.ndarray) -> bytes:
+    tensor = {
+        "name": "image",
+        "shape": list(image.shape),
+        "datatype": "FP32",
+        "data": image.ravel().tolist(),
+    }
+    return json.dumps({"inputs": [tensor]}).encode()
+
+
+def configure(folder: Path, text: str) -> Path:
+    tiny_bundle(folder)
+    path = folder / "agent.toml"
+    path.write_text(f'[[model]]\nbundle = "tiny-1.0.edgeml"\nwindow_s = 0.2\n{text}')
+    return path
+
+
+@pytest.mark.parametrize("encode", [npy, oip_json])
+def test_a_frame_on_a_topic_is_answered_on_another(
+    start_agent: StartAgent, tmp_path: Path, collector: Collector, at_plant: list[str], encode
+):
+    config = configure(tmp_path, '[[model.mqtt]]\ntopic = "cameras/+"\nresults = "results/cam"\n')
+    agent = start_agent("--config", config, *at_plant).ready()
+    agent.wait_for("INFO connected ")
+    (image,) = images(1, seed=4)
+    collector.publish("cameras/1", encode(image[np.newaxis]))
+    collector.wait_for(lambda c: c.other, "answer")
+    topic, payload = collector.other[0]
+    answer = json.loads(payload)
+    assert topic == "results/cam"
+    assert answer["model_name"] == "tiny"
+    np.testing.assert_allclose(
+        answer["outputs"][0]["data"], scores(image[np.newaxis])[0], atol=1e-5
+    )
+
+
+BAD_FRAMES = {
+    "garbage": b"\x00\xff garbage",
+    "half an array": npy(images(1))[:-10],
+    "wrong shape": npy(np.zeros((3, 3), np.float32)),
+    "wrong type": npy(np.zeros((1, 1, 8, 8), np.int16)),
+    "pickled object": npy(np.array([{"a": 1}], dtype=object)),
+}
+
+
+def test_bad_frames_are_counted_and_dropped(
+    start_agent: StartAgent, tmp_path: Path, collector: Collector, at_plant: list[str]
+):
+    config = configure(tmp_path, '[[model.mqtt]]\ntopic = "frames"\nnewest = false\n')
+    agent = start_agent("--config", config, *at_plant).ready()
+    agent.wait_for("INFO connected ")
+    for payload in BAD_FRAMES.values():
+        collector.publish("frames", payload)
+    collector.publish("frames", npy(images(1)))
+    agent.wait_for("bad frame", count=len(BAD_FRAMES))
+    collector.wait_for(lambda c: c.rows == 1, "the good one")
+    collector.wait_for(lambda c: c.outcomes["failed"] == len(BAD_FRAMES), "the bad ones")
+
+
+def drop(folder: Path, name: str, content: bytes) -> Path:
+    """Put a file into a folder as documented: under another name first, then renamed."""
+    temporary = folder / f".{name}"
+    temporary.write_bytes(content)
+    temporary.rename(folder / name)
+    return folder / name
+
+
+def npz(**arrays: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def folder_agent(
+    start_agent: StartAgent, tmp_path: Path, after: str, *more: object
+) -> AgentProcess:
+    config = configure(
+        tmp_path,
+        f'[[model.folder]]\npath = "in"\nafter = "{after}"\nresults = "out"\npoll_s = 0.02\n',
+    )
+    return start_agent("--config", config, *more).ready()
+
+
+def test_files_are_served_moved_and_answered(start_agent: StartAgent, tmp_path: Path):
+    agent = folder_agent(start_agent, tmp_path, "move")
+    frames = images(5, seed=9)
+    drop(tmp_path / "in", "batch.npz", npz(image=frames))
+    agent.wait_for("INFO window .*served=5")
+    with np.load(tmp_path / "out" / "batch.npz") as answers:
+        np.testing.assert_allclose(answers["scores"], scores(frames), atol=1e-5)
+    assert agent.terminate() == 0
+    assert (tmp_path / "in" / "done" / "batch.npz").exists()
+
+
+def test_served_files_are_deleted_and_bad_ones_kept(start_agent: StartAgent, tmp_path: Path):
+    agent = folder_agent(start_agent, tmp_path, "delete")
+    drop(tmp_path / "in", "1-bad.npy", b"\x93NUMPY garbage")
+    good = drop(tmp_path / "in", "2-good.npy", npy(images(1)[0]))
+    agent.wait_for("file not served path=.*1-bad.npy")
+    agent.wait_for("served=1")
+    assert agent.terminate() == 0
+    assert not good.exists()
+    assert (tmp_path / "in" / "failed" / "1-bad.npy").exists()
+
+
+def test_a_file_that_is_being_written_is_left_alone(start_agent: StartAgent, tmp_path: Path):
+    agent = folder_agent(start_agent, tmp_path, "delete")
+    half = tmp_path / "in" / ".half.npy"
+    half.write_bytes(npy(images(1)[0])[:50])
+    other = tmp_path / "in" / "half.npy.part"
+    other.write_bytes(b"")
+    drop(tmp_path / "in", "whole.npy", npy(images(1)[0]))
+    agent.wait_for("served=1")
+    assert agent.terminate() == 0
+    assert half.exists()
+    assert other.exists()
+
+
+def test_kept_files_are_taken_once_over_restarts(start_agent: StartAgent, tmp_path: Path):
+    first = folder_agent(start_agent, tmp_path, "keep")
+    drop(tmp_path / "in", "a.npy", npy(images(1)[0]))
+    first.wait_for("served=1")
+    assert first.terminate() == 0
+    second = start_agent("--config", tmp_path / "agent.toml").ready()
+    drop(tmp_path / "in", "b.npy", npy(images(1)[0]))
+    second.wait_for("served=1")
+    assert second.terminate() == 0
+    assert not any("served=2" in line for line in second.lines)
+    assert {path.name for path in (tmp_path / "in").glob("*.npy")} == {"a.npy", "b.npy"}
+
+
+def test_frames_from_mqtt_need_a_broker(start_agent: StartAgent, tmp_path: Path):
+    config = configure(tmp_path, '[[model.mqtt]]\ntopic = "frames"\n')
+    agent = start_agent("--config", config)
+    assert agent.end() == 2
+    assert "there is no [broker]" in agent.lines[-1]

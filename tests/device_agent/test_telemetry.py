@@ -1,0 +1,214 @@
+"""What the broker and the collector see of an agent, over outages of either."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.agents import AgentProcess, Collector, StartAgent
+from support.bundles import tiny_bundle
+from support.weights import images, scores
+
+from edgeml.bundle import open_bundle
+from edgeml.statistics import Observer
+from edgeml.telemetry import Topics
+
+
+def infer(agent: AgentProcess, count: int, seed: int = 0) -> None:
+    with agent.client() as client:
+        for one in images(count, seed):
+            client.infer({"image": one})
+
+
+def test_birth_reported_state_and_goodbye(
+    start_agent: StartAgent, tmp_path: Path, collector: Collector, at_plant: list[str]
+):
+    bundle = tiny_bundle(tmp_path)
+    agent = start_agent("--bundle", bundle, *at_plant).ready()
+    collector.wait_for(lambda c: c.phase == "active", "state")
+    (state,) = collector.reported[-1].models
+    assert (state.name, state.version, state.artifact) == ("tiny", "1.0", "onnx-fp32")
+    assert state.bundle == open_bundle(bundle).sha256
+    collector.wait_for(lambda c: c.statuses[-1][0].models, "birth with its model")
+    birth, _ = collector.statuses[-1]
+    assert birth.online
+    assert birth.facts.cores >= 1
+    assert agent.terminate() == 0
+    collector.wait_for(lambda c: not c.statuses[-1][0].online, "offline status")
+    assert collector.statuses[-1][0].boot == birth.boot
+
+
+def test_the_last_will_speaks_for_an_agent_that_was_killed(
+    start_agent: StartAgent, collector: Collector, at_plant: list[str]
+):
+    agent = start_agent(*at_plant).ready()
+    collector.wait_for(lambda c: c.statuses and c.statuses[-1][0].online, "birth")
+    agent.process.kill()
+    collector.wait_for(lambda c: not c.statuses[-1][0].online, "last will")
+    assert collector.statuses[-1][0].boot == collector.statuses[0][0].boot
+
+
+def test_windows_hold_exactly_what_went_through(
+    start_agent: StartAgent, tmp_path: Path, collector: Collector, at_plant: list[str]
+):
+    bundle = tiny_bundle(tmp_path)
+    agent = start_agent("--bundle", bundle, *at_plant, "--window", 0.3).ready()
+    infer(agent, 100)
+    assert agent.terminate() == 0
+    collector.wait_for(lambda c: c.rows == 100, "100 rows")
+    baseline = open_bundle(bundle).baseline()
+    assert baseline is not None
+    observer = Observer(baseline)
+    frames = images(100)
+    observer.observe({"image": frames}, {"scores": scores(frames)})
+    expected = observer.take()
+    found: dict[str, list[int]] = {}
+    for window in collector.windows.values():
+        for entry in window.statistics:
+            assert entry.grid == baseline.streams[entry.stream].grid.hash
+            sums = found.setdefault(entry.stream, [0] * len(entry.cells))
+            found[entry.stream] = [a + b for a, b in zip(sums, entry.cells, strict=True)]
+    assert found.keys() == expected.keys()
+    # Sums over all rows are exact; a value on the edge of a cell may fall a cell further.
+    for name, cells in found.items():
+        assert sum(cells) == 100
+        moved = sum(abs(a - int(b)) for a, b in zip(cells, expected[name].cells, strict=True))
+        assert moved <= 2, name
+    assert [key[1] for key in sorted(collector.windows)] == list(
+        range(1, len(collector.windows) + 1)
+    )
+
+
+def test_a_refused_bundle_is_heard_of(
+    start_agent: StartAgent, tmp_path: Path, collector: Collector, at_plant: list[str]
+):
+    agent = start_agent("--bundle", tiny_bundle(tmp_path, wrong_golden=True), *at_plant)
+    assert agent.end() == 1
+    collector.wait_for(lambda c: any(e.kind == "refused" for e in c.events), "event")
+    collector.wait_for(lambda c: c.phase == "failed", "state")
+    assert "golden vectors" in collector.reported[-1].models[0].error
+
+
+def test_an_agent_serves_without_a_broker_and_connects_when_there_is_one(
+    start_agent: StartAgent, tmp_path: Path, mosquitto: Any
+):
+    mosquitto.kill()
+    agent = start_agent(
+        "--bundle", tiny_bundle(tmp_path), "--broker", f"127.0.0.1:{mosquitto.port}",
+        "--site", "plant", "--device", "cam", "--window", 0.2,
+    ).ready()  # fmt: skip
+    infer(agent, 30)
+    agent.wait_for("INFO window ")
+    mosquitto.start()
+    collector = Collector(mosquitto.host, mosquitto.port, Topics("plant", "cam"))
+    agent.wait_for("INFO connected ")
+    collector.wait_for(lambda c: c.rows == 30, "all rows")
+    collector.close()
+
+
+def test_a_broker_that_is_killed_and_comes_back_costs_no_window(
+    start_agent: StartAgent, tmp_path: Path, mosquitto: Any, collector: Collector,
+    at_plant: list[str],
+):  # fmt: skip
+    agent = start_agent("--bundle", tiny_bundle(tmp_path), *at_plant, "--window", 0.1).ready()
+    for count in (1, 2, 3):
+        infer(agent, 40, seed=count)
+        mosquitto.kill()
+        agent.wait_for("broker lost", count=count)
+        infer(agent, 25, seed=10 + count)
+        mosquitto.start()
+        agent.wait_for("INFO connected ", count=count + 1)
+    infer(agent, 5)
+    collector.wait_for(lambda c: c.rows >= 200, "200 rows")
+    assert agent.terminate() == 0
+    collector.wait_for(lambda c: not c.statuses[-1][0].online, "offline status")
+    assert collector.rows == 3 * 65 + 5
+    assert collector.outcomes == {"served": 200, "late": 0, "shed": 0, "failed": 0}
+
+
+def test_windows_wait_for_the_collector_and_not_only_for_the_broker(
+    start_agent: StartAgent, tmp_path: Path, collector: Collector, at_plant: list[str]
+):
+    """The broker takes every window, the collector stores none, the agent is killed: nothing is
+    lost, and the next run hands in what the last one could not."""
+    collector.acknowledge = False
+    bundle = tiny_bundle(tmp_path)
+    agent = start_agent("--bundle", bundle, *at_plant, "--window", 0.1).ready()
+    infer(agent, 50)
+    agent.wait_for("INFO window ")
+    collector.wait_for(lambda c: c.received >= 1, "a window at the collector")
+    infer(agent, 1)
+    agent.wait_for("INFO window ", count=2)
+    lost = 51 - sum(
+        int(line.split("rows=")[1].split()[0]) for line in agent.lines if "rows=" in line
+    )
+    agent.process.kill()
+    agent.end()
+    collector.acknowledge = True
+    second = start_agent("--bundle", bundle, *at_plant).ready()
+    collector.wait_for(lambda c: c.rows == 51 - lost, "what the first run had closed")
+    assert len({boot for boot, _ in collector.windows}) == 1
+    assert second.terminate() == 0
+
+
+def test_a_garbage_mark_does_no_harm(
+    start_agent: StartAgent, tmp_path: Path, collector: Collector, at_plant: list[str]
+):
+    agent = start_agent("--bundle", tiny_bundle(tmp_path), *at_plant, "--window", 0.1).ready()
+    collector.publish(collector.topics.stored, b"\x00garbage")
+    agent.wait_for("bad message")
+    infer(agent, 10)
+    collector.wait_for(lambda c: c.rows == 10, "rows")
+
+
+@pytest.fixture
+def embedded_broker(unused_port: int):
+    """amqtt, which speaks MQTT 3.1.1 only and hangs up on MQTT 5."""
+    import asyncio
+    import threading
+
+    from amqtt.broker import Broker
+
+    loop = asyncio.new_event_loop()
+    settings = {
+        "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{unused_port}"}},
+        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+    }
+
+    async def start() -> Broker:
+        broker = Broker(settings)
+        await broker.start()
+        return broker
+
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    broker = asyncio.run_coroutine_threadsafe(start(), loop).result(30)
+    yield unused_port
+    asyncio.run_coroutine_threadsafe(broker.shutdown(), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(30)
+    loop.close()
+
+
+def test_a_broker_that_speaks_only_3_1_1(
+    start_agent: StartAgent, tmp_path: Path, embedded_broker: int
+):
+    collector = Collector("127.0.0.1", embedded_broker, Topics("plant", "cam"))
+    agent = start_agent(
+        "--bundle", tiny_bundle(tmp_path), "--broker", f"127.0.0.1:{embedded_broker}",
+        "--site", "plant", "--device", "cam", "--window", 0.2,
+    ).ready()  # fmt: skip
+    assert "protocol=MQTTv311" in agent.wait_for("INFO connected ")
+    infer(agent, 20)
+    collector.wait_for(lambda c: c.rows == 20, "rows")
+    assert agent.terminate() == 0
+    collector.wait_for(lambda c: not c.statuses[-1][0].online, "offline status")
+    collector.close()
+
+
+def test_a_name_that_cannot_stand_in_a_topic_is_refused(start_agent: StartAgent, tmp_path: Path):
+    bundle = tiny_bundle(tmp_path / "odd.edgeml", name="digits/7")
+    agent = start_agent("--bundle", bundle)
+    assert agent.end() == 1
+    assert "the model is called 'digits/7'. Expected 1 to 64 letters" in agent.lines[-1]

@@ -1,0 +1,243 @@
+"""An export made before: taken from the cache where nothing has changed, made anew where something
+has, and made again from its lock."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.exports import USERS_FILE, Models, Outcome, finish, start
+
+from edgeml.bundle import open_bundle
+from edgeml.exporter.events import Cause, Difference
+from edgeml.exporter.repeat.cache import Cache
+
+FACTORY = """
+import numpy as np
+from sklearn.linear_model import LinearRegression
+
+import scale
+
+def build():
+    X = np.arange(12.0).reshape(6, 2)
+    return LinearRegression().fit(X, X.sum(1) * scale.FACTOR + float(open("offset.txt").read()))
+"""
+
+
+class Bench:
+    """A folder with a model, its data and a cache; ``export()`` runs an export there."""
+
+    def __init__(self, folder: Path, models: Models) -> None:
+        self.folder = folder
+        self.cache = folder / "cache"
+        (folder / "net.onnx").write_bytes((models.torch / "net.onnx").read_bytes())
+        (folder / "data.npz").write_bytes((models.torch / "calibration.npz").read_bytes())
+        self.count = 0
+
+    def export(self, **changes: object) -> Outcome:
+        self.count += 1
+        return finish(
+            start(
+                self.folder / "tmp",
+                cache_folder=self.cache,
+                **{
+                    "model": str(self.folder / "net.onnx"),
+                    "targets": ["onnx"],
+                    "calibration": str(self.folder / "data.npz"),
+                    "precision": "fp32",
+                    "output": str(self.folder / f"out{self.count}"),
+                    **changes,
+                },
+            )
+        )
+
+    def reproduce(self, bundle: Path, **changes: str) -> Outcome:
+        return finish(
+            start(self.folder / "tmp", cache_folder=self.cache, bundle=str(bundle), **changes)
+        )
+
+
+@pytest.fixture
+def bench(models: Models, tmp_path: Path) -> Bench:
+    return Bench(tmp_path, models)
+
+
+def content(outcome: Outcome) -> bytes:
+    return Path(outcome.done.bundle).read_bytes()
+
+
+def test_the_same_export_comes_from_the_cache_and_says_so(bench: Bench):
+    first = bench.export()
+    again = bench.export()
+    assert not first.done.cached
+    assert again.done.cached
+    assert again.stages == []  # no model was read, nothing converted
+    assert again.rows == first.rows
+    assert "taken from the cache" in again.notes
+    assert again.done.bundle != first.done.bundle
+    assert content(again) == content(first)
+
+    entry = next(e for e in Cache(bench.cache).entries() if e.record.kind == "export")
+    assert (entry.hits, entry.record.model, entry.record.target) == (1, "net 0.1.0", "onnx")
+    # A damaged entry is noticed and made anew.
+    (entry.folder / "bundle.edgeml").write_bytes(b"damaged")
+    third = bench.export()
+    assert not third.done.cached
+    # Of single conversions, what is needed is still there.
+    assert "Taken from the cache: onnx fp32." in third.notes
+    assert bench.export().done.cached
+
+    assert not bench.export(cache=False).done.cached
+    assert not bench.export(version="0.2.0").done.cached
+    with np.load(bench.folder / "data.npz") as data:
+        np.savez(bench.folder / "data.npz", image=data["image"][:100])
+    assert not bench.export().done.cached
+
+
+def test_a_file_that_a_factory_reads_or_imports_is_part_of_what_was_exported(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    folder = bench.folder
+    monkeypatch.chdir(folder)
+    (folder / "offset.txt").write_text("0")
+    (folder / "scale.py").write_text("FACTOR = 1\n")
+    (folder / "model.py").write_text(FACTORY)
+    np.save(folder / "rows.npy", np.random.default_rng(0).random((40, 2), np.float32))
+    wanted = {"model": "model.py:build", "calibration": "rows.npy"}
+    first = bench.export(**wanted)
+    assert bench.export(**wanted).done.cached
+    entry = next(e for e in Cache(bench.cache).entries() if e.record.kind == "export")
+    assert {str(folder / name) for name in ("offset.txt", "scale.py", "model.py")} <= set(
+        entry.record.dependencies
+    )
+
+    (folder / "offset.txt").write_text("2")
+    changed = bench.export(**wanted)
+    assert not changed.done.cached
+    assert content(changed) != content(first)
+
+
+def test_a_cache_that_cannot_be_written_is_no_failure(bench: Bench):
+    bench.cache.write_text("a file, where a folder should be")
+    outcome = bench.export()
+    assert outcome.status == 0
+    assert "not kept in the cache" in outcome.notes
+
+
+def test_the_same_comes_out_on_every_target_and_reproduce_says_so(bench: Bench, models: Models):
+    os.environ["EXPORT_TEST_FOLDER"] = str(models.torch)
+    made = bench.export(
+        model=models.factory("trained"),
+        targets=["onnx", "openvino", "tflite"],
+        precision="int8",
+        cache=False,
+    )
+    bundle = Path(made.done.bundle)
+    again = bench.reproduce(bundle, output=str(bench.folder / "again.edgeml"))
+    differences = [(each.member, each.first) for each in again.of(Difference)]
+    assert (differences, again.of(Cause)) == ([], [])
+    assert again.status == 0
+    assert (bench.folder / "again.edgeml").read_bytes() == bundle.read_bytes()
+
+    lock = json.loads(open_bundle(bundle).read("edgeml.lock"))
+    assert lock["tools"]["torch"]
+    assert lock["request"]["precision"] == "int8"
+    assert [recipe["id"] for recipe in lock["artifacts"]] == [
+        "onnx-int8",
+        "openvino-int8",
+        "tflite-int8",
+    ]
+    assert str(models.torch / "weights.pt") in lock["dependencies"]
+
+    assert str(bench.folder).encode() not in bundle.read_bytes().replace(
+        str(bench.folder / "data.npz").encode(), b""
+    )
+
+
+def test_reproduce_says_what_differs_and_why(bench: Bench):
+    bundle = Path(bench.export().done.bundle)
+    assert bench.reproduce(bundle).status == 0
+
+    with np.load(bench.folder / "data.npz") as data:
+        np.savez(bench.folder / "data.npz", image=data["image"][1:])
+    other = bench.reproduce(bundle)
+    assert other.status == 1
+    differ = {each.member: each for each in other.of(Difference)}
+    assert "artifacts/onnx-fp32/model-fp32.onnx" not in differ
+    assert "provenance" in differ["manifest.json"].fields
+    assert differ["golden.npz"].first > 0
+    causes = {each.kind: each.text for each in other.of(Cause)}
+    assert causes["calibration"].endswith("data.npz is not the same file")
+    assert causes["calibration samples"] == "the calibration samples are others"
+
+    (bench.folder / "data.npz").unlink()
+    missing = bench.reproduce(bundle)
+    assert missing.failure.error == "SourceError"
+    assert "data.npz" in missing.failure.found
+    assert "--calibration" in missing.failure.remedy
+
+
+LIVE = """
+import json, sys
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch.utils.data import DataLoader, TensorDataset
+
+import edgeml
+from edgeml.exporter.events import Stage
+sys.path.insert(0, {support!r})
+from export_torch import Net, digits
+
+images, labels = digits()
+images, labels = torch.from_numpy(images[:200]), torch.from_numpy(labels[:200])
+loader = DataLoader(TensorDataset(images, labels), batch_size=48)
+stages = []
+for _ in range(2):
+    result = edgeml.export(
+        Net(), "onnx", evaluate=loader, precision="fp32", output={out!r}, name="live",
+        on_event=lambda event: stages.append(event.name) if isinstance(event, Stage) else None,
+    )
+assert stages.count("pack") == 1, stages  # the second came from the cache
+row, = result.chosen
+assert row.accuracy is not None
+with edgeml.Session(result.bundle) as session:
+    assert [each.name for each in session.inputs] == ["image"]
+    found = session.run(images[0])["logits"]
+    with torch.no_grad():
+        wanted = Net()(images[:1])["logits"].numpy()
+assert np.abs(found - wanted).max() < 1e-4
+
+X = images.numpy().reshape(200, -1)
+sure = LogisticRegression(max_iter=50).fit(X, labels)
+result = edgeml.export(
+    sure, ["onnx"], calibration=X, precision="fp32", output={out!r}, name="sure"
+)
+with edgeml.Session(result.bundle, "onnx") as session:
+    outputs = session.run(X[3])
+assert any(int(np.ravel(each)[0]) == sure.predict(X[3:4])[0] for each in outputs.values()), outputs
+
+try:
+    edgeml.export(object(), ["onnx"], calibration=X)
+except edgeml.EdgemlError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_live_models_and_samples_are_exported_from_python(tmp_path: Path):
+    script = LIVE.format(support=str(USERS_FILE.parent), out=str(tmp_path))
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "EDGEML_CACHE": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert ended.stdout.startswith("SourceError The model is of type object.")
+    assert not list(tmp_path.glob("edgeml-*"))  # no temporary folder is left

@@ -1,0 +1,178 @@
+"""What an export refuses, and how it ends when something goes wrong. Whole processes."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.exports import Export, Models, finish
+
+
+@pytest.mark.parametrize(
+    ("change", "found", "expected"),
+    [
+        ({"picture": "image"}, "holds 'picture'", "one array an input, 'image'"),
+        ({"image": "transposed"}, "shape [20, 8, 8, 1]", "[samples, 1, 8, 8]"),
+        ({"image": "integers"}, "dtype int64", "float32"),
+        ({"image": "empty"}, "is empty", "at least one sample"),
+        ({"image": "nan"}, "NaN or infinite, the first in sample 7", "finite"),
+    ],
+    ids=["name", "shape", "type", "empty", "nan"],
+)
+def test_calibration_data_that_does_not_fit(
+    models: Models,
+    export: Export,
+    tmp_path: Path,
+    change: dict[str, str],
+    found: str,
+    expected: str,
+):
+    with np.load(models.torch / "calibration.npz") as data:
+        images = data["image"][:20]
+    broken = images.copy()
+    broken[7, 0, 0, 0] = np.nan
+    kinds = {
+        "image": images,
+        "transposed": images.transpose(0, 2, 3, 1),
+        "integers": images.astype(np.int64),
+        "empty": images[:0],
+        "nan": broken,
+    }
+    np.savez(tmp_path / "data.npz", **{name: kinds[kind] for name, kind in change.items()})
+    outcome = export(
+        model=str(models.torch / "net.onnx"),
+        targets=["onnx"],
+        calibration=str(tmp_path / "data.npz"),
+        output=str(tmp_path / "out"),
+    )
+    assert outcome.status == 1
+    assert outcome.failure.error == "SourceError"
+    assert found in outcome.failure.found
+    assert expected in outcome.failure.expected
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("request_part", "error", "found", "status"),
+    [
+        ({"model": "gone.onnx"}, "SourceError", "There is no file gone.onnx", 1),
+        ({"model": "net.ckpt"}, "UsageError", "is no form of model", 2),
+        ({"targets": ["tflight"]}, "UsageError", "There is no target 'tflight'", 2),
+        ({"targets": []}, "UsageError", "No target was named", 2),
+        ({"calibration": "gone.npz"}, "SourceError", "There is no file gone.npz", 1),
+        ({"calibration": "data.csv"}, "UsageError", "is no form of data", 2),
+        ({"calibration": None}, "SourceError", "There are no samples", 1),
+        (
+            {"calibration": None, "precision": "int8"},
+            "RefusedError",
+            "int8 was asked for without calibration data",
+            1,
+        ),
+        ({"precision": "int4"}, "UsageError", "request cannot be read", 2),
+        ({"name": "a/b"}, "UsageError", "The name 'a/b' cannot be one", 2),
+        ({"output": "/proc/out"}, "SourceError", "Nothing can be written to /proc", 1),
+    ],
+)
+def test_what_is_plainly_wrong_is_said_before_any_work(
+    models: Models,
+    export: Export,
+    request_part: dict[str, object],
+    error: str,
+    found: str,
+    status: int,
+):
+    request = {
+        "model": str(models.torch / "net.onnx"),
+        "targets": ["onnx"],
+        "calibration": str(models.torch / "calibration.npz"),
+        "output": str(models.torch),
+        **request_part,
+    }
+    outcome = export(**request)
+    assert outcome.status == outcome.failure.status == status
+    assert outcome.failure.error == error
+    assert found in outcome.failure.found
+    assert outcome.stages == []
+
+
+def test_a_truncated_model(models: Models, export: Export, tmp_path: Path):
+    path = tmp_path / "net.onnx"
+    path.write_bytes((models.torch / "net.onnx").read_bytes()[:5000])
+    outcome = export(
+        model=str(path),
+        targets=["onnx"],
+        calibration=str(models.torch / "calibration.npz"),
+        output=str(tmp_path),
+    )
+    assert outcome.status == 1
+    assert "net.onnx (5,000 bytes) is cut short, damaged" in outcome.failure.found
+
+
+def test_a_failed_check_is_an_error_and_no_bundle_is_written(
+    models: Models, export: Export, tmp_path: Path
+):
+    outcome = export(
+        model=str(models.torch / "net.onnx"),
+        targets=["onnx"],
+        calibration=str(models.torch / "calibration.npz"),
+        precision="int8",
+        tolerances={"int8": {"cosine": 1.0}},
+        output=str(tmp_path / "out"),
+    )
+    assert outcome.status == 1
+    assert "The check against the source model failed for onnx int8" in outcome.failure.found
+    assert "--tolerance int8:" in outcome.failure.remedy
+    assert not (tmp_path / "out").exists()
+    # The figures are shown all the same.
+    row = outcome.rows["onnx-int8"]
+    assert (row.passed, row.chosen) == (False, False)
+    assert row.p50_ms is not None
+
+
+def test_an_operator_that_a_target_lacks_is_named_with_its_module(
+    models: Models, export: Export, tmp_path: Path
+):
+    outcome = export(
+        model=models.factory("spectrum"),
+        targets=["tflite"],
+        calibration=str(models.torch / "calibration.npz"),
+        output=str(tmp_path),
+    )
+    assert outcome.status == 1
+    refusal = outcome.refused["tflite"]
+    assert "eigh" in refusal.reason
+    assert "'spectrum' (Eigen), export_torch.py:" in refusal.reason
+    assert refusal.remedy
+    assert outcome.failure.error == "RefusedError"
+    assert Path(outcome.failure.log).is_file()
+
+
+def test_a_full_disk_is_a_plain_error(models: Models, tmp_path: Path):
+    # A limit on the size of files stands in for the disk: the same path, another number.
+    limited = subprocess.Popen(
+        [sys.executable, "-P", "-m", "edgeml.exporter"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={
+            **os.environ,
+            "TMPDIR": str(tmp_path),
+            "XDG_STATE_HOME": str(tmp_path / "state"),
+            "EDGEML_CACHE": str(tmp_path / "state"),
+        },
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    )
+    assert limited.stdin is not None
+    request = (
+        f'{{"model": "{models.torch / "net.onnx"}", "targets": ["onnx"], '
+        f'"calibration": "{models.torch / "calibration.npz"}", "output": "{tmp_path}/out"}}'
+    )
+    limited.stdin.write(request.encode())
+    limited.stdin.close()
+    outcome = finish(limited)
+    assert outcome.status == 1
+    assert f"There is no room left in {tmp_path}" in outcome.failure.found
+    assert "TMPDIR" in outcome.failure.remedy
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]

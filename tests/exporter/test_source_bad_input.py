@@ -1,0 +1,300 @@
+"""Models that are odd or wrong: each works, or is refused with what was found and what to do."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from support.exports import Export
+from support.opening import read, reference
+
+from edgeml.errors import EdgemlError, SourceError
+from edgeml.exporter.child import Child
+from edgeml.exporter.sources import onnx_source
+from edgeml.exporter.sources.forms import ArrayShape, Opened, OpenJob
+
+FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+node = helper.make_node
+
+
+def value(name: str, *shape: int | str, kind: int = FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def weight(name: str, array: np.ndarray) -> onnx.TensorProto:
+    return numpy_helper.from_array(array, name)
+
+
+def save(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    weights: tuple[onnx.TensorProto, ...] = (),
+    domain: str = "",
+) -> Path:
+    graph = helper.make_graph(nodes, "net", inputs, outputs, list(weights))
+    opsets = [helper.make_opsetid("", 18), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), str(path))
+    return path
+
+
+def opened(path: Path, *shapes: ArrayShape, **asked: tuple[int, ...]) -> Opened:
+    (path.parent / "work").mkdir(exist_ok=True)
+    job = OpenJob(
+        form="onnx",
+        path=path,
+        attribute="",
+        workdir=path.parent / "work",
+        shapes=shapes,
+        asked=asked,
+    )
+    return onnx_source.open_source(job)
+
+
+def linear(*, file: Path, width: int | str = 4) -> Path:
+    weights = (weight("w", np.ones((4, 2), np.float32)),)
+    nodes = [node("MatMul", ["x", "w"], ["y"])]
+    return save(file, nodes, [value("x", "batch", width)], [value("y", "batch", 2)], weights)
+
+
+def test_an_operator_of_somebodys_own_is_named_with_its_domain(tmp_path: Path):
+    nodes = [node("Sharpen", ["x"], ["y"], domain="com.acme", name="front/sharpen")]
+    path = save(tmp_path / "a.onnx", nodes, [value("x", 1, 4)], [value("y", 1, 4)], (), "com.acme")
+    with pytest.raises(SourceError, match=r"Node 'front/sharpen' .* is com\.acme::Sharpen") as e:
+        opened(path)
+    assert "standard" in e.value.remedy
+
+
+def test_weights_in_a_file_beside_the_model(tmp_path: Path):
+    model = onnx.load(linear(file=tmp_path / "one.onnx"))
+    path = tmp_path / "net.onnx"
+    onnx.save(model, str(path), save_as_external_data=True, location="w.bin", size_threshold=0)
+    assert opened(path).inputs[0].shape == (1, 4)
+    (tmp_path / "w.bin").unlink()
+    with pytest.raises(SourceError, match="beside it") as caught:
+        opened(path)
+    assert "Copy it there" in caught.value.remedy
+
+
+def test_more_weights_than_one_file_can_hold_are_refused_by_their_entries(tmp_path: Path):
+    model = onnx.load(linear(file=tmp_path / "one.onnx"))
+    path = tmp_path / "net.onnx"
+    onnx.save(model, str(path), save_as_external_data=True, location="w.bin", size_threshold=0)
+    bare = onnx.load(str(path), load_external_data=False)
+    for entry in bare.graph.initializer[0].external_data:
+        if entry.key == "length":
+            entry.value = str(3_000_000_000)
+    onnx.save(bare, str(path))
+    with pytest.raises(SourceError, match="3.00 GB of weights") as caught:
+        opened(path)
+    assert "half precision" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("inputs", "found"),
+    [
+        ([value("x", 1, 0)], "holds no values"),
+        ([value("x", 1, 2**31)], "2,147,483,648 values in a sample"),
+        ([value("x", 4, 2)], r"has the shape \[4, 2\]"),
+        ([value("x")], "a scalar"),
+        ([value("x", 1, 2, kind=TensorProto.DOUBLE)], "is float64"),
+        ([value("x", 1, 2, kind=TensorProto.FLOAT16)], "is float16"),
+        ([value("x", 1, 2, kind=TensorProto.BFLOAT16)], "bfloat16|cannot load"),
+        ([value("x", 1, 2, kind=TensorProto.STRING)], "is string"),
+    ],
+    ids=["empty", "boundless", "batch 4", "scalar", "double", "half", "brain", "text"],
+)
+def test_inputs_that_no_artifact_takes(
+    tmp_path: Path, inputs: list[onnx.ValueInfoProto], found: str
+):
+    (given,) = inputs
+    outputs = [onnx.ValueInfoProto.FromString(given.SerializeToString())]
+    outputs[0].name = "y"
+    path = save(tmp_path / "net.onnx", [node("Identity", ["x"], ["y"])], inputs, outputs)
+    with pytest.raises(SourceError, match=found) as caught:
+        opened(path)
+    assert caught.value.expected
+    assert caught.value.remedy
+
+
+def test_an_output_without_a_batch_is_told(tmp_path: Path):
+    nodes = [node("ReduceSum", ["x"], ["y"], keepdims=0)]
+    path = save(tmp_path / "net.onnx", nodes, [value("x", 1, 4)], [value("y")])
+    with pytest.raises(SourceError, match=r"output 'y' .* \[\] \(a scalar\)"):
+        opened(path)
+
+
+def test_an_output_that_is_no_tensor_is_told(tmp_path: Path):
+    sequence = helper.make_tensor_sequence_value_info("y", FLOAT, None)
+    nodes = [node("SequenceConstruct", ["x"], ["y"])]
+    path = save(tmp_path / "net.onnx", nodes, [value("x", 1, 4)], [sequence])
+    with pytest.raises(SourceError, match="no tensor") as caught:
+        opened(path)
+    assert "zipmap" in caught.value.remedy
+
+
+def test_open_axes_are_asked_for_or_come_from_the_data(tmp_path: Path):
+    nodes = [node("Relu", ["x"], ["y"])]
+    path = save(tmp_path / "net.onnx", nodes, [value("x", "b", 3, "n")], [value("y", "b", 3, "n")])
+    with pytest.raises(SourceError) as caught:
+        opened(path)
+    assert "--shape x=1,3,N" in caught.value.remedy
+    from_data = opened(path, ArrayShape("x", (3, 7), "float32"))
+    assert from_data.inputs[0].shape == from_data.outputs[0].shape == (1, 3, 7)
+    assert "--shape x=1,3,7" in from_data.notes[0]
+    asked = opened(path, x=(1, 3, 9))
+    assert (asked.inputs[0].shape, asked.notes) == ((1, 3, 9), ())
+    kept = opened(path, x=(1, 3, -1))
+    assert kept.inputs[0].shape == kept.outputs[0].shape == (1, 3, -1)
+
+
+def test_an_open_axis_is_kept_where_the_target_can(export: Export, tmp_path: Path):
+    nodes = [node("Relu", ["x"], ["y"])]
+    path = save(tmp_path / "net.onnx", nodes, [value("x", "b", 3, "n")], [value("y", "b", 3, "n")])
+    samples = np.random.default_rng(0).normal(0, 1, (20, 3, 7)).astype("float32")
+    np.savez(tmp_path / "data.npz", x=samples)
+    outcome = export(
+        model=str(path),
+        targets=["onnx", "openvino", "tflite"],
+        precision="fp32",
+        evaluation=str(tmp_path / "data.npz"),
+        shapes={"x": [1, 3, -1]},
+        output=str(tmp_path),
+    )
+    assert outcome.status == 1
+    assert "--shape input=1,3,224,224" in outcome.refused["tflite"].remedy
+    manifest = outcome.bundle().manifest
+    assert {artifact.target for artifact in manifest.artifacts} == {"onnx", "openvino"}
+    assert manifest.inputs[0].shape == manifest.outputs[0].shape == (1, 3, -1)
+
+
+def test_slashes_colons_tokens_and_several_of_all_go_through_to_the_bundle(
+    export: Export, tmp_path: Path
+):
+    """Token numbers through an embedding, beside an image of features, to two outputs."""
+    random = np.random.default_rng(0)
+    weights = (
+        weight("table", random.normal(0, 1, (50, 8)).astype("float32")),
+        weight("w", random.normal(0, 1, (8, 3)).astype("float32")),
+        weight("axis", np.array([1])),
+    )
+    nodes = [
+        node("Gather", ["table", "text/tokens:0"], ["e"]),
+        node("ReduceMean", ["e", "axis"], ["m"], keepdims=0),
+        node("Add", ["m", "side:features"], ["sum/of:both"]),
+        node("MatMul", ["sum/of:both", "w"], ["head/scores"]),
+    ]
+    inputs = [value("text/tokens:0", "b", 6, kind=INT64), value("side:features", "b", 8)]
+    outputs = [value("head/scores", "b", 3), value("sum/of:both", "b", 8)]
+    path = save(tmp_path / "net.onnx", nodes, inputs, outputs, weights)
+    feeds = {
+        "text/tokens:0": random.integers(0, 50, (24, 6)),
+        "side:features": random.normal(0, 1, (24, 8)).astype("float32"),
+    }
+    np.savez(tmp_path / "data.npz", **feeds)
+    outcome = export(
+        model=str(path),
+        targets=["onnx", "openvino"],
+        precision="fp32",
+        calibration=str(tmp_path / "data.npz"),
+        output=str(tmp_path),
+    )
+    assert outcome.status == 0
+    bundle = outcome.bundle()
+    assert [each.name for each in bundle.manifest.inputs] == list(feeds)
+    assert [each.name for each in bundle.manifest.outputs] == ["head/scores", "sum/of:both"]
+    assert bundle.manifest.inputs[0].dtype == "int64"
+    assert set(bundle.golden().inputs) == set(feeds)
+    assert len(bundle.manifest.artifacts) == 2
+
+
+def test_control_flow_works_in_the_source(tmp_path: Path):
+    then = helper.make_graph([node("Neg", ["x"], ["a"])], "then", [], [value("a", 1, 4)])
+    other = helper.make_graph([node("Abs", ["x"], ["b"])], "else", [], [value("b", 1, 4)])
+    nodes = [
+        node("ReduceSum", ["x"], ["s"], keepdims=0),
+        node("Greater", ["s", "zero"], ["positive"]),
+        node("If", ["positive"], ["y"], then_branch=then, else_branch=other),
+    ]
+    zero = (weight("zero", np.float32(0)),)
+    path = save(tmp_path / "net.onnx", nodes, [value("x", 1, 4)], [value("y", 1, 4)], zero)
+    assert opened(path).outputs[0].shape == (1, 4)
+
+
+def test_a_model_without_inputs_is_refused(export: Export, tmp_path: Path):
+    nodes = [node("Constant", [], ["y"], value=weight("c", np.ones((1, 2), np.float32)))]
+    path = save(tmp_path / "net.onnx", nodes, [], [value("y", 1, 2)])
+    np.savez(tmp_path / "data.npz", x=np.ones((2, 2), np.float32))
+    outcome = export(model=str(path), targets=["onnx"], evaluation=str(tmp_path / "data.npz"))
+    assert outcome.status == 1
+    assert "has no inputs" in outcome.failure.found
+
+
+def test_trees_that_were_converted_before_are_classical(tmp_path: Path):
+    attributes = {"coefficients": [1.0, 2.0], "intercepts": [0.5]}
+    nodes = [node("LinearRegressor", ["x"], ["y"], domain="ai.onnx.ml", **attributes)]
+    inputs, outputs = [value("x", "b", 2)], [value("y", "b", 1)]
+    path = save(tmp_path / "net.onnx", nodes, inputs, outputs, (), "ai.onnx.ml")
+    found = opened(path)
+    assert (found.kind, found.answers) == ("classical", onnx_source.__name__)
+
+
+FACTORIES = """
+import torch
+from torch import nn
+
+class Scale(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.by = nn.Parameter(torch.full((4,), 2.0, dtype=kind))
+    def forward(self, x):
+        return x * self.by
+
+def double(): return Scale(torch.double)
+def brain(): return Scale(torch.bfloat16)
+def scalar(): return Scale(torch.float), torch.tensor(1.0)
+
+class Total(nn.Module):
+    def forward(self, x):
+        return x.sum()
+
+def total(): return Total()
+
+class Nothing(nn.Module):
+    def forward(self):
+        return torch.ones(1)
+
+def nothing(): return Nothing()
+"""
+
+
+@pytest.mark.parametrize("factory", ["double", "brain"])
+def test_torch_weights_of_another_precision_become_float32(
+    torch_child: Child, tmp_path: Path, factory: str
+):
+    (tmp_path / "user.py").write_text(FACTORIES)
+    row = ArrayShape("x", (4,), "float32")
+    found = read(torch_child, f"{tmp_path / 'user.py'}:{factory}", tmp_path, row)
+    assert "exported as float32" in found.notes[0]
+    answer = reference(torch_child, found, np.ones((3, 4), np.float32))
+    np.testing.assert_array_equal(answer["output_0"], np.full((3, 4), 2, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("factory", "found"),
+    [
+        ("scalar", "'x', a scalar"),
+        ("total", "(a scalar)"),
+        ("nothing", "no named parameters"),
+    ],
+)
+def test_torch_modules_without_a_batch(
+    torch_child: Child, tmp_path: Path, factory: str, found: str
+):
+    (tmp_path / "user.py").write_text(FACTORIES)
+    row = ArrayShape("x", (4,), "float32")
+    with pytest.raises(EdgemlError) as caught:
+        read(torch_child, f"{tmp_path / 'user.py'}:{factory}", tmp_path, row)
+    assert found in caught.value.found

@@ -1,0 +1,147 @@
+"""``--python``: a factory that runs in an interpreter which has no edgeml."""
+
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from support.exports import SUPPORT, Export
+from support.opening import read, reference
+
+from edgeml.errors import SourceError, ToolchainError
+from edgeml.exporter.child import Child
+from edgeml.exporter.sources.forms import ArrayShape
+
+FILE = SUPPORT / "export_abroad.py"
+IMAGES = np.random.default_rng(0).normal(0, 1, (6, 1, 8, 8)).astype("float32")
+GAINS = np.random.default_rng(1).normal(1, 1, (6, 3)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def abroad(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An interpreter with the frameworks of this one, and without edgeml."""
+    folder = tmp_path_factory.mktemp("abroad")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    # A folder that is named so has its own .pth files left alone, edgeml's among them.
+    (site / "frameworks.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    return str(folder / "bin" / "python")
+
+
+@pytest.fixture
+def child(torch_child: Child) -> Child:
+    """What stays on this side needs torch, too."""
+    return torch_child
+
+
+def test_a_torch_factory_hands_over_a_program(child: Child, abroad: str, tmp_path: Path):
+    opened = read(child, f"{FILE}:net", tmp_path, python=abroad)
+    assert (opened.kind, len(opened.sha256)) == ("torch", 64)
+    assert opened.title.startswith("PyTorch 2.")
+    assert opened.title.endswith("module, in a Python of its own")
+    assert [tensor.name for tensor in opened.inputs] == ["image", "gain"]
+    assert [tensor.name for tensor in opened.outputs] == ["scores"]
+    theirs = reference(child, opened, IMAGES, GAINS)["scores"]
+    assert theirs.shape == (6, 3)
+    # What was handed over answers as theirs does.
+    import torch
+
+    ours = torch.export.load(opened.path).module()
+    found = ours(torch.from_numpy(IMAGES[:1]), gain=torch.from_numpy(GAINS[:1]))["scores"]
+    np.testing.assert_allclose(found.detach().numpy(), theirs[:1], atol=1e-5)
+
+
+def test_a_torch_of_another_version_hands_over_onnx(child: Child, abroad: str, tmp_path: Path):
+    opened = read(child, f"{FILE}:of_another_version", tmp_path, python=abroad)
+    assert opened.kind == "onnx"
+    assert "do not read each other's files" in opened.notes[0]
+    assert [tensor.name for tensor in opened.inputs] == ["image", "gain"]
+    theirs = reference(child, opened, IMAGES, GAINS)["scores"]
+    session = onnxruntime.InferenceSession(opened.path)
+    (found,) = session.run(["scores"], {"image": IMAGES[:1], "gain": GAINS[:1]})
+    np.testing.assert_allclose(found, theirs[:1], atol=1e-5)
+
+
+def test_an_estimator_is_converted_by_their_skl2onnx(child: Child, abroad: str, tmp_path: Path):
+    opened = read(child, f"{FILE}:logistic", tmp_path, python=abroad)
+    assert opened.kind == "classical"
+    assert opened.outputs[1].feature_names == ("setosa", "versicolor", "virginica")
+    rows = np.random.default_rng(0).uniform(0, 8, (9, 4)).astype("float32")
+    theirs = reference(child, opened, rows)
+    session = onnxruntime.InferenceSession(opened.path)
+    for row in range(len(rows)):
+        label, probabilities = session.run(["label", "probabilities"], {"X": rows[row : row + 1]})
+        assert label == theirs["label"][row : row + 1]
+        np.testing.assert_allclose(probabilities[0], theirs["probabilities"][row], atol=1e-5)
+
+
+def test_a_keras_model_hands_over_a_saved_model(
+    tensorflow_child: Child, abroad: str, tmp_path: Path
+):
+    opened = read(tensorflow_child, f"{FILE}:keras_model", tmp_path, python=abroad)
+    assert opened.kind == "savedmodel"
+    images = IMAGES.transpose(0, 2, 3, 1)
+    (found,) = reference(tensorflow_child, opened, images).values()
+    assert found.shape == (6, 3)
+
+
+@pytest.mark.parametrize(
+    ("factory", "found", "remedy"),
+    [
+        ("raises", "ValueError: the weights are gone", "The log has the whole trace"),
+        ("lacks", "No module named 'a_package_of_theirs'", "-m pip install a_package_of_theirs"),
+        ("number", "export_abroad.py:number returns int", "Have the function build"),
+        ("nett", "has no 'nett'", "Check the name"),
+    ],
+)
+def test_errors_of_theirs_are_told(
+    child: Child, abroad: str, tmp_path: Path, factory: str, found: str, remedy: str
+):
+    with pytest.raises(SourceError) as caught:
+        read(child, f"{FILE}:{factory}", tmp_path, python=abroad)
+    assert found in caught.value.found
+    assert remedy in caught.value.remedy
+    if factory in {"raises", "lacks"}:
+        assert caught.value.found.startswith(f"{FILE}:")
+
+
+def test_an_interpreter_that_dies_is_told(child: Child, abroad: str, tmp_path: Path):
+    with pytest.raises(ToolchainError, match="ended while it ran export_abroad.py:leaves"):
+        read(child, f"{FILE}:leaves", tmp_path, python=abroad)
+
+
+def test_shapes_come_from_the_data(child: Child, abroad: str, tmp_path: Path):
+    user = tmp_path / "user.py"
+    user.write_text("import torch\ndef linear():\n    return torch.nn.Linear(4, 2)\n")
+    shape = ArrayShape("", (4,), "float64")
+    assert read(child, f"{user}:linear", tmp_path, shape, python=abroad).inputs[0].shape == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("python", "found"),
+    [("folder", "is a folder"), ("data", "cannot be run"), ("/bin/echo", "is no Python")],
+)
+def test_what_is_no_interpreter(child: Child, tmp_path: Path, python: str, found: str):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "data").touch()
+    path = python if python.startswith("/") else str(tmp_path / python)
+    with pytest.raises(SourceError, match=found) as caught:
+        read(child, f"{FILE}:net", tmp_path, python=path)
+    assert "Python" in caught.value.expected
+
+
+def test_a_whole_export_with_their_interpreter(export: Export, abroad: str, tmp_path: Path):
+    np.savez(tmp_path / "data.npz", image=IMAGES, gain=GAINS)
+    outcome = export(
+        model=f"{FILE}:net",
+        python=abroad,
+        targets=["onnx"],
+        precision="fp32",
+        evaluation=str(tmp_path / "data.npz"),
+        output=str(tmp_path),
+    )
+    assert outcome.status == 0
+    assert "in a Python of its own" in outcome.bundle().manifest.provenance.source_format

@@ -1,0 +1,79 @@
+"""Where the bundle goes and what it is called; which samples become golden."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeml.errors import SourceError, UsageError
+from edgeml.exporter.naming import checked_name, destination, model_name
+from edgeml.exporter.pack import golden_rows
+from edgeml.exporter.repeat.dependencies import file_hash
+
+
+def test_a_folder_gets_a_file_named_after_the_model(tmp_path: Path):
+    assert destination(str(tmp_path), "net", "1.0") == tmp_path / "net-1.0.edgeml"
+
+
+def test_a_folder_that_is_not_there_yet_is_not_made_before_there_is_a_bundle(tmp_path: Path):
+    assert destination(str(tmp_path / "a/b"), "net", "1") == tmp_path / "a/b/net-1.edgeml"
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_file_is_taken_as_it_is(tmp_path: Path):
+    assert destination(str(tmp_path / "x.edgeml"), "net", "1") == tmp_path / "x.edgeml"
+
+
+def test_a_file_of_another_kind_is_no_place_for_a_bundle(tmp_path: Path):
+    (tmp_path / "x.txt").touch()
+    with pytest.raises(UsageError, match=r"does not end in \.edgeml"):
+        destination(str(tmp_path / "x.txt"), "net", "1")
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work():
+    with pytest.raises(SourceError, match="Nothing can be written to /proc") as caught:
+        destination("/proc/out", "net", "1")
+    assert "-o" in caught.value.remedy
+    assert os.path.isdir("/proc")  # noqa: PTH112
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("models/My Net (final).onnx", "My-Net-final"),
+        ("resnet8.h5", "resnet8"),
+        ("folder/saved", "saved"),
+        ("_.onnx", "model"),
+    ],
+)
+def test_the_name_is_made_from_the_file(path: str, name: str):
+    assert model_name("", Path(path)) == name
+
+
+@pytest.mark.parametrize("text", ["", "a/b", "a b", "-a", "a" * 65, "+"])
+def test_a_name_must_fit_a_file_and_a_topic(text: str):
+    with pytest.raises(UsageError, match="MQTT topic"):
+        checked_name(text, "name")
+
+
+def test_golden_samples_are_spread_over_the_classes():
+    classes = np.array([0] * 50 + [1] * 3 + [2])
+    rows = golden_rows(len(classes), classes)
+    assert len(rows) == len(set(rows)) == 8
+    assert set(classes[rows]) == {0, 1, 2}
+
+
+def test_golden_samples_without_classes_are_spread_over_the_set():
+    assert golden_rows(8, None) == list(range(8))
+    assert golden_rows(3, None) == [0, 1, 2]
+    assert golden_rows(100, None)[-1] == 99
+
+
+def test_the_hash_of_a_folder_sees_names_and_content(tmp_path: Path):
+    (tmp_path / "a").write_text("1")
+    first = file_hash(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    second = file_hash(tmp_path)
+    (tmp_path / "b").write_text("2")
+    assert len({first, second, file_hash(tmp_path)}) == 3

@@ -1,0 +1,56 @@
+"""Quantities and shapes, as people write them on a command line."""
+
+import pytest
+
+from edgeml.errors import UsageError
+from edgeml.exporter.units import parse_bytes, parse_drop, parse_latency, parse_shape
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("1%", 0.01), (".01", 0.01), ("0.5 %", 0.005), ("0", 0), ("2points", 0.02)]
+)
+def test_losses(text: str, share: float):
+    assert parse_drop(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["1", "1.0001", "150%", "-1%", "one", "", "1%%", "1e999"])
+def test_what_is_no_loss(text: str):
+    if text == "1":
+        assert parse_drop(text) == 1  # all of it
+    else:
+        with pytest.raises(UsageError):
+            parse_drop(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"), [("20ms", 20), (".5s", 500), ("250us", 0.25), ("1.5 ms", 1.5)]
+)
+def test_latencies(text: str, milliseconds: float):
+    assert parse_latency(text) == pytest.approx(milliseconds)
+
+
+def test_a_latency_has_a_unit():
+    with pytest.raises(UsageError) as told:
+        parse_latency("20")
+    assert "with its unit" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("2MB", 2_000_000), ("512KiB", 524_288), ("1.5 kB", 1500), ("7B", 7)]
+)
+def test_sizes(text: str, count: int):
+    assert parse_bytes(text, "a size") == count
+
+
+def test_a_size_has_a_unit():
+    with pytest.raises(UsageError) as told:
+        parse_bytes("64", "an amount of memory")
+    assert "is not an amount of memory" in str(told.value)
+
+
+def test_shapes():
+    assert parse_shape("input=1,3,224,224") == ("input", (1, 3, 224, 224))
+    assert parse_shape("a/b:0=1,-1") == ("a/b:0", (1, -1))
+    for wrong in ("1,3", "input", "input=", "input=1,0", "input=1,x", "=1,2"):
+        with pytest.raises(UsageError):
+            parse_shape(wrong)

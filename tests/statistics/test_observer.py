@@ -1,0 +1,133 @@
+"""What the exporter counts on calibration data is what a device counts on the same data."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeml.bundle import Tensor
+from edgeml.errors import StatisticsError
+from edgeml.statistics import Baseline, Observer, fit_baseline
+
+IMAGE = Tensor(name="image", shape=(1, 3, 12, 16), dtype="float32", meaning="image", layout="NCHW")
+SCORES = Tensor(name="scores", shape=(1, 5), dtype="float32", meaning="scores")
+RNG = np.random.default_rng(7)
+FRAMES = RNG.random((200, 3, 12, 16), dtype=np.float32)
+LOGITS = RNG.normal(size=(200, 5)).astype(np.float32)
+
+
+def baseline(frames=FRAMES, image=IMAGE) -> Baseline:
+    return fit_baseline(
+        {"image": frames}, {"scores": LOGITS}, input_tensors=(image,), output_tensors=(SCORES,)
+    )
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=8))
+def test_the_device_counts_what_the_exporter_counted_however_it_is_batched(cuts):
+    observer = Observer(baseline())
+    edges = [0, *sorted({cut * 2 for cut in cuts}), 200]
+    for start, stop in itertools.pairwise(edges):
+        observer.observe({"image": FRAMES[start:stop]}, {"scores": LOGITS[start:stop]})
+    assert observer.rows == 200
+    taken = observer.take()
+    assert taken == {name: s.baseline() for name, s in baseline().streams.items()}
+
+
+def test_a_window_starts_from_nothing():
+    observer = Observer(baseline())
+    observer.observe({"image": FRAMES}, {"scores": LOGITS})
+    observer.take()
+    assert observer.rows == 0
+    assert all(counts.total == 0 for counts in observer.take().values())
+
+
+def test_the_baseline_survives_its_journey():
+    assert Baseline.decode(baseline().encode()) == baseline()
+
+
+def test_layout_makes_no_difference_to_what_is_seen():
+    channels_last = Tensor(
+        name="image", shape=(1, 12, 16, 3), dtype="float32", meaning="image", layout="NHWC"
+    )
+    moved = baseline(np.moveaxis(FRAMES, 1, -1), channels_last).streams
+    for name, stream in baseline().streams.items():
+        np.testing.assert_allclose(moved[name].counts, stream.counts, atol=1)
+
+
+def test_a_small_batch_of_frames_costs_the_wire_little():
+    counts = [c for s in baseline().streams.values() for c in s.counts]
+    assert len(counts) <= 64 * len(baseline().streams)
+
+
+def moved_by(change) -> dict[str, float]:
+    """Share of the counts of each statistic that a change of the frames moves to other cells."""
+    spec = baseline()
+    observer = Observer(spec)
+    observer.observe({"image": change(FRAMES)}, {"scores": LOGITS})
+    return {
+        name: float(np.abs(counts.cells - spec.streams[name].counts).sum() / 2 / counts.total)
+        for name, counts in observer.take().items()
+    }
+
+
+def blur(frames):
+    padded = np.pad(frames, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+    return sum(padded[:, :, i : i + 12, j : j + 16] for i in range(3) for j in range(3)) / 9
+
+
+@pytest.mark.parametrize(
+    ("fault", "statistic"),
+    [
+        (lambda f: f * 0.5, "input.image.luma_mean"),
+        (lambda f: f * 0.5, "input.image.contrast"),
+        (lambda f: np.minimum(f * 2, 1), "input.image.clip_high"),
+        (blur, "input.image.sharpness"),
+        (lambda f: f * np.array([1.0, 1.0, 0.6])[:, None, None], "input.image.blue_green"),
+        (lambda f: f * np.nan, "input.image.luma_mean"),
+    ],
+    ids=["dark", "dark: contrast", "overexposed", "blurred", "colour cast", "NaN"],
+)
+def test_a_broken_camera_moves_its_statistic(fault, statistic):
+    assert moved_by(fault)[statistic] > 0.5
+
+
+def test_an_unchanged_camera_moves_nothing():
+    assert set(moved_by(lambda f: f).values()) == {0.0}
+
+
+def test_broken_scores_are_no_class():
+    spec = baseline()
+    observer = Observer(spec)
+    observer.observe({"image": FRAMES[:1]}, {"scores": np.full((1, 5), np.nan, np.float32)})
+    assert observer.take()["output.scores.class"].cells.tolist() == [0, 0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "meaning", "names"),
+    [
+        ((40, 3), "features", ["f0", "f1", "f2"]),
+        ((40, 4000), "audio", ["level_db", "clipped", "offset", "zero_crossings"]),
+        ((40, 64), "embedding", ["norm", "mean"]),
+        ((40, 7, 2), "tensor", ["mean", "spread", "smallest", "largest"]),
+        ((40, 1000), "features", ["mean", "spread", "smallest", "largest"]),
+    ],
+)
+def test_each_meaning_has_its_statistics(shape, meaning, names):
+    data = RNG.normal(size=shape)
+    tensor = Tensor(name="x", shape=(1, *shape[1:]), dtype="float32", meaning=meaning)
+    fitted = fit_baseline({"x": data}, {}, input_tensors=(tensor,), output_tensors=())
+    assert list(fitted.streams) == [f"input.x.{name}" for name in names]
+    assert all(sum(s.counts) == 40 for s in fitted.streams.values())
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b'{"schema": 2, "tensors": [], "rows": 1}', b"\xff\xfe"]
+)
+def test_a_baseline_that_is_none_is_refused(data):
+    with pytest.raises(StatisticsError, match="baseline"):
+        Baseline.decode(data)

@@ -1,0 +1,77 @@
+"""A user's file that only their own interpreter can run: it has no edgeml, which it checks."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+
+assert importlib.util.find_spec("edgeml") is None
+
+
+def net():
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 4, 3)
+            self.head = nn.Linear(4 * 36, 3)
+
+        def forward(self, image, *, gain=None):
+            scores = self.head(self.conv(image).relu().flatten(1))
+            return {"scores": scores if gain is None else scores * gain}
+
+    return Net(), {"image": torch.zeros(2, 1, 8, 8), "gain": torch.ones(2, 3)}
+
+
+def of_another_version():
+    """As if this torch wrote files that the converters' torch does not read."""
+    import torch
+
+    def save(program, path):
+        Path(path).write_bytes(b"of a version to come")
+
+    torch.export.save = save
+    return net()
+
+
+def logistic():
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+
+    rows, species = load_iris(return_X_y=True)
+    names = np.array(["setosa", "versicolor", "virginica"])
+    return LogisticRegression(max_iter=500).fit(rows.astype("float32"), names[species])
+
+
+def keras_model():
+    import keras
+
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 1), name="image")
+    return keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(image)))
+
+
+def lacks():
+    import a_package_of_theirs
+
+    return a_package_of_theirs
+
+
+def raises():
+    raise ValueError("the weights are gone")
+
+
+def number():
+    return 3
+
+
+def leaves():
+    sys.stdout.flush()
+    import os
+
+    os._exit(7)

@@ -1,0 +1,161 @@
+"""Sessions of the runtimes that run on any CPU, names over them, and what they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.weights import images, scores
+
+from edgeml.errors import EdgemlError, RefusedError, SourceError
+from edgeml.targets.onnx import runtime as onnx_runtime
+from edgeml.targets.onnx_cuda import runtime as cuda_runtime
+from edgeml.targets.runtime import NamedSession, TensorInfo, open_session
+from edgeml.targets.tensorrt import runtime as tensorrt_runtime
+
+MODELS = Path(__file__).parents[1] / "support" / "models"
+ENTRIES = {"tflite": "tiny.tflite", "openvino": "tiny.xml", "onnx": "tiny.onnx"}
+EACH = pytest.mark.parametrize("target", ENTRIES)
+
+
+def open_tiny(target: str, **options: str):
+    return open_session(target, MODELS / ENTRIES[target], options=options)
+
+
+@EACH
+def test_it_computes_what_the_model_is(target: str):
+    session = open_tiny(target)
+    (source,), (result,) = session.inputs, session.outputs
+    assert (source.shape, source.dtype) == ((1, 1, 8, 8), "float32")
+    assert (result.shape, result.dtype) == ((1, 4), "float32")
+    frames = images(5)
+    found = [session.run({source.name: frames[i : i + 1]})[result.name] for i in range(5)]
+    np.testing.assert_allclose(np.concatenate(found), scores(frames), atol=1e-5)
+    session.close()
+
+
+@EACH
+def test_a_result_is_the_callers_own(target: str):
+    """The runtimes reuse their buffers: a second run must not change the first one's result."""
+    session = open_tiny(target)
+    name, frames = session.inputs[0].name, images(2)
+    first = session.run({name: frames[:1]})[session.outputs[0].name]
+    kept = first.copy()
+    session.run({name: frames[1:]})
+    np.testing.assert_array_equal(first, kept)
+
+
+@EACH
+def test_more_threads_change_no_decision(target: str):
+    one, two = (
+        open_session(target, MODELS / ENTRIES[target], threads=threads) for threads in (1, 2)
+    )
+    feeds = {one.inputs[0].name: images(1)}
+    name = one.outputs[0].name
+    np.testing.assert_allclose(one.run(feeds)[name], two.run(feeds)[name], atol=1e-6)
+
+
+@EACH
+def test_a_truncated_file_is_a_plain_error(target: str, tmp_path: Path):
+    whole = (MODELS / ENTRIES[target]).read_bytes()
+    broken = tmp_path / ENTRIES[target]
+    broken.write_bytes(whole[: len(whole) // 3])
+    with pytest.raises(EdgemlError, match=broken.name):
+        open_session(target, broken)
+
+
+@EACH
+def test_a_missing_file_is_named(target: str, tmp_path: Path):
+    with pytest.raises(SourceError, match="no file"):
+        open_session(target, tmp_path / "none")
+
+
+@EACH
+def test_an_option_that_the_runtime_does_not_know_is_refused(target: str):
+    with pytest.raises(SourceError, match="POLISH"):
+        open_tiny(target, POLISH="1")
+
+
+def named(target: str = "onnx") -> NamedSession:
+    session = open_tiny(target)
+    return NamedSession(
+        session, {"picture": session.inputs[0].name}, {"classes": session.outputs[0].name}
+    )
+
+
+@EACH
+def test_names_are_those_of_the_manifest(target: str):
+    with named(target) as session:
+        assert session.inputs == (TensorInfo("picture", (1, 1, 8, 8), "float32"),)
+        assert list(session.run({"picture": images(1)})) == ["classes"]
+
+
+@pytest.mark.parametrize(
+    ("feeds", "words"),
+    [
+        ({"image": images(1)}, ["image", "picture"]),
+        ({}, ["[]", "picture"]),
+        ({"picture": images(1), "more": images(1)}, ["more"]),
+        ({"picture": images(2)}, ["[2, 1, 8, 8]", "[1, 1, 8, 8]"]),
+        ({"picture": images(1)[0]}, ["[1, 8, 8]", "[1, 1, 8, 8]"]),
+        ({"picture": images(1).astype("float64")}, ["float64", "float32"]),
+    ],
+)
+def test_feeds_that_do_not_fit_are_refused_with_found_and_expected(feeds, words: list[str]):
+    with named() as session, pytest.raises(SourceError) as caught:
+        session.run(feeds)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_mapping_to_tensors_that_are_not_there_is_refused():
+    session = open_tiny("onnx")
+    with pytest.raises(SourceError, match="nothing"):
+        NamedSession(session, {"picture": "nothing"}, {"classes": session.outputs[0].name})
+    with pytest.raises(SourceError, match="no name in the manifest"):
+        NamedSession(session, {}, {"classes": session.outputs[0].name})
+
+
+@pytest.mark.parametrize(
+    ("runtime", "provider"),
+    [(cuda_runtime, "CUDAExecutionProvider"), (tensorrt_runtime, "TensorrtExecutionProvider")],
+)
+def test_a_runtime_without_the_provider_is_refused_and_not_replaced(runtime, provider: str):
+    with pytest.raises(RefusedError, match=provider):
+        runtime.open_session(MODELS / "tiny.onnx", threads=1, options={})
+
+
+def test_a_silent_fallback_is_refused():
+    """What ONNX Runtime reports after it gave up on a provider: only the next ones."""
+    got = ["CPUExecutionProvider"]
+    with pytest.raises(RefusedError, match="fell back to CPUExecutionProvider"):
+        onnx_runtime.check_provider("CUDAExecutionProvider", got)
+    onnx_runtime.check_provider("CUDAExecutionProvider", ["CUDAExecutionProvider", *got])
+
+
+def test_an_engine_is_not_reused_for_another_model_or_other_options(tmp_path: Path):
+    other = tmp_path / "other.onnx"
+    other.write_bytes((MODELS / "tiny.onnx").read_bytes() + b"\0")
+    key = tensorrt_runtime.engine_key
+    first = key(MODELS / "tiny.onnx", {"trt_fp16_enable": "1"})
+    assert first == key(MODELS / "tiny.onnx", {"trt_fp16_enable": "1"})
+    assert first != key(MODELS / "tiny.onnx", {"trt_fp16_enable": "0"})
+    assert first != key(other, {"trt_fp16_enable": "1"})
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "expected"),
+    [
+        ("x86_64", "fma avx2", True),
+        ("x86_64", "avx2 avx512f avx512_vnni", False),
+        ("x86_64", "avx2 avx_vnni", False),
+        ("aarch64", "asimd", False),
+    ],
+)
+def test_exact_kernels_are_asked_for_where_the_fast_ones_overflow(
+    machine: str, flags: str, expected: bool, tmp_path: Path
+):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor : 0\nflags : {flags}\n")
+    assert onnx_runtime.saturates(machine, cpuinfo) is expected
