@@ -49,8 +49,7 @@ def run(config: Config) -> None:
     # A caller's thread waits for the interpreter up to this long while statistics are computed.
     sys.setswitchinterval(bounds.SWITCH_S)
     bell = Bell()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: bell.end())
+    bell.end_on(signal.SIGTERM, signal.SIGINT)
     with ExitStack() as stack:
         Agent(config, bell, stack).run()
 

@@ -1,7 +1,10 @@
-"""Wakes the main thread, from a signal handler or any thread.
+"""Wakes the main thread, by a signal or from any thread.
 
 A pipe, because a handler may run in the middle of anything, and ``threading.Event.set`` takes a
-lock that the interrupted code may hold.
+lock that the interrupted code may hold. The interpreter itself writes to it when a signal comes
+(:func:`signal.set_wakeup_fd`): a handler in Python runs only once the main thread is back in the
+interpreter, and that thread may wait in ``select`` for good, having just begun to when the signal
+came, or because the kernel gave the signal to another thread.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 
 
 class Bell:
@@ -18,6 +22,12 @@ class Bell:
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.ended = False
         """Whether the agent was told to end."""
+
+    def end_on(self, *numbers: signal.Signals) -> None:
+        """Have these signals end the agent. From the main thread only."""
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in numbers:
+            signal.signal(number, lambda _number, _frame: self.end())
 
     def ring(self) -> None:
         """Wake the main thread."""

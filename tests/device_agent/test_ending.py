@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
@@ -9,6 +10,7 @@ import socket
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 from support.agents import Collector, StartAgent, frame, is_gone
 from support.bundles import Budgets, sleeper_bundle, tiny_bundle
@@ -35,6 +37,17 @@ def test_a_signal_ends_it_in_order(
     assert collector.rows == 7
     order = [line.split()[2] for line in agent.lines]
     assert order.index("ending") < order.index("window") < order.index("ended")
+
+
+def test_a_signal_that_the_kernel_gives_to_another_thread_ends_it_too(
+    start_agent: StartAgent, tmp_path: Path
+):
+    """The main thread waits in the kernel and is not interrupted then."""
+    agent = start_agent("--bundle", tiny_bundle(tmp_path), "--window", 3600).ready()
+    other = max(thread.id for thread in psutil.Process(agent.pid).threads())
+    assert other != agent.pid
+    assert ctypes.CDLL(None).tgkill(agent.pid, other, signal.SIGTERM) == 0
+    assert agent.end() == 0
 
 
 def test_the_request_at_hand_is_finished_and_what_waits_too(

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import paho.mqtt.client as paho
+import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edgeml.device_agent.client import Client
@@ -33,7 +34,7 @@ class AgentProcess:
     """``edgeml agent run`` with its log."""
 
     def __init__(self, *arguments: object, state: Path, sleeper: bool = False) -> None:
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
         if sleeper:
             environment["PYTHONPATH"] = str(SUPPORT / "sleeper")
             self._bell = state.with_name(f"{state.name}.bell")
@@ -97,9 +98,14 @@ class AgentProcess:
         return self.end()
 
     def end(self) -> int:
-        code = self.process.wait(PATIENCE_S)
-        self._reader.join(PATIENCE_S)
-        return code
+        try:
+            return self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # says where each thread is
+            self._reader.join(PATIENCE_S)
+            pytest.fail("the agent does not end:\n" + "\n".join(self.lines))
+        finally:
+            self._reader.join(PATIENCE_S)
 
     def _read(self) -> None:
         assert self.process.stderr is not None
