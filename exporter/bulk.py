@@ -51,7 +51,7 @@ def _compile(
     planned: Plan, material: Material, converters: Converters, shop: Workshop
 ) -> dict[Candidate, Outcome]:
     shop.emit(Stage(name="candidates", title="Choosing what to try"))
-    if material.calibrating is None and planned.request.precision == "auto":
+    if material.calibration is None and planned.request.precision == "auto":
         shop.emit(Note(text="Without --calibration there is no int8: random data is never used."))
     jobs: dict[str, Jobs] = {}
     for each in planned.candidates:

@@ -16,17 +16,16 @@ from numpy.typing import NDArray
 
 from edgeml.bundle import Tensor
 from edgeml.bundle.manifest import Step
-from edgeml.columns import blocks, load, save_rows
+from edgeml.columns import blocks, save_rows
 from edgeml.data import DataSource, Samples
 from edgeml.errors import SourceError
 from edgeml.exporter import meaning, preprocessing
 from edgeml.exporter.candidates import nothing_left
 from edgeml.exporter.child import Child
 from edgeml.exporter.events import Note, Progress, Refusal, Stage
-from edgeml.exporter.plan import Plan, Workshop, settled
-from edgeml.exporter.samples import calibrate
-from edgeml.exporter.sources.forms import ArrayShape, Opened, OpenJob, ReferenceJob
-from edgeml.targets.registry import SourceKind
+from edgeml.exporter.plan import Plan, Workshop, settled, uncalibrated
+from edgeml.exporter.samples import calibrate, missing
+from edgeml.exporter.sources.forms import ArrayShape, Opened, OpenJob
 from edgeml.targets.sources import MAX_CALIBRATION_SAMPLES, evenly
 
 Array = NDArray[Any]
@@ -63,7 +62,8 @@ class Material(msgspec.Struct, frozen=True, kw_only=True):
     """What the source makes of all of them; empty without calibration samples."""
     calibrating: Path | None
     """Those that the quantizers see, as :attr:`edgeml.targets.compiling.CompileJob.calibration`
-    wants them: no more than any of them takes."""
+    wants them: no more than any of them takes, and none with a missing value. None where there are
+    no such samples."""
     evaluation: Samples | None
     checkset: Checkset
     inside: tuple[Step, ...] = ()
@@ -79,17 +79,22 @@ def take_in(plan: Plan, shop: Workshop) -> Material:
     shop.emit(Stage(name="source", title=f"Reading {plan.model}"))
     with shop.children.child() as child:
         bare = source = _open(plan, shop, child)
-        plan = _settled(plan, source.kind, shop)
+        plan = _told(plan, settled(plan, source.kind), shop)
         inputs = tuple(meaning.infer_input(each, source.kind) for each in source.inputs)
         inside: tuple[Step, ...] = ()
         if plan.preprocessing is not None:
             wrapped = preprocessing.put_in_front(plan.preprocessing, source, child)
             source, inputs, inside = wrapped.source, wrapped.inputs, wrapped.inside
         shop.emit(Stage(name="calibrate", title="Reading the samples"))
-        calibration = _read(plan.calibration, "calibration", inputs, inside, plan, shop, child)
-        evaluation = _read(plan.evaluation, "evaluation", inputs, inside, plan, shop, child)
+        wanted = missing.tolerant(inputs)
+        calibration = _read(plan.calibration, "calibration", wanted, inside, plan, shop, child)
+        evaluation = _read(plan.evaluation, "evaluation", wanted, inside, plan, shop, child)
+        given = _given(plan, calibration, evaluation)
+        inputs = missing.settled(inputs, given, source, child, shop.folder / "missing")
         rows, held = _split(calibration, evaluation, plan.request.seed, shop)
         calibrating = _thinned(calibration, inputs, rows, shop)
+        if calibration is not None and calibrating is None:
+            plan = _told(plan, uncalibrated(plan), shop)
         folder = shop.folder / "check"
         if evaluation is None:
             assert calibration is not None
@@ -128,9 +133,9 @@ def take_in(plan: Plan, shop: Workshop) -> Material:
     )
 
 
-def _settled(plan: Plan, kind: SourceKind, shop: Workshop) -> Plan:
-    """Tells at once which targets do not take a model of this kind."""
-    found = settled(plan, kind)
+def _told(plan: Plan, found: Plan, shop: Workshop) -> Plan:
+    """Tells at once which targets are out after all: those that do not take a model of this kind,
+    say."""
     for name, why in found.refused.items():
         if name not in plan.refused:
             shop.emit(Refusal(target=name, reason=why.reason, remedy=why.remedy))
@@ -208,6 +213,13 @@ def _read(
         return calibrate.read(data, inputs, own, folder, inside=inside)
 
 
+def _given(
+    plan: Plan, calibration: Samples | None, evaluation: Samples | None
+) -> list[missing.Given]:
+    both = ((plan.calibration, calibration), (plan.evaluation, evaluation))
+    return [missing.Given(str(data), samples) for data, samples in both if samples is not None]
+
+
 def _split(
     calibration: Samples | None, evaluation: Samples | None, seed: int, shop: Workshop
 ) -> tuple[calibrate.Rows, calibrate.Rows]:
@@ -228,8 +240,10 @@ def _split(
 def _thinned(
     calibration: Samples | None, inputs: tuple[Tensor, ...], rows: calibrate.Rows, shop: Workshop
 ) -> Path | None:
-    """Write the samples for the quantizers, as many as one takes at most."""
-    if calibration is None:
+    """Write the samples for the quantizers, as many as one takes at most, and none with a gap: NaN
+    is in no range."""
+    rows = rows if calibration is None else missing.whole(calibration, rows)
+    if calibration is None or not len(rows):
         return None
     chosen = rows[evenly(len(rows), MAX_CALIBRATION_SAMPLES)]
     folder = shop.folder / "calibrating"
@@ -239,27 +253,16 @@ def _thinned(
 
 def _run(source: Opened, files: tuple[Path, ...], folder: Path, child: Child) -> dict[str, Array]:
     """The source's outputs on the samples in ``files``."""
-    folder.mkdir(exist_ok=True)
-    results = tuple(folder / f"out{index}.npy" for index in range(len(source.outputs)))
-    child.call(
-        f"{source.answers}:reference",
-        ReferenceJob(source=source, inputs=files, outputs=results),
-        int,
-        step="The source model on the samples",
-    )
-    found: dict[str, Array] = {}
-    for tensor, path in zip(source.outputs, results, strict=True):
-        array = load(path)
+    found = missing.answers(source, files, folder, child)
+    for name, array in found.items():
         for first, block in blocks(array):
             if not np.isfinite(block).all():
                 row = first + int(np.argwhere(~np.isfinite(block))[0][0])
                 raise SourceError(
-                    f"The source model itself gives NaN or infinity in {tensor.name!r} for sample "
-                    f"{row}",
+                    f"The source model itself gives NaN or infinity in {name!r} for sample {row}",
                     expected="finite numbers for every sample",
                     remedy="Check that the samples went through the preprocessing of the training.",
                 )
-        found[tensor.name] = array
     return found
 
 

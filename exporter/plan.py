@@ -10,7 +10,7 @@ import msgspec
 from edgeml.data import DataSource, parse_source
 from edgeml.errors import SourceError, UsageError
 from edgeml.exporter import naming, preprocessing
-from edgeml.exporter.candidates import Candidate, candidates
+from edgeml.exporter.candidates import CALIBRATED, Candidate, candidates
 from edgeml.exporter.child import Children
 from edgeml.exporter.events import Event, Progress
 from edgeml.exporter.judging.metric_forms import Metric, parse_metric
@@ -90,6 +90,21 @@ def settled(plan: Plan, kind: SourceKind) -> Plan:
         calibrated=plan.calibration is not None,
         searching=plan.request.searching,
     )
+    return msgspec.structs.replace(plan, candidates=found, refused={**plan.refused, **refused})
+
+
+UNMEASURED = Refusal(
+    reason="Every calibration sample has a missing value (NaN), and the ranges of a model's values "
+    "can only be measured on whole ones.",
+    remedy="Give some samples without NaN, too, or ask for --precision fp32.",
+)
+
+
+def uncalibrated(plan: Plan) -> Plan:
+    """The plan where no sample can calibrate a quantizer."""
+    found = tuple(each for each in plan.candidates if each.precision not in CALIBRATED)
+    left = {each.target for each in found}
+    refused = {each.target: UNMEASURED for each in plan.candidates if each.target not in left}
     return msgspec.structs.replace(plan, candidates=found, refused={**plan.refused, **refused})
 
 

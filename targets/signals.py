@@ -53,7 +53,8 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
 
 def few(samples: Path, names: Sequence[str]) -> Iterator[dict[str, Array]]:
     """At most :data:`MOST_SAMPLES` samples, at even distance, of an ``.npz``, or of a folder with
-    ``0.npy``, … in the order of ``names``."""
+    ``0.npy``, … in the order of ``names``. Those with a NaN for a missing value, whose signal has
+    no size, are left out."""
     if samples.is_dir():
         arrays = {n: np.load(samples / f"{i}.npy", mmap_mode="r") for i, n in enumerate(names)}
     else:
@@ -61,7 +62,9 @@ def few(samples: Path, names: Sequence[str]) -> Iterator[dict[str, Array]]:
             arrays = {name: data[name] for name in names}
     count = min(len(array) for array in arrays.values())
     for row in np.linspace(0, count - 1, min(count, MOST_SAMPLES)).round().astype(int):
-        yield {name: np.array(array[row : row + 1]) for name, array in arrays.items()}
+        feeds = {name: np.array(array[row : row + 1]) for name, array in arrays.items()}
+        if not any(array.dtype.kind == "f" and np.isnan(array).any() for array in feeds.values()):
+            yield feeds
 
 
 def compare(

@@ -13,7 +13,7 @@ import msgspec
 
 from edgeml.errors import BundleError
 
-SCHEMA = "1.1"
+SCHEMA = "1.2"
 """Major.minor. The major number changes when an older reader would misread a bundle."""
 
 Precision = Literal[
@@ -39,6 +39,9 @@ class Tensor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     layout: str = ""
     """Axis letters of an image, ``NCHW`` or ``NHWC``; empty for anything else."""
     feature_names: tuple[str, ...] = ()
+    missing: bool = False
+    """Whether NaN stands for a value that is missing: some samples had it, the source model
+    answered them with finite numbers, and the artifacts were checked on them."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

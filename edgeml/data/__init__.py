@@ -11,8 +11,8 @@ DATA is one of
   process; :func:`gather` makes arrays of what it gives.
 
 Everything is checked here, once, against the model's inputs, so that nothing further on meets a
-wrong name, shape or type, nothing at all, or a NaN. Samples stay on disk (:mod:`edgeml.columns`):
-as many as fit there may be given.
+wrong name, shape or type, nothing at all, an infinity, or a NaN in an input that takes no missing
+values. Samples stay on disk (:mod:`edgeml.columns`): as many as fit there may be given.
 """
 
 from edgeml.data.checks import check_samples

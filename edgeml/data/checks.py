@@ -4,7 +4,7 @@ size can be checked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,13 @@ def check_samples(
 
     Raises:
         SourceError: a name is missing or unknown, or an array has the wrong shape or dtype, is
-            empty, holds NaN or infinity, or has another number of samples than the rest.
+            empty, holds infinity, or NaN in an input without missing values, or has another number
+            of samples than the rest.
     """
     wanted = {tensor.name: tensor for tensor in inputs}
     check_names(arrays, inputs, where)
     checked: dict[str, Array] = {}
+    missing: list[str] = []
     places = {name: file for name, file in (files or {}).items() if name in wanted}
     for index, (name, tensor) in enumerate(wanted.items()):
         array = arrays[name]
@@ -54,31 +56,33 @@ def check_samples(
                 expected="at least one sample",
                 remedy="Some hundred samples of what the device will see make a good calibration.",
             )
-        convert = converter(name, array.dtype, tensor, where)
+        fit = Fit(tensor, array.dtype, where)
         if array.dtype == np.dtype(tensor.dtype):
             for first, block in blocks(array):
-                convert(block, first)
+                fit(block, first)
             checked[name] = array
         elif folder is None:
-            checked[name] = np.concatenate([convert(rows, first) for first, rows in blocks(array)])
+            checked[name] = np.concatenate([fit(rows, first) for first, rows in blocks(array)])
         else:
             places[name] = folder / f"{index}.npy"
             with ColumnWriter(places[name]) as writer:
                 for first, block in blocks(array):
-                    writer.append(convert(block, first))
+                    writer.append(fit(block, first))
             checked[name] = load(places[name])
+        if fit.missing:
+            missing.append(name)
     labels = None if LABELS in wanted else arrays.get(LABELS)
     counts = {name: len(array) for name, array in checked.items()}
     if labels is not None:
         counts[LABELS] = len(labels) if labels.ndim else 0
-        _refuse_nan(LABELS, labels, where)
+        refuse_broken(LABELS, labels, where)
     if len(set(counts.values())) > 1:
         found = ", ".join(f"{count} of '{name}'" for name, count in counts.items())
         raise SourceError(
             f"{where} has unequal numbers of samples: {found}",
             expected="the same number in every array",
         )
-    return Samples(checked, labels, files=places)
+    return Samples(checked, labels, files=places, missing=tuple(missing))
 
 
 def check_names(arrays: Mapping[str, object], inputs: Sequence[Tensor], where: str) -> None:
@@ -123,51 +127,104 @@ def check_shape(name: str, found: tuple[int, ...], tensor: Tensor, where: str) -
         )
 
 
-def converter(
-    name: str, dtype: np.dtype[Any], tensor: Tensor, where: str
-) -> Callable[[Array, int], Array]:
-    """What makes rows of ``dtype`` fit an input, and refuses those that do not.
+class Fit:
+    """Makes rows of ``dtype`` fit an input, and refuses those that do not.
 
-    Returns:
-        a function of some rows and the number of the first, which raises ``SourceError``.
+    Args:
+        tensor: the input.
+        dtype: of the rows.
+        where: what to call the data.
+
+    Raises:
+        SourceError: the kinds of number are unlike.
     """
-    wanted = np.dtype(tensor.dtype)
-    wrong = SourceError(
-        f"'{name}' in {where} has dtype {dtype}",
-        expected=tensor.dtype,
-        remedy=f"Convert it as in training, scaling included, then .astype('{tensor.dtype}').",
-    )
-    kinds = (dtype.kind, wanted.kind)
-    if dtype != wanted and kinds != ("f", "f") and not set(kinds) <= set("iu"):
-        raise wrong
 
-    def convert(rows: Array, first: int) -> Array:
-        _refuse_nan(name, rows, where, first)
-        if dtype == wanted:
+    def __init__(self, tensor: Tensor, dtype: np.dtype[Any], where: str) -> None:
+        self.missing = False
+        """Whether a row so far had a NaN, which the input takes for a missing value."""
+        self._tensor = tensor
+        self._where = where
+        self._wanted = np.dtype(tensor.dtype)
+        self._wrong = SourceError(
+            f"'{tensor.name}' in {where} has dtype {dtype}",
+            expected=tensor.dtype,
+            remedy=f"Convert it as in training, scaling included, then .astype('{tensor.dtype}').",
+        )
+        kinds = (dtype.kind, self._wanted.kind)
+        if dtype != self._wanted and kinds != ("f", "f") and not set(kinds) <= set("iu"):
+            raise self._wrong
+
+    def __call__(self, rows: Array, first: int) -> Array:
+        """Rows [n, ...] in the input's dtype.
+
+        Args:
+            rows: of the dtype that was announced.
+            first: number of the first of them.
+
+        Raises:
+            SourceError: a value is not finite, or beyond what the dtype holds.
+        """
+        self._look(rows, first)
+        if rows.dtype == self._wanted:
             return rows
-        if wanted.kind in "iu":
-            bounds = np.iinfo(wanted)
+        if self._wanted.kind in "iu":
+            bounds = np.iinfo(self._wanted)
             if rows.size and not (bounds.min <= int(rows.min()) and int(rows.max()) <= bounds.max):
-                raise wrong
-            return rows.astype(wanted)
+                raise self._wrong
+            return rows.astype(self._wanted)
         with np.errstate(over="ignore"):
-            converted = rows.astype(wanted)
-        _refuse_nan(name, converted, where, first)  # float64 beyond float32 becomes infinite
+            converted = rows.astype(self._wanted)
+        self._look(converted, first)  # float64 beyond float32 becomes infinite
         return converted
 
-    return convert
+    def _look(self, rows: Array, first: int) -> None:
+        takes = self._tensor.missing
+        if refuse_broken(self._tensor.name, rows, self._where, first, missing=takes):
+            self.missing = True
 
 
-def _refuse_nan(name: str, array: Array, where: str, first: int = 0) -> None:
+def refuse_broken(
+    name: str, array: Array, where: str, first: int = 0, *, missing: bool = False
+) -> bool:
+    """Refuse infinities, and NaN unless it stands for a missing value; whether there is such a one.
+
+    Args:
+        name: of the input.
+        array: some rows of it.
+        where: what to call the data.
+        first: number of the first row.
+        missing: whether the input takes missing values.
+
+    Raises:
+        SourceError: there are some.
+    """
     if array.dtype.kind not in "fc":
-        return
+        return False
     bad = ~np.isfinite(array)
+    if not bad.any():
+        return False
+    gaps = np.isnan(array)
+    if missing:
+        bad &= ~gaps
     if bad.any():
-        row = first + int(np.argwhere(bad)[0][0])
-        count = int(bad.sum())
-        shown = "a value that is" if count == 1 else f"{count:,} values that are"
-        raise SourceError(
-            f"'{name}' in {where} holds {shown} NaN or infinite, the first in sample {row}",
-            expected="finite numbers",
-            remedy="Remove or repair those samples: they would spoil every range that is measured.",
-        )
+        raise broken(name, where, first + int(np.argwhere(bad)[0][0]), int(bad.sum()))
+    return bool(gaps.any())
+
+
+def broken(name: str, where: str, row: int, count: int, why: str = "") -> SourceError:
+    """The error for values that are no numbers.
+
+    Args:
+        name: of the input.
+        where: what to call the data.
+        row: the first sample that has one.
+        count: how many values.
+        why: they cannot stand for missing values, as a clause; empty: it was not asked.
+    """
+    shown = "a value that is" if count == 1 else f"{count:,} values that are"
+    return SourceError(
+        f"'{name}' in {where} holds {shown} NaN or infinite, the first in sample {row}"
+        f"{f', and {why}' if why else ''}",
+        expected="finite numbers",
+        remedy="Remove or repair those samples: they would spoil every range that is measured.",
+    )

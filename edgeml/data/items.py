@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeml.bundle.manifest import Tensor
 from edgeml.columns import ColumnWriter, load
-from edgeml.data.checks import check_names, check_shape, converter
+from edgeml.data.checks import Fit, check_names, check_shape
 from edgeml.data.samples import LABELS, Array, Samples
 from edgeml.errors import SourceError
 
@@ -79,18 +79,20 @@ def gather(
             expected="at least one",
             remedy="If it is a generator that was used up, name a function that returns a new one.",
         )
-    return gathered(inputs, folder)
+    missing = tuple(name for name, column in columns.items() if column.missing)
+    return gathered(inputs, folder, missing=missing)
 
 
-def gathered(inputs: Sequence[Tensor], folder: Path) -> Samples:
+def gathered(inputs: Sequence[Tensor], folder: Path, *, missing: tuple[str, ...] = ()) -> Samples:
     """What :func:`gather` wrote, perhaps in another process."""
     files = {tensor.name: folder / f"{index}.npy" for index, tensor in enumerate(inputs)}
     arrays = {name: load(file) for name, file in files.items()}
     labels = folder / "labels.npy"
-    return Samples(arrays, np.load(labels) if labels.is_file() else None, files=files)
+    found = np.load(labels) if labels.is_file() else None
+    return Samples(arrays, found, files=files, missing=missing)
 
 
-Fit = Callable[[Array, int], Array]
+Fits = Callable[[Array, int], Array]
 """Makes rows fit, given the number of the first."""
 
 
@@ -102,13 +104,18 @@ class _Column:
         name: str,
         where: str,
         file: Path,
-        fit: Callable[[Array], Fit],
+        fit: Callable[[Array], Fits],
     ) -> None:
         self.writer = ColumnWriter(file)
         self._name = name
         self._where = where
         self._fit = fit
-        self._fits: dict[str, Fit] = {}
+        self._fits: dict[str, Fits] = {}
+
+    @property
+    def missing(self) -> bool:
+        """Whether there was a NaN for a missing value."""
+        return any(isinstance(fit, Fit) and fit.missing for fit in self._fits.values())
 
     def add(self, batch: Array, first: int) -> None:
         shape = self.writer.shape
@@ -130,20 +137,20 @@ def _columns(
     columns: dict[str, _Column] = {}
     for index, tensor in enumerate(inputs):
 
-        def fit(batch: Array, tensor: Tensor = tensor) -> Fit:
+        def fit(batch: Array, tensor: Tensor = tensor) -> Fits:
             check_shape(tensor.name, batch.shape, tensor, where)
-            return converter(tensor.name, batch.dtype, tensor, where)
+            return Fit(tensor, batch.dtype, where)
 
         columns[tensor.name] = _Column(tensor.name, where, folder / f"{index}.npy", fit)
     if LABELS in named and LABELS not in columns:
         kept: list[Tensor] = []
 
-        def fit_labels(batch: Array) -> Fit:
+        def fit_labels(batch: Array) -> Fits:
             if not kept:  # the first batch decides
                 kept.append(Tensor(name=LABELS, shape=batch.shape, dtype=str(batch.dtype)))
             if kept[0].dtype == "bool":
                 return lambda rows, _: rows.astype(bool)
-            return converter(LABELS, batch.dtype, kept[0], where)
+            return Fit(kept[0], batch.dtype, where)
 
         columns[LABELS] = _Column(LABELS, where, folder / "labels.npy", fit_labels)
     return columns

@@ -44,12 +44,15 @@ class Samples(msgspec.Struct, frozen=True):
         labels: the truth, [n] or [n, ...], or None where none was given.
         classes: what the labels count, where the data names them: label 0's name first.
         files: input name to the ``.npy`` that holds exactly that array, where there is one.
+        missing: inputs with a NaN in some sample. Only those whose
+            :attr:`~edgeml.bundle.manifest.Tensor.missing` is set may have one.
     """
 
     inputs: dict[str, Array]
     labels: Array | None = None
     classes: tuple[str, ...] = ()
     files: dict[str, Path] = {}
+    missing: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))

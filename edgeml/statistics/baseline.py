@@ -17,7 +17,7 @@ from edgeml.columns import blocks
 from edgeml.errors import StatisticsError
 from edgeml.statistics.counts import Counts
 from edgeml.statistics.families import FAMILIES, MAX_CLASSES, MAX_COLUMNS, Context
-from edgeml.statistics.grid import Grid, fit_grid
+from edgeml.statistics.grid import NUMERIC_BINS, Grid, fit_grid
 
 CONFIDENCE_BINS = 16
 
@@ -151,6 +151,8 @@ def _fit_tensor(tensor: TensorLike, side: Side, batch: NDArray[np.generic]) -> T
             grid = Grid(kind="categorical", bins=int(np.prod(batch.shape[1:])))
         elif family == "scores":
             grid = Grid(kind="numeric", bins=CONFIDENCE_BINS, low=0.0, high=1.0 + 1e-9)
+        elif not np.isfinite(column).any():  # it is missing in every sample
+            grid = Grid(kind="numeric", bins=NUMERIC_BINS)
         else:
             grid = fit_grid(column)
         counts = Counts.of(grid, column)

@@ -30,6 +30,7 @@ from edgeml.exporter.judging.metrics import Judge
 from edgeml.exporter.judging.predict import PredictJob
 from edgeml.exporter.judging.scoring import Score, ScoreJob
 from edgeml.exporter.plan import Plan, Workshop
+from edgeml.exporter.samples import missing
 from edgeml.exporter.trial import Checked
 from edgeml.targets.compiling import CompileResult
 from edgeml.targets.registry import can_run_here, target
@@ -58,11 +59,14 @@ def not_checkable(name: str) -> str:
 
 
 def golden_rows(checkset: Checkset) -> list[int]:
-    """Which of the samples become golden vectors."""
+    """Which of the samples become golden vectors: of each class, and with and without gaps."""
     classes = checkset.labels
     if classes is None and checkset.decisions:
         scores = checkset.reference[checkset.decisions[0]]
         classes = decide(scores, scores)
+    if checkset.samples.missing:
+        lacking = missing.gaps(checkset.samples)
+        classes = lacking if classes is None else 2 * classes + lacking
     return pack.golden_rows(len(checkset.samples), classes)
 
 

@@ -30,7 +30,7 @@ from edgeml.data.folders import first_sample
 from edgeml.data.items import gathered
 from edgeml.errors import SourceError
 from edgeml.exporter.child import Child
-from edgeml.exporter.samples.iterables import IterableJob
+from edgeml.exporter.samples.iterables import Gathered, IterableJob
 from edgeml.exporter.sources.forms import ArrayShape
 
 Array = NDArray[Any]
@@ -110,15 +110,15 @@ def read(
     """
     if source.kind != "code":
         return read_samples(source, inputs, folder, inside=inside)
-    child.call(
+    found = child.call(
         "edgeml.exporter.samples.iterables:read",
         IterableJob(
             path=source.path, attribute=source.attribute, inputs=tuple(inputs), folder=folder
         ),
-        int,
+        Gathered,
         step=f"Reading {source}",
     )
-    return gathered(inputs, folder)
+    return gathered(inputs, folder, missing=found.missing)
 
 
 def take(samples: Samples, inputs: Sequence[Tensor], rows: Rows, folder: Path) -> Samples:
@@ -135,6 +135,7 @@ def take(samples: Samples, inputs: Sequence[Tensor], rows: Rows, folder: Path) -
         None if samples.labels is None else samples.labels[rows],
         samples.classes,
         files,
+        samples.missing,
     )
 
 

@@ -27,6 +27,15 @@ _peeked: dict[tuple[Path, str], Iterable[Any]] = {}
 """Iterables whose first item was looked at, with that item put back."""
 
 
+class Gathered(msgspec.Struct, frozen=True):
+    """What was read."""
+
+    count: int
+    """Of samples."""
+    missing: tuple[str, ...] = ()
+    """As in :attr:`edgeml.data.Samples.missing`."""
+
+
 class IterableJob(msgspec.Struct, frozen=True, kw_only=True):
     """An iterable to be read into files."""
 
@@ -37,8 +46,8 @@ class IterableJob(msgspec.Struct, frozen=True, kw_only=True):
     """Takes an ``.npy`` an input, and ``labels.npy``."""
 
 
-def read(job: IterableJob) -> int:
-    """Read an iterable, check it and write it to files; returns how many samples.
+def read(job: IterableJob) -> Gathered:
+    """Read an iterable, check it and write it to files.
 
     Raises:
         SourceError: the code fails, or what it gives does not fit the model's inputs.
@@ -48,7 +57,8 @@ def read(job: IterableJob) -> int:
     if items is None:
         items = _open(job.path, job.attribute)
     blamed = _blamed(items, job.path, where)
-    return len(gather(blamed, job.inputs, where, job.folder, limit=MAX_SAMPLES))
+    found = gather(blamed, job.inputs, where, job.folder, limit=MAX_SAMPLES)
+    return Gathered(len(found), found.missing)
 
 
 def first_shapes(path: Path, attribute: str, names: Sequence[str]) -> tuple[ArrayShape, ...]:

@@ -48,7 +48,7 @@ def search(
         EdgemlError: something that has nothing to do with a target.
     """
     shop.emit(Stage(name="candidates", title="Choosing what to try"))
-    if material.calibrating is None and planned.request.precision == "auto":
+    if material.calibration is None and planned.request.precision == "auto":
         text = (
             "Without --calibration there is no int8, int16x8 or mixed: random data is never used."
         )

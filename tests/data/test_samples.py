@@ -97,6 +97,23 @@ def test_what_does_not_fit_is_refused(
     assert all(word in text for word in words), text
 
 
+MISSING = Tensor(name="image", shape=(1, 3, 4, 4), dtype="float32", missing=True)
+
+
+def test_an_input_with_missing_values_takes_nan_but_no_infinity(tmp_path: Path) -> None:
+    doubles = {"image": WITH_NAN.astype(np.float64)}
+    for arrays in ({"image": WITH_NAN}, doubles):
+        path = saved(tmp_path, **arrays)
+        samples = read_samples(parse_source(str(path)), [MISSING], tmp_path)
+        np.testing.assert_array_equal(samples.inputs["image"], WITH_NAN)
+        assert samples.missing == ("image",)
+    given = gather(iter(WITH_NAN), [MISSING], "loader.py:x", tmp_path)
+    assert given.missing == ("image",)
+    assert gather(iter(images(2)), [MISSING], "loader.py:x", tmp_path).missing == ()
+    with pytest.raises(SourceError, match=r"48 values that are NaN or infinite.* sample 2"):
+        check_samples({"image": np.where(WITH_NAN > -1, TOO_LARGE, np.nan)}, [MISSING], "x")
+
+
 def test_an_array_of_objects_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, image=np.array([images(1), "two"], dtype=object))
     with pytest.raises(SourceError, match="Python objects"):

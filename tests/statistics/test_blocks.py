@@ -40,3 +40,11 @@ def test_a_sensors_integers_clip_at_the_ends_of_their_type():
     waves = RANDOM.integers(-50, 50, (20, 1000)).astype("int16")
     context = fitted(waves, meaning="audio").context
     assert (context.low, context.high) == (-32768, 32767)
+
+
+def test_a_column_that_is_missing_in_every_sample_is_counted_as_invalid():
+    rows = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    rows[:, 1] = np.nan
+    known, missing = fitted(rows, meaning="features").streams
+    assert known.counts[-1] == 0
+    assert missing.counts[-1] == sum(missing.counts) == 20

@@ -65,6 +65,17 @@ class Wrong(nn.Module):
         raise ValueError("the image must be square")
 
 
+class Mended(nn.Module):
+    """Takes NaN for a missing value: the mean of the training stands in for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = Net()
+
+    def forward(self, image):
+        return self.net(torch.where(torch.isnan(image), 0.3, image))
+
+
 class NotANumber(nn.Module):
     def forward(self, image):
         return image.flatten(1) / 0 * 0
@@ -94,6 +105,12 @@ def branching():
 
 def wrong():
     return Wrong()
+
+
+def mended():
+    found = Mended()
+    found.net.load_state_dict(torch.load(FOLDER / "weights.pt", weights_only=True))
+    return found
 
 
 def not_a_number():
