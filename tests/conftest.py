@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -19,7 +20,7 @@ from typing import IO
 
 import pytest
 
-from edgeml.toolchain import store
+from edgeml.toolchain import install, store
 from edgeml.toolchain.spec import TOOLCHAINS
 
 EXECUTABLES = {
@@ -50,6 +51,14 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _interruptible() -> None:
+    """Processes of the tests obey Ctrl-C, though a shell that runs `make test &` starts everything
+    deaf to it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the user's cache of exports out of it: a test that wants hits names one of its own."""
     os.environ["EDGEML_CACHE"] = str(tmp_path_factory.mktemp("cache"))
@@ -70,6 +79,20 @@ def find_program(package: str) -> Path:
     if os.environ.get("CI", "").lower() in ("1", "true"):
         pytest.fail(f"{message} (CI=true, so this is no skip)", pytrace=False)
     pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def onnx2tf() -> Iterator[Path]:
+    """The interpreter of the toolchain ``onnx2tf``, once an installation that goes on is over.
+
+    It takes minutes: who has not asked for it (`make test` does) goes without these tests.
+    """
+    spec = TOOLCHAINS["onnx2tf"]
+    in_ci = os.environ.get("CI", "").lower() in ("1", "true")
+    if store.find(spec).state == "absent" and not in_ci:
+        pytest.skip("needs the toolchain onnx2tf: `make test` installs it")
+    with install.ready(spec, say=lambda _: None) as python:
+        yield python
 
 
 @dataclass
