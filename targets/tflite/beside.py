@@ -1,18 +1,37 @@
-"""Runs a float LiteRT model beside what it was made from, on inputs whose results are known."""
+"""Runs a float LiteRT model beside what it was made from, on inputs whose results are known.
+
+In a child process, since what LiteRT cannot compute may end it (an abort in native code).
+"""
 
 from __future__ import annotations
 
+import functools
+import os
+import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from edgeml.errors import RefusedError
+from edgeml.processes import describe_exit
 from edgeml.targets.compiling import first_line
 from edgeml.targets.runtime import Array
+from edgeml.targets.tflite.answering import Answering, EndedError
+from edgeml.targets.tflite.onnx2tf_driver.comparing import RELATIVE, difference
 from edgeml.targets.tflite.runtime import open_session
 
-_RELATIVE = 1e-3
+LONGEST_S = 600.0
+"""For a few runs of a model; a large one takes a second each."""
+
 _AROUND = "Export from the model's own source instead (PyTorch or Keras), or to openvino or onnx."
+
+
+class _Check(msgspec.Struct, frozen=True):
+    """What to compare: see :func:`check_beside`."""
+
+    path: Path
+    draws: Path
 
 
 def check_beside(path: Path, draws: Path) -> None:
@@ -26,50 +45,69 @@ def check_beside(path: Path, draws: Path) -> None:
     Raises:
         RefusedError: it is not what it was made from, to a thousandth of an output's largest value.
     """
+    check = msgspec.json.encode(_Check(path, draws), enc_hook=str)
+    try:
+        refusal = msgspec.json.decode(_checker().ask(check, seconds=LONGEST_S), type=str)
+    except EndedError as ended:
+        status = ended.status
+        how = (
+            f"does not end within {LONGEST_S:.0f} s"
+            if status is None
+            else f"ends its process ({describe_exit(status)})"
+        )
+        refusal = f"LiteRT {how} where it runs what was converted from ONNX, on random input"
+    if refusal:
+        raise RefusedError(refusal, remedy=_AROUND)
+
+
+def main() -> None:
+    """The child: a check a line in, the sentence of a refusal out, or an empty one."""
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # runtimes print
+    for line in sys.stdin.buffer:
+        check = msgspec.json.decode(line, type=_Check, dec_hook=lambda _, value: Path(value))
+        answers.write(msgspec.json.encode(compared(check.path, check.draws)) + b"\n")
+
+
+def compared(path: Path, draws: Path) -> str:
+    """Why a model is not what it was made from, as a sentence; empty where it is."""
     with np.load(draws) as file:
         arrays: dict[str, Array] = dict(file)
-    session = open_session(path, threads=1, options={})
+    try:
+        session = open_session(path, threads=1, options={})
+    except RefusedError as error:
+        return f"What was converted from ONNX does not load: {error.found}"
     try:
         for draw in sorted({key.partition("/")[0] for key in arrays}, key=int):
             feeds = {info.name: arrays[f"{draw}/{info.name}"] for info in session.inputs}
-            try:
-                found = session.run(feeds)
-            except (RuntimeError, ValueError) as error:
-                raise RefusedError(
-                    f"LiteRT cannot run what was converted from ONNX: {first_line(error)}",
-                    remedy=_AROUND,
-                ) from error
-            for name, array in found.items():
-                _compare(name, array, arrays[f"{draw}/{name}"])
+            for name, found in session.run(feeds).items():
+                said = _otherwise(found, arrays[f"{draw}/{name}"])
+                if said:
+                    return (
+                        "LiteRT computes something else than the ONNX model: "
+                        f"{name} is {said}, on random input"
+                    )
+    except (RuntimeError, ValueError) as error:
+        return f"LiteRT cannot run what was converted from ONNX: {first_line(error)}"
     finally:
         session.close()
+    return ""
 
 
-def _compare(name: str, found: Array, wanted: Array) -> None:
+def _otherwise(found: Array, wanted: Array) -> str:
+    """What an output is in place of what it should be; empty where it is close enough."""
     if found.dtype != wanted.dtype or found.shape != wanted.shape:
-        said = f"{found.dtype}{list(found.shape)} for {wanted.dtype}{list(wanted.shape)}"
-    else:
-        off = _difference(found, wanted)
-        if off <= _RELATIVE:
-            return
-        said = f"off by {off:.2g} of its largest value"
-    raise RefusedError(
-        f"LiteRT computes something else than the ONNX model: {name} is {said}, on random input",
-        remedy=_AROUND,
+        return f"{found.dtype}{list(found.shape)} for {wanted.dtype}{list(wanted.shape)}"
+    off = difference(found, wanted)
+    return f"off by {off:.2g} of its largest value" if off > RELATIVE else ""
+
+
+@functools.lru_cache(maxsize=1)
+def _checker() -> Answering:
+    return Answering(
+        [sys.executable, *(["-P"] if sys.version_info >= (3, 11) else []), "-m", __name__]
     )
 
 
-def _difference(found: Array, wanted: Array) -> float:
-    """The largest difference over the largest value; infinite where integers or what is not finite
-    differ."""
-    if wanted.dtype.kind != "f":
-        return 0.0 if np.array_equal(found, wanted) else float("inf")
-    one, other = found.astype(np.float64), wanted.astype(np.float64)
-    finite = np.isfinite(other)
-    same = np.array_equal(one[~finite], other[~finite], equal_nan=True)
-    if not same or not np.isfinite(one[finite]).all():
-        return float("inf")
-    if not finite.any():
-        return 0.0
-    scale = max(float(np.abs(other[finite]).max()), 1e-6)
-    return float(np.abs(one[finite] - other[finite]).max()) / scale
+if __name__ == "__main__":
+    main()
