@@ -53,6 +53,7 @@ def _pack(folder: Path, entry: Path) -> None:
     """The folder as one file, the same bytes for the same model."""
     manifest = folder / "Manifest.json"
     _fix_identifiers(manifest)
+    _fix_order(folder / "Data" / "com.apple.CoreML" / "model.mlmodel")
     files = sorted((folder / "Data").rglob("*"))
     with zipfile.ZipFile(entry, "w") as archive:
         for path in (manifest, *(each for each in files if each.is_file())):
@@ -71,3 +72,10 @@ def _fix_identifiers(path: Path) -> None:
     manifest["itemInfoEntries"] = {fixed[old]: item for old, item in items.items()}
     manifest["rootModelIdentifier"] = fixed[manifest["rootModelIdentifier"]]
     path.write_text(json.dumps(manifest, indent=4, sort_keys=True))
+
+
+def _fix_order(path: Path) -> None:
+    """Maps of Protobuf are written in an order that is drawn anew in every process."""
+    model: Any = sources.framework("coremltools.proto.Model_pb2").Model()
+    model.ParseFromString(path.read_bytes())
+    path.write_bytes(model.SerializeToString(deterministic=True))

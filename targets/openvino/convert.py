@@ -85,6 +85,8 @@ def _float_model(
         except Exception as error:
             _refuse_lacking(error, lambda operator: locate(path, operator))
             raise _untold(error) from error
+        # It stands in every artifact; of a folder, with the whole path.
+        model.set_rt_info(path.name, ["conversion_parameters", "input_model"])
         if kind in {"onnx", "classical"}:
             mend(model)
             restore_inputs(model, path)

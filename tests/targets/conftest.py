@@ -5,8 +5,7 @@ The conversions run in this process: a session pays for torch and TensorFlow onc
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -27,8 +26,6 @@ from support.torch_modules import Classifier, Pair
 
 from edgeml.targets.compiling import CompileResult, compile_here
 from edgeml.targets.registry import TARGETS, Precision
-from edgeml.toolchain import install, store
-from edgeml.toolchain.spec import TOOLCHAINS
 
 
 @pytest.fixture(scope="session")
@@ -62,20 +59,6 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Source]:
         "forest": forest_source(folder / "forest.onnx"),
         "onnx": Source("onnx", path, pair.feeds, pair.expected),
     }
-
-
-@pytest.fixture(scope="session")
-def onnx2tf() -> Iterator[Path]:
-    """The interpreter of the toolchain ``onnx2tf``, once an installation that goes on is over.
-
-    It takes minutes: who has not asked for it (`make test` does) goes without these tests.
-    """
-    spec = TOOLCHAINS["onnx2tf"]
-    in_ci = os.environ.get("CI", "").lower() in ("1", "true")
-    if store.find(spec).state == "absent" and not in_ci:
-        pytest.skip("needs the toolchain onnx2tf: `make test` installs it")
-    with install.ready(spec, say=lambda _: None) as python:
-        yield python
 
 
 @pytest.fixture(scope="session")
