@@ -134,6 +134,7 @@ def exporting(
     """
     from edgeml.api.hopping import stream_export
     from edgeml.exporter import units
+    from edgeml.exporter.events import Note, Started
     from edgeml.exporter.request import Choice, ExportRequest, Limits, ToleranceOverride
     from edgeml.targets.devices import resolve
 
@@ -148,7 +149,7 @@ def exporting(
         return parse(value) if isinstance(value, str) else value
 
     size = quantity(max_size, lambda text: units.parse_bytes(text, "a size"))
-    with _Inputs(keep=cache) as inputs:
+    with _Inputs(keep=cache, say=say or _say) as inputs:
         data = {
             "calibration": inputs.samples(calibration, "calibration"),
             "evaluation": inputs.samples(evaluate, "evaluate"),
@@ -188,7 +189,10 @@ def exporting(
             minimize=os.fspath(minimize),
             cache=cache,
         )
-        yield from stream_export(request, say=say or _say, progress=lambda _: None)
+        for event in stream_export(request, say=say or _say, progress=lambda _: None):
+            yield event
+            if isinstance(event, Started):
+                yield from (Note(text=text) for text in inputs.notes)
 
 
 def _say(text: str) -> None:
@@ -201,9 +205,12 @@ class _Inputs:
     In the cache the same content has the same path, so that the same export is found again.
     """
 
-    def __init__(self, *, keep: bool) -> None:
+    def __init__(self, *, keep: bool, say: Callable[[str], None]) -> None:
         from edgeml.exporter.repeat.cache import Cache
 
+        self.notes: list[str] = []
+        """What the user should know of how they went over."""
+        self._say = say
         self._cache: Cache | None = Cache() if keep else None
         self._folder = tempfile.TemporaryDirectory(prefix="edgeml-python-")
         self._shown: Written | None = None
@@ -237,10 +244,19 @@ class _Inputs:
             return os.fspath(cast("Paths", model)), False
         folder = self._new()
         try:
-            written = models.write(model, folder, examples=examples, samples=self._shown)
+            written = models.write(
+                model, folder, examples=examples, samples=self._shown, unread=self._unread
+            )
         except OSError as error:
             raise SourceError(f"The model cannot be written to {folder}: {error}") from error
+        if written.note:
+            self.notes.append(written.note)
         return str(self._kept(folder, written.path.stem) / written.path.name), written.trusted
+
+    def _unread(self, program: Path, version: str) -> str:
+        from edgeml.api.hopping import unread
+
+        return unread(program, version, say=self._say)
 
     def _new(self) -> Path:
         self._count += 1
@@ -255,7 +271,7 @@ class _Inputs:
         from edgeml.exporter.repeat.dependencies import file_hash
 
         key = file_hash(folder)
-        files = {file.name: file for file in folder.iterdir()}
+        files = {str(f.relative_to(folder)): f for f in folder.rglob("*") if f.is_file()}
         if self._cache.keep("input", key, files, None, model=what):
             return folder
         entry = self._cache.find("input", key)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Generator
+from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -41,3 +44,42 @@ def stream_export(
             decode=decode_event,
             final=(Done, Failure),
         )
+
+
+def unread(program: Path, version: str, *, say: Say) -> str:
+    """Why the converters' torch does not read a ``.pt2`` that another one wrote; empty: it does.
+
+    Args:
+        program: the file.
+        version: of the torch that wrote it. Its like reads it, and is not asked.
+        say: told what the user should read while a toolchain is installed.
+
+    Raises:
+        ToolchainError: there is no toolchain and it cannot be made.
+    """
+    from edgeml.toolchain import hop, store
+    from edgeml.toolchain.spec import toolchain
+
+    spec = toolchain("export")
+    if store.serves_in_place(spec):
+        return ""
+    with hop.interpreter(spec, say=say, progress=lambda _: None) as python:
+        if _plain(version) == _torch_of(python):
+            return ""
+        asked = [str(python), "-P", "-m", "edgeml.exporter.sources.readable", str(program)]
+        found = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if found.returncode:
+        return (found.stderr.strip().splitlines() or ["its reader died"])[-1][:300]
+    return found.stdout
+
+
+def _torch_of(python: Path) -> str:
+    """The version of the torch beside an interpreter, by its metadata; empty: there is none."""
+    folders = [str(path) for path in python.parent.parent.glob("lib/python*/site-packages")]
+    found = next(iter(metadata.distributions(name="torch", path=folders)), None)
+    return _plain(found.version) if found is not None else ""
+
+
+def _plain(version: str) -> str:
+    """Without what tells builds apart (``+cpu``)."""
+    return version.partition("+")[0]

@@ -9,7 +9,7 @@ import importlib
 import inspect
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -23,6 +23,7 @@ _BASES = {
     "torch.nn.modules.module.Module": "torch",
     "torch.export.exported_program.ExportedProgram": "program",
     "keras.src.models.model.Model": "keras",
+    "tf_keras.src.engine.training.Model": "tf_keras",
     "sklearn.base.BaseEstimator": "pickle",
     "xgboost.core.Booster": "pickle",
     "lightgbm.basic.Booster": "pickle",
@@ -34,11 +35,20 @@ class WrittenModel(NamedTuple):
     """A model in a file."""
 
     path: Path
-    trusted: bool
+    trusted: bool = False
     """Whether it is a pickle that we have just written ourselves."""
+    note: str = ""
+    """What the user should know."""
 
 
-def write(model: Any, folder: Path, *, examples: Any, samples: Written | None) -> WrittenModel:
+Unread = Callable[[Path, str], str]
+"""Why the converters' torch does not read a ``.pt2`` that this version of torch wrote; empty: it
+does."""
+
+
+def write(
+    model: Any, folder: Path, *, examples: Any, samples: Written | None, unread: Unread
+) -> WrittenModel:
     """Write a live model to a file in ``folder``.
 
     Args:
@@ -48,6 +58,7 @@ def write(model: Any, folder: Path, *, examples: Any, samples: Written | None) -
         examples: inputs of a module, a batch: a tensor, a tuple or a mapping of them. None: taken
             from the samples.
         samples: where there are some.
+        unread: asked about a module's ``.pt2``; where it is not read the module goes as ONNX.
 
     Raises:
         SourceError: it is no model, or cannot be exported.
@@ -55,15 +66,15 @@ def write(model: Any, folder: Path, *, examples: Any, samples: Written | None) -
     kind = kind_of(model)
     name = re.sub(r"[^A-Za-z0-9]+", "-", type(model).__name__).strip("-").lower() or "model"
     if kind == "torch":
-        path = folder / f"{name}.pt2"
-        _torch(model, path, examples, samples)
-    elif kind == "program":
+        return _torch(model, folder / f"{name}.pt2", examples, samples, unread)
+    if kind == "program":
         path = folder / "program.pt2"
         importlib.import_module("torch").export.save(model, str(path))
     elif kind == "keras":
-        path = folder / f"{getattr(model, 'name', '') or name}.keras"
-        model.save(str(path))
-        _without_date(path)
+        path = _keras(model, folder / f"{getattr(model, 'name', '') or name}.keras")
+    elif kind == "tf_keras":
+        path = folder / f"{getattr(model, 'name', '') or name}.h5"
+        model.save(str(path), save_format="h5")
     elif kind == "pickle":
         path = folder / f"{name}.joblib"
         importlib.import_module("joblib").dump(model, path)
@@ -74,7 +85,7 @@ def write(model: Any, folder: Path, *, examples: Any, samples: Written | None) -
             expected="a path, an nn.Module, an ExportedProgram, a Keras model, or an estimator of "
             "scikit-learn, XGBoost or LightGBM",
         )
-    return WrittenModel(path, trusted=False)
+    return WrittenModel(path)
 
 
 def kind_of(value: object) -> str:
@@ -86,38 +97,95 @@ def kind_of(value: object) -> str:
     return ""
 
 
-def _without_date(path: Path) -> None:
-    """Have the same Keras model give the same bytes: its archive tells when it was written."""
+def _keras(model: Any, path: Path) -> Path:
+    """A Keras 3 model as an archive, whose bytes are always the same; one with layers of the user's
+    own, whose code no archive holds, as a SavedModel."""
+    model.save(str(path))
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
+    config = msgspec.json.decode(members["config.json"])
+    if _own_code(config):
+        path.unlink()
+        folder = path.with_suffix("")
+        try:
+            model.export(str(folder), verbose=False)
+        except Exception as error:
+            raise SourceError(
+                f"The Keras model {path.stem!r} has layers of its own code, and Keras cannot write "
+                f"it as a SavedModel: {str(error).strip().splitlines()[0][:300]}",
+                expected="a model that was built, or one of Keras's own layers alone",
+                remedy="Call it once on data; or write a function that returns it, and give "
+                "FILE.py:FUNCTION.",
+            ) from error
+        return folder
+    # It says when it was written, and where in memory objects lay that layers share.
     metadata = msgspec.json.decode(members["metadata.json"], type=dict[str, Any])
     metadata["date_saved"] = "1980-01-01@00:00:00"
     members["metadata.json"] = msgspec.json.encode(metadata)
+    _number(config, {})
+    members["config.json"] = msgspec.json.encode(config)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
+    return path
 
 
-def _torch(module: Any, path: Path, examples: Any, samples: Written | None) -> None:
+def _objects(config: Any) -> Iterator[dict[str, Any]]:
+    """The objects of a Keras configuration, however deep."""
+    if isinstance(config, dict):
+        own = cast("dict[str, Any]", config)
+        yield own
+        config = list(own.values())
+    if isinstance(config, list):
+        for each in cast("list[Any]", config):
+            yield from _objects(each)
+
+
+def _own_code(config: Any) -> bool:
+    """Whether a configuration names a class that is not Keras's, or holds code."""
+    return any(
+        each["class_name"] == "__lambda__"
+        or ("module" in each and not str(each["module"]).startswith("keras"))
+        for each in _objects(config)
+        if "class_name" in each
+    )
+
+
+def _number(config: Any, numbers: dict[int, int]) -> None:
+    for each in _objects(config):
+        if "shared_object_id" in each:
+            found: int = each["shared_object_id"]
+            each["shared_object_id"] = numbers.setdefault(found, len(numbers))
+
+
+def _torch(
+    module: Any, path: Path, examples: Any, samples: Written | None, unread: Unread
+) -> WrittenModel:
     """Trace a copy of the module, on the CPU, in float32 and in evaluation mode."""
     torch: Any = importlib.import_module("torch")
     copied: Any = importlib.import_module("copy").deepcopy(module).eval().to("cpu").float()
     names = _parameters(module)
     attempts = _feeds(names, examples, samples)
     failure: Exception | None = None
+    exporter: Any = getattr(torch, "export", None)
+    able = hasattr(exporter, "save")  # it came with torch 2.1
+    strict = {"strict": False} if able and "strict" in _named_by(exporter.export) else {}
     for named in attempts:
         feeds = {name: _tensor(torch, value) for name, value in named.items()}
         leading = [name for name in names if name in feeds]
         args = tuple(feeds[name] for name in leading)
         try:
             with torch.no_grad():
-                copied(*args)
-                program = torch.export.export(copied, args, strict=False)
+                made = copied(*args)
+                program = exporter.export(copied, args, **strict) if able else None
         except Exception as error:  # noqa: BLE001 - told below, as the user's own
             failure = failure or error
             continue
-        torch.export.save(program, str(path))
-        return
+        why = "this one has no torch.export"
+        if able:
+            exporter.save(program, str(path))
+            why = unread(path, torch.__version__)
+        return _as_onnx(copied, args, made, path, why) if why else WrittenModel(path)
     shown = ", ".join(f"{name} {list(value.shape)}" for name, value in attempts[0].items())
     raise SourceError(
         f"torch.export cannot trace {type(module).__name__} on {shown}: "
@@ -126,6 +194,36 @@ def _torch(module: Any, path: Path, examples: Any, samples: Written | None) -> N
         "on the values in a tensor",
         remedy="Give examples= with inputs that it takes, the batch axis included.",
     ) from failure
+
+
+def _as_onnx(module: Any, args: Any, made: Any, program: Path, why: str) -> WrittenModel:
+    """The module in a form that every version reads, where its program is not."""
+    script: Any = importlib.import_module("edgeml.exporter.sources.foreign_script")
+    path = program.with_suffix(".onnx")
+    outputs = [name for name, _ in script.flat_outputs(made)]
+    try:
+        script.write_onnx(module, args, {}, outputs, str(path))
+    except script.Wrong as error:
+        found, expected, remedy = error.args
+        raise SourceError(found, expected=expected, remedy=remedy) from error
+    except Exception as error:
+        raise SourceError(
+            f"The torch here and the converters' do not read each other's files ({why}), and "
+            f"torch.onnx cannot export {type(module).__name__}: {str(error).strip()[:300]}",
+            expected="a module that goes over as a program or as ONNX",
+            remedy="Use the converters' version of torch (`edgeml toolchain list` says where they "
+            "are), or write the ONNX file yourself and give that.",
+        ) from error
+    program.unlink(missing_ok=True)
+    note = (
+        f"The torch here and the converters' do not read each other's files ({why}): the model "
+        "went over as ONNX."
+    )
+    return WrittenModel(path, note=note)
+
+
+def _named_by(function: Any) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function).parameters
 
 
 def _parameters(module: Any) -> dict[str, bool]:

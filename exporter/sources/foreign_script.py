@@ -102,32 +102,8 @@ class Host:
 
     def onnx(self, order):
         """Export the module as ONNX."""
-        torch = importlib.import_module("torch")
-
         path = os.path.join(order["folder"], "foreign.onnx")  # noqa: PTH118
-        keywords: dict[str, Any] = {"input_names": list(self.feeds), "output_names": self.outputs}
-        if importlib.util.find_spec("onnxscript") and importlib.util.find_spec("onnx"):
-            keywords["opset_version"] = 18
-            if "dynamo" in inspect.signature(torch.onnx.export).parameters:
-                keywords["dynamo"] = True
-        else:
-            if "dynamo" in inspect.signature(torch.onnx.export).parameters:
-                keywords["dynamo"] = False
-            keywords["opset_version"] = 17
-            if importlib.util.find_spec("onnx") is None:
-                raise Wrong(
-                    f"torch {torch.__version__} and the converters' torch do not read each "
-                    f"other's files, and {sys.executable} has no onnx to export with",
-                    "the packages onnx and onnxscript there",
-                    f"{sys.executable} -m pip install onnx onnxscript",
-                )
-        given = self.positional(), path
-        if "kwargs" in inspect.signature(torch.onnx.export).parameters:
-            keywords["kwargs"] = self.keywords()
-        else:
-            given = tuple(self.feeds.values()), path
-        with torch.no_grad():
-            torch.onnx.export(self.model, *given, **keywords)
+        write_onnx(self.model, self.positional(), self.keywords(), self.outputs, path)
         return {"path": path}
 
     def positional(self):
@@ -140,12 +116,7 @@ class Host:
         return {name: value for name, value in self.feeds.items() if name not in leading}
 
     def leading(self):
-        leading = []
-        for name, parameter in inspect.signature(self.model.forward).parameters.items():
-            if name not in self.feeds or parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                break
-            leading.append(name)
-        return leading
+        return leading_names(self.model, self.feeds)
 
     def answer_torch(self, columns):
         numpy = importlib.import_module("numpy")
@@ -370,6 +341,49 @@ def run_factory(path, attribute):
     if not callable(factory):
         raise Wrong(f"{name}:{attribute} is of type {type(factory).__name__}", "a function", "")
     return factory()
+
+
+def write_onnx(module, args, kwargs, outputs, path):
+    """Export a torch module as ONNX, by whichever exporter this torch has the packages for."""
+    torch = importlib.import_module("torch")
+
+    parameters = inspect.signature(torch.onnx.export).parameters
+    names = [*leading_names(module, None)[: len(args)], *kwargs]
+    keywords: dict[str, Any] = {"input_names": names, "output_names": outputs}
+    if importlib.util.find_spec("onnxscript") and importlib.util.find_spec("onnx"):
+        keywords["opset_version"] = 18
+        if "dynamo" in parameters:
+            keywords["dynamo"] = True
+    else:
+        if "dynamo" in parameters:
+            keywords["dynamo"] = False
+        keywords["opset_version"] = 17
+        if importlib.util.find_spec("onnx") is None:
+            raise Wrong(
+                f"torch {torch.__version__} and the converters' torch do not read each "
+                f"other's files, and {sys.executable} has no onnx to export with",
+                "the packages onnx and onnxscript there",
+                f"{sys.executable} -m pip install onnx onnxscript",
+            )
+    given = args, path
+    if "kwargs" in parameters:
+        keywords["kwargs"] = kwargs
+    else:
+        given = (*args, *kwargs.values()), path
+    with torch.no_grad():
+        torch.onnx.export(module, *given, **keywords)
+
+
+def leading_names(module, given):
+    """The first parameters of ``forward`` that are given (None: all) and may go by position."""
+    leading = []
+    for name, parameter in inspect.signature(module.forward).parameters.items():
+        if given is not None and name not in given:
+            break
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            break
+        leading.append(name)
+    return leading
 
 
 def named_parameters(module, call):
