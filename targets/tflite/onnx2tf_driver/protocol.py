@@ -19,7 +19,7 @@ class Request:
         model: its path.
         savedmodel: the folder to write.
         log: a file for whatever is printed.
-        seconds: of processor time that it may take; on the clock :data:`.serving.WALL` as many.
+        seconds: of processor time that it may take; :mod:`.serving` has what else bounds it.
     """
 
     model: str
@@ -100,4 +100,4 @@ def first_line(failure: BaseException) -> str:
         layer = f" (in {lines.pop(0).split()[5]})"
     if lines and lines[0] == "in user code:":
         lines = [line for line in lines if re.match(r"\w*(Error|Exception): ", line)][-1:] or lines
-    return f"{lines[0][:200]}{layer}" if lines else ""
+    return f"{lines[0][: 200 if layer else 1000]}{layer}" if lines else ""

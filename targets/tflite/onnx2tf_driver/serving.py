@@ -10,7 +10,9 @@ import contextlib
 import gc
 import importlib
 import json
+import math
 import os
+import resource
 import select
 import signal
 import sys
@@ -22,9 +24,13 @@ from .converting import convert_one
 from .forking import end_with_parent
 from .protocol import Answer, NotMadeError, Request, raised, working_at
 
-WALL = 5
-"""A fork is killed after so many times its processor time: it waits for what will not come, or
-computes where no signal reaches it. Others may use the machine as well."""
+GRACE_S = 30
+"""A fork that has used up its processor time, and does not say so since it is deep in native code,
+is ended by the kernel after so much more of it."""
+
+WALL = 10
+"""And one that waits for what will not come, after so many times its processor time on the clock.
+Others use the machine as well."""
 
 
 def serve() -> None:
@@ -52,11 +58,12 @@ def in_a_fork(request: Request) -> Answer:
             os.kill(child, signal.SIGKILL)
         line = stream.read()
     _, status = os.waitpid(child, 0)
-    if not ready:
-        return Answer(kind="late")
     if line:
         return Answer(**json.loads(line))
-    return Answer(kind="failed", status=os.waitstatus_to_exitcode(status))
+    code = os.waitstatus_to_exitcode(status)
+    if not ready or code == -signal.SIGXCPU:
+        return Answer(kind="late")
+    return Answer(kind="failed", status=code)
 
 
 def answer_one(request: Request, writer: int) -> NoReturn:
@@ -80,6 +87,9 @@ def answer_one(request: Request, writer: int) -> NoReturn:
 
     signal.signal(signal.SIGPROF, too_late)
     signal.setitimer(signal.ITIMER_PROF, request.seconds)
+    most = math.ceil(request.seconds) + GRACE_S
+    resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         convert_one(request)
     except NotMadeError as refused:
