@@ -206,11 +206,12 @@ def _read(
         return None
     folder = shop.folder / role
     folder.mkdir()
+    python = plan.request.python
     if data.kind != "code" or plan.model.form == "factory":
-        return calibrate.read(data, inputs, child, folder, inside=inside)
+        return calibrate.read(data, inputs, child, folder, inside=inside, python=python)
     # The code may need another framework than the one that read the model.
     with shop.children.child() as own:
-        return calibrate.read(data, inputs, own, folder, inside=inside)
+        return calibrate.read(data, inputs, own, folder, inside=inside, python=python)
 
 
 def _given(

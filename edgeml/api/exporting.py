@@ -119,7 +119,7 @@ def exporting(
         memory_mb: budget of the device's memory.
         preprocess: a TOML file that declares what artifacts do to raw input.
         shapes: of inputs with open axes; -1 keeps one open.
-        python: the interpreter that a factory runs in.
+        python: the interpreter that a factory, and code that gives samples, runs in.
         trust: whether a pickle may be opened.
         report: a ``.png`` or ``.html`` for the Pareto front.
         minimize: an ``.onnx`` for the smallest model that shows a refusal.

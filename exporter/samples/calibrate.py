@@ -95,6 +95,7 @@ def read(
     folder: Path,
     *,
     inside: Sequence[Step] = (),
+    python: str = "",
 ) -> Samples:
     """Read and check samples into ``folder``; code is run in ``child``.
 
@@ -104,6 +105,7 @@ def read(
         child: runs code.
         folder: takes what must be written.
         inside: what the artifacts do themselves, for folders of images and recordings.
+        python: the interpreter that code runs in; empty: the child's own.
 
     Raises:
         SourceError: the data is damaged or does not fit the inputs, or its code fails.
@@ -113,7 +115,11 @@ def read(
     found = child.call(
         "edgeml.exporter.samples.iterables:read",
         IterableJob(
-            path=source.path, attribute=source.attribute, inputs=tuple(inputs), folder=folder
+            path=source.path,
+            attribute=source.attribute,
+            inputs=tuple(inputs),
+            folder=folder,
+            python=python,
         ),
         Gathered,
         step=f"Reading {source}",

@@ -1,4 +1,5 @@
-"""DATA that is code: ``FILE.py:ITERABLE``, read in a child process.
+"""DATA that is code: ``FILE.py:ITERABLE``, read in a child process; with ``--python`` by the user's
+interpreter, from which the samples come over (:mod:`edgeml.exporter.sources.foreign`).
 
 ITERABLE is anything that can be iterated over (a list, a PyTorch ``Dataset`` or ``DataLoader``) or
 a function that returns such a thing; what it may give is said in :func:`edgeml.data.gather`.
@@ -44,6 +45,8 @@ class IterableJob(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[Tensor, ...]
     folder: Path
     """Takes an ``.npy`` an input, and ``labels.npy``."""
+    python: str = ""
+    """The interpreter that it runs in; empty: this one."""
 
 
 def read(job: IterableJob) -> Gathered:
@@ -55,13 +58,15 @@ def read(job: IterableJob) -> Gathered:
     where = f"{job.path}:{job.attribute}"
     items = _peeked.pop((job.path, job.attribute), None)
     if items is None:
-        items = _open(job.path, job.attribute)
+        items, _ = _open(job.path, job.attribute, job.python)
     blamed = _blamed(items, job.path, where)
     found = gather(blamed, job.inputs, where, job.folder, limit=MAX_SAMPLES)
     return Gathered(len(found), found.missing)
 
 
-def first_shapes(path: Path, attribute: str, names: Sequence[str]) -> tuple[ArrayShape, ...]:
+def first_shapes(
+    path: Path, attribute: str, names: Sequence[str], *, python: str = ""
+) -> tuple[ArrayShape, ...]:
     """Shapes of a sample, from the first item, for a model whose inputs are not known yet.
 
     Whether the item is a sample or a batch is plain where it comes from a ``DataLoader`` or has a
@@ -71,12 +76,13 @@ def first_shapes(path: Path, attribute: str, names: Sequence[str]) -> tuple[Arra
         path: the user's file.
         attribute: the name in it.
         names: of the model's inputs, for items that do not name theirs.
+        python: the interpreter that it runs in; empty: this one.
 
     Raises:
         SourceError: the code fails, gives nothing, or leaves open what a sample is.
     """
     where = f"{path}:{attribute}"
-    items = _open(path, attribute)
+    items, kind = _open(path, attribute, python)
     iterator = _blamed(items, path, where)
     first = next(iterator, None)
     if first is None:
@@ -85,7 +91,7 @@ def first_shapes(path: Path, attribute: str, names: Sequence[str]) -> tuple[Arra
     _peeked[path, attribute] = itertools.chain([first], iterator) if iter(items) is items else items
     arrays = _named(first, names)
     label = arrays.pop(LABELS, None)
-    if type(items).__name__ == "DataLoader":
+    if kind == "DataLoader":
         batched = True
     elif label is not None:
         batched = label.ndim > 0
@@ -102,7 +108,13 @@ def first_shapes(path: Path, attribute: str, names: Sequence[str]) -> tuple[Arra
     )
 
 
-def _open(path: Path, attribute: str) -> Iterable[Any]:
+def _open(path: Path, attribute: str, python: str) -> tuple[Iterable[Any], str]:
+    """The iterable, and the name of its class."""
+    if python:
+        from edgeml.exporter.sources.foreign import Stream
+
+        stream = Stream(python, path, attribute)
+        return stream, stream.kind
     found: Any = load_attribute(path, attribute, "an iterable, or a function that returns one")
     iterable = hasattr(found, "__iter__") or hasattr(found, "__getitem__")
     if callable(found) and (not iterable or isinstance(found, type)):
@@ -116,7 +128,7 @@ def _open(path: Path, attribute: str) -> Iterable[Any]:
             expected="something to iterate over, or a function that returns it",
             remedy="Arrays that are complete are better saved with numpy.savez and given as .npz.",
         )
-    return cast("Iterable[Any]", found)
+    return cast("Iterable[Any]", found), kind
 
 
 def _type_name(value: object) -> str:

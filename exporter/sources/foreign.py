@@ -1,17 +1,20 @@
-"""``--python PATH``: a factory that runs in the user's own interpreter, with their frameworks.
+"""``--python PATH``: a factory, and the code that gives samples, run in the user's own interpreter,
+with their frameworks.
 
 What they have exports the model there (:mod:`edgeml.exporter.sources.foreign_script`), and the file
 is normalised here as any other. A torch program goes over as a ``.pt2``; where their torch and ours
-do not read each other's files, as ONNX. The reference is their model, in their interpreter. Runs in
-a child process, which holds the interpreter.
+do not read each other's files, as ONNX. The reference is their model, in their interpreter. Samples
+come in files, some megabytes at a time. Runs in a child process, which holds the interpreter.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from edgeml.columns import load, spans, writers
 from edgeml.errors import EdgemlError, SourceError, ToolchainError
 from edgeml.exporter.child import first_line
 from edgeml.exporter.repeat.dependencies import file_hash
-from edgeml.exporter.sources.forms import Opened, OpenJob, ReferenceJob
+from edgeml.exporter.sources.forms import ArrayShape, Opened, OpenJob, ReferenceJob
 from edgeml.exporter.sources.shapes import refuse_open, with_asked
 from edgeml.processes import describe_exit, dying_with
 
@@ -35,6 +38,10 @@ _HERE = "edgeml.exporter.sources.foreign"
 _hosts: dict[Path, tuple[Host, Any]] = {}
 """Of this process: who answers for a source, and for a classical one its graph."""
 
+_started: dict[str, Host] = {}
+"""Of this process: the last of each path. The code of samples runs where the model is, so that what
+both import is imported once."""
+
 
 def open_source(job: OpenJob) -> Opened:
     """Have the factory run in the user's interpreter, and normalise what it exports.
@@ -42,19 +49,26 @@ def open_source(job: OpenJob) -> Opened:
     Raises:
         SourceError: there is no such interpreter, it lacks a package, or the user's code fails.
     """
-    check_interpreter(job.python)
     call = f"{job.path.name}:{job.attribute}"
     refuse_open(job)
-    host = Host(job.python, call)
-    answer = host.order(
-        "open",
-        file=str(job.path.resolve()),
-        attribute=job.attribute,
-        call=call,
-        folder=str(job.workdir.resolve()),
-        shapes=[[shape.name, shape.shape, shape.dtype] for shape in with_asked(job)],
-        by_name=False,
-    )
+    host = _start(job.python, call)
+    order = {
+        "file": str(job.path.resolve()),
+        "attribute": job.attribute,
+        "call": call,
+        "folder": str(job.workdir.resolve()),
+        "by_name": False,
+    }
+    shapes = with_asked(job)
+    peek = job.iterable is not None
+    answer = host.order("open", shapes=_plain(shapes), peek=peek, **order)
+    if not answer["kind"]:  # a torch module, whose inputs nothing shows but the code of the samples
+        from edgeml.exporter.samples.iterables import first_shapes
+
+        assert job.iterable is not None
+        shapes = first_shapes(*job.iterable, answer["names"], python=job.python)
+        host.call = call
+        answer = host.order("open", shapes=_plain(shapes), peek=False, **order)
     graph: Any = None
     if answer["kind"] == "torch":
         opened = _torch(job, host, answer)
@@ -68,6 +82,67 @@ def open_source(job: OpenJob) -> Opened:
     return msgspec.structs.replace(
         opened, title=by, sha256=sha256, reference=_HERE, notes=(*answer["notes"], *opened.notes)
     )
+
+
+def _plain(shapes: Sequence[ArrayShape]) -> list[tuple[str, tuple[int, ...], str]]:
+    return [(shape.name, shape.shape, shape.dtype) for shape in shapes]
+
+
+def _start(python: str, call: str) -> Host:
+    """Start an interpreter.
+
+    Raises:
+        SourceError: there is none.
+    """
+    check_interpreter(python)
+    _started[python] = Host(python, call)
+    return _started[python]
+
+
+class Stream:
+    """An iterable of samples in the user's interpreter, as an iterator here.
+
+    Args:
+        python: path of the interpreter.
+        path: of the user's file.
+        attribute: the name in it.
+
+    Raises:
+        SourceError: there is no such interpreter, or the code fails.
+    """
+
+    def __init__(self, python: str, path: Path, attribute: str) -> None:
+        self._call = f"{path}:{attribute}"
+        self._host = _started.get(python) or _start(python, self._call)
+        self._host.call = self._call
+        self._order = {"stream": self._call, "file": str(path.resolve())}
+        self._folder = tempfile.TemporaryDirectory(prefix="edgeml-items-")
+        answer = self._host.order("iterate", attribute=attribute, **self._order)
+        self.kind = str(answer["kind"])
+        """The name of the iterable's class there."""
+        self._items = self._given()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._items)
+
+    def _given(self) -> Iterator[Any]:
+        file = Path(self._folder.name) / "items.npz"
+        while True:
+            self._host.call = self._call
+            answer = self._host.order("items", path=str(file), **self._order)
+            with np.load(file, allow_pickle=False) as arrays:
+                values = (arrays[f"a{at}"] for at in range(len(arrays.files)))
+                for names, count in answer["forms"]:
+                    item = tuple(itertools.islice(values, count))
+                    if names is None:
+                        yield item
+                    else:
+                        yield dict(zip(names, item, strict=True)) if names else item[0]
+            if answer["done"]:
+                return
 
 
 def reference(job: ReferenceJob) -> int:
@@ -138,12 +213,12 @@ class Host:
 
     Args:
         python: path of the interpreter.
-        call: what to call the factory in an error.
+        call: what to call their code in an error.
     """
 
     def __init__(self, python: str, call: str) -> None:
         self._python = python
-        self._call = call
+        self.call = call
         reader, writer = os.pipe()
         self._process = subprocess.Popen(
             [python, str(_SCRIPT), str(writer)],
@@ -172,7 +247,7 @@ class Host:
         if not answer:
             code = self._process.wait()
             raise ToolchainError(
-                f"{self._python} ended while it ran {self._call} ({describe_exit(code)})",
+                f"{self._python} ended while it ran {self.call} ({describe_exit(code)})",
                 remedy="The log has its last words.",
             )
         told: dict[str, Any] = json.loads(answer)
@@ -191,8 +266,8 @@ class Host:
             remedy = f"Install it there ({self._python} -m pip install {name}), or give the "
             remedy += "interpreter that has it."
         return SourceError(
-            f"{place or self._call}: {error}",
-            expected=f"{self._call} to run in {self._python} without an error",
+            f"{place or self.call}: {error}",
+            expected=f"{self.call} to run in {self._python} without an error",
             remedy=remedy,
         )
 

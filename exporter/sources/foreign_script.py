@@ -1,11 +1,13 @@
-"""What runs in a user's own interpreter (``--python``): their factory, with their frameworks.
+"""What runs in a user's own interpreter (``--python``): their factory and the code that gives their
+samples, with their frameworks.
 
 This file stands alone: nothing of edgeml and nothing but the standard library, NumPy and what their
 model needs is imported, and Python 3.8 reads it. It takes orders as lines of JSON on standard input
 and answers with lines on the file descriptor given; standard output is a log.
 
 ``open`` runs the factory and hands over what it exports; ``onnx`` exports a torch module once more,
-as ONNX, for a reader of another version; ``answer`` runs samples through the model itself.
+as ONNX, for a reader of another version; ``answer`` runs samples through the model itself;
+``iterate`` begins with an iterable of samples, and ``items`` hands over some of them.
 """
 
 # pyright: basic
@@ -21,6 +23,9 @@ import os
 import sys
 import traceback
 from typing import Any
+
+ITEMS_BYTES = 8 << 20
+"""Of the items that are handed over at a time."""
 
 BASES = {
     "torch.nn.modules.module.Module": "torch",
@@ -42,10 +47,14 @@ class Host:
         self.outputs: list[str] = []
         self.signature: Any = None
         self.owner: Any = None
+        self.made: Any = None
+        self.streams: dict[str, Any] = {}
 
     def open(self, order):
-        """Run the factory and export what it returns."""
-        made = run_factory(order["file"], order["attribute"])
+        """Run the factory, unless it has run, and export what it returns."""
+        if self.made is None:
+            self.made = run_factory(order["file"], order["attribute"])
+        made = self.made
         model, examples = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
         kind = kind_of(model)
         self.model = model
@@ -75,6 +84,8 @@ class Host:
             notes.append("The module's weights are of half precision: exported as float32.")
         self.model = module
         parameters = named_parameters(module, order["call"])
+        if examples is None and not order["shapes"] and order["peek"]:
+            return {"kind": "", "names": list(parameters)}
         if examples is not None:
             self.feeds = from_examples(examples, parameters, order["call"])
         else:
@@ -252,6 +263,31 @@ class Host:
         found = numpy.asarray(getattr(self.model, method)(fed))
         return found.astype(str) if found.dtype.kind == "O" else found
 
+    # Samples
+
+    def iterate(self, order):
+        """Begin with an iterable of theirs; says what class it is of."""
+        items: Any = open_iterable(order["file"], order["attribute"])
+        self.streams[order["stream"]] = iter(items)
+        return {"kind": type(items).__name__}
+
+    def items(self, order):
+        """Write some more items' arrays to a file: the form of each, and whether that was all."""
+        numpy = importlib.import_module("numpy")
+
+        forms, arrays, size = [], [], 0
+        stream = self.streams[order["stream"]]
+        while size < ITEMS_BYTES:
+            item = next(stream, self)  # itself for the end: they cannot give that
+            if item is self:
+                break
+            names, values = item_parts(item, order["stream"])
+            forms.append([names, len(values)])
+            arrays += values
+            size += sum(value.nbytes for value in values)
+        numpy.savez(order["path"], **{f"a{at}": array for at, array in enumerate(arrays)})
+        return {"forms": forms, "done": size < ITEMS_BYTES}
+
     def answer(self, order):
         """Run some of the samples through the model."""
         numpy = importlib.import_module("numpy")
@@ -317,30 +353,81 @@ def kind_of(value):
     return ""
 
 
-def run_factory(path, attribute):
-    """Import the user's file as they would and call the factory."""
-    sys.path[0] = os.path.dirname(path)  # noqa: PTH120
-    sys.argv = [path]
+def attribute_of(path, attribute, what):
+    """Import the user's file as they would, once, and give what has this name in it."""
     name = os.path.splitext(os.path.basename(path))[0]  # noqa: PTH119, PTH122
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+    module = sys.modules.get(name)
+    if getattr(module, "__file__", None) != path:
+        folder = os.path.dirname(path)  # noqa: PTH120
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        sys.argv = [path]
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
     if not hasattr(module, attribute):
         own = [n for n, v in vars(module).items() if getattr(v, "__module__", "") == name]
         raise Wrong(
             f"{path} has no {attribute!r}",
-            "a function that returns a model, among what it defines: " + ", ".join(own[:12]),
+            what + ", among what it defines: " + ", ".join(own[:12]),
             "Check the name after the colon.",
         )
-    factory = getattr(module, attribute)
+    return getattr(module, attribute)
+
+
+def run_factory(path, attribute):
+    """Call the factory."""
+    factory = attribute_of(path, attribute, "a function that returns a model")
     if kind_of(factory):
         return factory
     if not callable(factory):
+        name = os.path.basename(path)  # noqa: PTH119
         raise Wrong(f"{name}:{attribute} is of type {type(factory).__name__}", "a function", "")
     return factory()
+
+
+def open_iterable(path, attribute):
+    """What gives the samples: itself, or what it returns."""
+    found = attribute_of(path, attribute, "an iterable, or a function that returns one")
+
+    def iterable(value):
+        return hasattr(value, "__iter__") or hasattr(value, "__getitem__")
+
+    if callable(found) and (not iterable(found) or isinstance(found, type)):
+        found = found()
+    if not iterable(found) or isinstance(found, (str, bytes, dict)):
+        raise Wrong(
+            f"{path}:{attribute} is of type {type(found).__name__}",
+            "something to iterate over, or a function that returns it",
+            "Arrays that are complete are better saved with numpy.savez and given as .npz.",
+        )
+    return found
+
+
+def item_parts(item, where):
+    """The arrays of an item, and their names: None of a tuple, an empty list of a bare array."""
+    if isinstance(item, (tuple, list)):
+        return None, [as_array(value, where) for value in item]
+    if hasattr(item, "keys") and hasattr(item, "__getitem__"):
+        return [str(name) for name in item], [as_array(item[name], where) for name in item]
+    return [], [as_array(item, where)]
+
+
+def as_array(value, where):
+    """Numbers as NumPy has them; a torch tensor may ask for gradients, or live on a GPU."""
+    numpy = importlib.import_module("numpy")
+
+    array = numpy.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    if array.dtype.kind not in "biuf":
+        raise Wrong(
+            f"{where} gives {type(value).__name__}",
+            "arrays of numbers, or mappings or tuples of them",
+            "",
+        )
+    return array
 
 
 def write_onnx(module, args, kwargs, outputs, path):
@@ -501,6 +588,8 @@ def recording():
 def main(descriptor):
     """Take orders until there are none."""
     sweep = recording()
+    if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):  # noqa: PTH100, PTH120
+        del sys.path[0]  # of edgeml, which is not to be imported
     orders = os.fdopen(os.dup(0), "r", encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

@@ -158,13 +158,16 @@ class ReferenceJob(msgspec.Struct, frozen=True, kw_only=True):
     """Where to write an ``.npy`` an output."""
 
 
-def parse_model(text: str, *, trust: bool = False, python: str = "") -> ModelSource:
+def parse_model(
+    text: str, *, trust: bool = False, python: str = "", of_samples: bool = False
+) -> ModelSource:
     """Take MODEL apart and look at its first bytes.
 
     Args:
         text: as it was given.
         trust: whether pickles may be opened.
         python: the interpreter that a factory is to run in.
+        of_samples: whether there are samples that it is to run, too.
 
     Raises:
         UsageError: it has none of the forms, or is a pickle that nobody vouched for.
@@ -181,10 +184,10 @@ def parse_model(text: str, *, trust: bool = False, python: str = "") -> ModelSou
                 remedy="Check the path.",
             )
         return ModelSource("factory", _existing(Path(head)), attribute, python)
-    if python:
+    if python and not of_samples:
         raise UsageError(
             f"--python was given, and {text} is no code that it could run",
-            expected="FILE.py:FACTORY",
+            expected="FILE.py:FACTORY, or samples of FILE.py:ITERABLE",
             remedy="Write a function that returns the model, or leave --python out.",
         )
     path = Path(text)

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from support.exports import SUPPORT, Export
+from support.exports import SUPPORT, Export, Models
 from support.opening import read, reference
 
+from edgeml.bundle import Tensor
+from edgeml.data import parse_source
 from edgeml.errors import SourceError, ToolchainError
 from edgeml.exporter.child import Child
+from edgeml.exporter.samples import calibrate
 from edgeml.exporter.sources.forms import ArrayShape
 
 FILE = SUPPORT / "export_abroad.py"
@@ -145,3 +148,86 @@ def test_a_whole_export_with_their_interpreter(export: Export, abroad: str, tmp_
     )
     assert outcome.status == 0
     assert "in a Python of its own" in outcome.bundle().manifest.provenance.source_format
+
+
+IMAGE = Tensor(name="image", shape=(1, 1, 8, 8), dtype="float32")
+GAIN = Tensor(name="gain", shape=(1, 3), dtype="float32")
+
+
+def test_code_that_gives_samples_runs_in_their_interpreter(
+    child: Child, abroad: str, tmp_path: Path
+):
+    source = parse_source(f"{FILE}:samples")
+    found = calibrate.read(source, [IMAGE], child, tmp_path, python=abroad)
+    expected = np.random.default_rng(0).normal(0, 1, (40, 1, 8, 8)).astype("float32")
+    np.testing.assert_array_equal(found.inputs["image"], expected)
+    assert found.labels is not None
+    assert found.labels.tolist() == [index % 3 for index in range(40)]
+
+
+def test_batches_by_name_come_over_in_their_order(child: Child, abroad: str, tmp_path: Path):
+    source = parse_source(f"{FILE}:batches")
+    found = calibrate.read(source, [GAIN, IMAGE], child, tmp_path, python=abroad)
+    assert found.inputs["image"][::20, 0, 0, 0].tolist() == [0, 20, 40]
+    assert found.inputs["gain"].shape == (60, 3)
+    assert found.labels is not None
+    assert found.labels.tolist() == list(range(60))
+
+
+def test_samples_come_over_some_at_a_time(child: Child, abroad: str, tmp_path: Path):
+    tensor = Tensor(name="image", shape=(1, 1, 384, 384), dtype="float32")
+    source = parse_source(f"{FILE}:large")
+    found = calibrate.read(source, [tensor], child, tmp_path, python=abroad)
+    assert found.inputs["image"][:, 0, 5, 5].tolist() == list(range(200))
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("broken", "ValueError: the second file is gone"),
+        ("words", "export_abroad.py:words gives str"),
+        ("sample", "has no 'sample'"),
+    ],
+)
+def test_code_of_samples_that_fails_there_is_told(
+    child: Child, abroad: str, tmp_path: Path, name: str, found: str
+):
+    source = parse_source(f"{FILE}:{name}")
+    with pytest.raises(SourceError) as caught:
+        calibrate.read(source, [IMAGE], child, tmp_path, python=abroad)
+    assert found in caught.value.found
+    assert str(FILE) in caught.value.found
+
+
+def test_an_export_whose_shapes_only_the_code_of_its_samples_shows(
+    export: Export, abroad: str, tmp_path: Path
+):
+    outcome = export(
+        model=f"{FILE}:bare",
+        python=abroad,
+        targets=["onnx"],
+        precision="fp32",
+        calibration=f"{FILE}:samples",
+        evaluation=f"{FILE}:samples",
+        output=str(tmp_path),
+    )
+    assert outcome.status == 0
+    manifest = outcome.bundle().manifest
+    assert manifest.inputs[0].shape == (1, 1, 8, 8)
+    assert manifest.provenance.evaluation is not None
+    assert manifest.provenance.evaluation.count == 40
+
+
+def test_a_model_that_is_a_file_with_samples_of_their_code(
+    export: Export, models: Models, abroad: str, tmp_path: Path
+):
+    outcome = export(
+        model=str(models.torch / "net.onnx"),
+        python=abroad,
+        targets=["onnx"],
+        precision="fp32",
+        calibration=f"{FILE}:samples",
+        output=str(tmp_path),
+    )
+    assert outcome.status == 0
+    assert outcome.bundle().manifest.provenance.calibration is not None

@@ -84,6 +84,9 @@ def test_an_interpreter_is_for_a_factory_and_exists(tmp_path: Path):
         parse_model(f"{path}:build", python="gone/python")
     with pytest.raises(UsageError, match="--python was given, and net.onnx is no code"):
         parse_model("net.onnx", python=sys.executable)
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x0a")
+    beside = parse_model(str(tmp_path / "net.onnx"), python=sys.executable, of_samples=True)
+    assert (beside.form, beside.python) == ("onnx", "")
 
 
 def test_a_saved_model_is_a_folder(tmp_path: Path):

@@ -56,6 +56,49 @@ def keras_model():
     return keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(image)))
 
 
+def bare():
+    """Whose inputs nothing shows but samples."""
+    return net()[0]
+
+
+class Loader:
+    """Samples with their labels, by a package of theirs."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __iter__(self):
+        import torch
+
+        images = np.random.default_rng(0).normal(0, 1, (self.count, 1, 8, 8))
+        for index, image in enumerate(images.astype("float32")):
+            yield torch.from_numpy(image), index % 3
+
+
+samples = Loader(40)
+
+
+def batches():
+    for start in range(0, 60, 20):
+        image = np.full((20, 1, 8, 8), start, "float32")
+        yield {"image": image, "gain": np.ones((20, 3)), "labels": np.arange(start, start + 20)}
+
+
+def large():
+    """120 MB."""
+    for index in range(200):
+        yield np.full((1, 384, 384), index, "float32")
+
+
+def broken():
+    yield np.zeros((1, 8, 8), "float32"), 0
+    raise ValueError("the second file is gone")
+
+
+def words():
+    yield "a text"
+
+
 def lacks():
     import a_package_of_theirs
 
