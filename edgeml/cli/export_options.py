@@ -138,7 +138,7 @@ Python = Annotated[
     str,
     typer.Option(
         metavar="PATH",
-        help="The interpreter that runs FILE.py of MODEL and DATA, with its own torch and all else.",
+        help="The interpreter that runs FILE.py of MODEL and DATA, with its own torch.",
         rich_help_panel=MODEL,
     ),
 ]
