@@ -16,7 +16,12 @@ from edgeml.errors import SourceError
 from edgeml.targets.blame import Place, refuse_operator
 from edgeml.targets.blame.of_onnx import locate_onnx
 from edgeml.targets.blame.of_tensorflow import locate_tensorflow
-from edgeml.targets.blame.of_torch import locate, locate_complex, refuse_unregistered
+from edgeml.targets.blame.of_torch import (
+    locate,
+    locate_branch,
+    locate_complex,
+    refuse_unregistered,
+)
 from edgeml.targets.compiling import CompileJob, first_line
 from edgeml.targets.frameworks import framework
 from edgeml.targets.onnx_graph import onnx_model
@@ -27,6 +32,7 @@ __all__ = [
     "flat_module",
     "framework",
     "locate",
+    "locate_branch",
     "locate_complex",
     "locate_onnx",
     "locate_tensorflow",

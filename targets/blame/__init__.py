@@ -80,6 +80,11 @@ _HELP: Sequence[tuple[str, str]] = (
         "Approximate it over the range that is needed, by a polynomial or a table, or compute it "
         "before or after the model.",
     ),
+    (
+        r"^(stateless)?(cond|if|while|while_loop|loop|scan)$",
+        "Compute both sides of a branch and choose with where; write a loop of a fixed number of "
+        "turns as one of Python, which the export unrolls.",
+    ),
     (r"random|rand|bernoulli|multinomial|normal\b", "Give the random numbers as an input."),
     (
         r"adagrad|adam|momentum|gradient|sgd",
@@ -164,6 +169,7 @@ def tensor_text(dtype: str, shape: Iterable[object] | None) -> str:
 def users_line(trace: str) -> str:
     """File and line of a Python trace's last frame that is the user's own, else of its last."""
     found: Sequence[tuple[str, str]] = re.findall(r'File "([^"]+)", line (\d+)', trace)
+    found = [each for each in found if not each[0].startswith("<eval_with_key>")]  # torch's own
     if not found:
         return ""
     own = [each for each in found if "site-packages" not in each[0]]

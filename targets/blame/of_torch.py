@@ -47,6 +47,17 @@ def locate_complex(program: Any) -> tuple[str, Place] | None:
     return None
 
 
+def locate_branch(program: Any) -> tuple[str, Place] | None:
+    """The first branch or loop of a torch program (``torch.cond``, ``while_loop``), and its place.
+
+    Converters that do not know them fail at the graphs inside, and say so of those.
+    """
+    for node in _calls(program):
+        if any(kind.__name__ == "HigherOrderOperator" for kind in type(node.target).__mro__):
+            return str(node.target), place_of(node)
+    return None
+
+
 def place_of(node: Any) -> Place:
     """What a node of the program's graph knows of itself."""
     modules: dict[str, tuple[str, Any]] = node.meta.get("nn_module_stack") or {}

@@ -82,6 +82,9 @@ def _from_torch(job: CompileJob, *, half: bool) -> Converted:
     except Exception as error:
         text = str(error)
         _refuse(error, lambda operator: sources.locate(program, f"aten.{operator}", text))
+        branch = sources.locate_branch(program) if "Only torch.Tensor attr" in text else None
+        if branch is not None:
+            sources.refuse_operator(_TITLE, *branch, error)
         raise
     return Converted(model, inputs, outputs)
 
@@ -125,6 +128,8 @@ def _convert(
     original: Any, names: Sequence[str], outputs: Sequence[Port], half: bool, **options: Any
 ) -> Any:
     tools = coremltools()
+    # It clears this at the end, unless it failed: a model's names would follow from the one before.
+    sources.framework("coremltools.converters.mil").Builder.name_count.clear()
     with _no_bars():
         return tools.convert(
             original,

@@ -6,12 +6,13 @@ which none may be a custom one; and the weights, which must be there and finite.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from edgeml.errors import ToolchainError
+from edgeml.targets import sources
 from edgeml.targets.coreml.convert import Converted, Port, coremltools
 
 # By their numbers in Core ML's format of models (FeatureTypes.proto).
@@ -56,22 +57,43 @@ def _ports(features: Any, wanted: Sequence[Port]) -> list[str]:
     return [str(feature.name) for feature in found]
 
 
-def _operators(spec: Any) -> dict[str, int]:
-    """How often each operator stands in the program."""
-    counted: dict[str, int] = {}
-    for function in spec.mlProgram.functions.values():
-        for block in function.block_specializations.values():
-            for operation in block.operations:
-                counted[operation.type] = counted.get(operation.type, 0) + 1
-    return counted
+def _operators(spec: Any) -> set[str]:
+    """The operators of the program, those inside branches and loops among them."""
+    blocks = [
+        block
+        for function in spec.mlProgram.functions.values()
+        for block in function.block_specializations.values()
+    ]
+    found: set[str] = set()
+    while blocks:
+        for operation in blocks.pop().operations:
+            found.add(operation.type)
+            blocks += operation.blocks
+    return found
 
 
 def _check_weights(model: Any) -> None:
-    coremltools()
-    from importlib import import_module
-
-    utils: Any = import_module("coremltools.optimize.coreml")
-    for name, weight in utils.get_weights_metadata(model, weight_threshold=1).items():
-        values = np.asarray(weight.val)
+    for name, value in _weights(model):
+        values = np.asarray(value)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise ToolchainError(f"coremltools made the weight {name!r} with NaN or infinity")
+
+
+def _weights(model: Any) -> Iterator[tuple[str, Any]]:
+    """Names and values of all constants, as they are read back from the package.
+
+    coremltools' own ``get_weights_metadata`` gives them too, but fails at a loop.
+    """
+    coremltools()
+    utils = sources.framework("coremltools.models.utils")
+    load = sources.framework("coremltools.converters.mil.frontend.milproto.load")
+    spec = model.get_spec()
+    program = utils._convert_model_spec_to_pymil_prog(  # noqa: SLF001
+        model, spec.specificationVersion, load.load
+    )
+    blocks: list[Any] = list(program.functions.values())
+    while blocks:
+        for operation in blocks.pop().operations:
+            blocks += operation.blocks
+            if operation.op_type == "const":
+                yield str(operation.name), operation.val.val

@@ -15,6 +15,7 @@ MISSING = (
     r"Operator torch\._ops\.([\w.]+) is not in Core ATen opset",
     r"Missing out variants: \{'([\w.:]+)'",
     r"Missing operator: \[\d+\] ([\w.:]+)",
+    r"Unsupported control flow operator: (\w+)",
 )
 
 

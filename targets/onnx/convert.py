@@ -17,6 +17,7 @@ from edgeml.targets.compiling import CompileJob
 from edgeml.targets.faults import refuse_faults
 from edgeml.targets.onnx.faults import FAULTS
 from edgeml.targets.onnx.lowering import lower
+from edgeml.targets.onnx.steady import steady
 from edgeml.targets.registry import SourceKind
 from edgeml.targets.tflite.source import Lite, lite_model, locate_lite
 
@@ -142,6 +143,7 @@ def _from_savedmodel(
     _refuse_leftovers(
         made, "TensorFlow's", lambda operator: sources.locate_tensorflow(folder, operator)
     )
+    made = steady(made)
     ports = [value.name for value in (*made.graph.input, *made.graph.output)]
     onnx.save(_renamed(made, dict(zip(ports, (*inputs, *outputs), strict=True))), str(path))
 
@@ -158,6 +160,7 @@ def _from_lite(lite: Lite, path: Path) -> None:
         opset=OPSET,
     )
     _refuse_leftovers(made, "LiteRT's", lambda operator: locate_lite(lite.path, operator))
+    made = steady(made)
     names = {inner: name for name, inner in (*lite.inputs.items(), *lite.outputs.items())}
     onnx.save(_renamed(made, names), str(path))
 

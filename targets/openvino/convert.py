@@ -62,6 +62,11 @@ def _float_model(
             model: Any = ov.convert_model(program)
         except Exception as error:
             text = str(error)
+            # What it makes of a loop is a list, and too short.
+            branch = sources.locate_branch(program) if "getitem" in text else None
+            if branch is not None:
+                reason = _told(text, "<built-in function getitem>")
+                sources.refuse_operator(_TITLE, *branch, error, reason=reason)
             _refuse_lacking(error, lambda operator: sources.locate(program, operator, text))
             raise _untold(error) from error
         # Ports carry names of graph values; their order is the program's.

@@ -3,17 +3,12 @@ has, and made again from its lock."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.exports import USERS_FILE, Models, Outcome, finish, start
+from support.exports import Models, Outcome, finish, start
 
-from edgeml.bundle import open_bundle
 from edgeml.exporter.events import Cause, Difference
 from edgeml.exporter.repeat.cache import Cache
 
@@ -129,36 +124,6 @@ def test_a_cache_that_cannot_be_written_is_no_failure(bench: Bench):
     assert "not kept in the cache" in outcome.notes
 
 
-def test_the_same_comes_out_on_every_target_and_reproduce_says_so(bench: Bench, models: Models):
-    os.environ["EXPORT_TEST_FOLDER"] = str(models.torch)
-    made = bench.export(
-        model=models.factory("trained"),
-        targets=["onnx", "openvino", "tflite"],
-        precision="int8",
-        cache=False,
-    )
-    bundle = Path(made.done.bundle)
-    again = bench.reproduce(bundle, output=str(bench.folder / "again.edgeml"))
-    differences = [(each.member, each.first) for each in again.of(Difference)]
-    assert (differences, again.of(Cause)) == ([], [])
-    assert again.status == 0
-    assert (bench.folder / "again.edgeml").read_bytes() == bundle.read_bytes()
-
-    lock = json.loads(open_bundle(bundle).read("edgeml.lock"))
-    assert lock["tools"]["torch"]
-    assert lock["request"]["precision"] == "int8"
-    assert [recipe["id"] for recipe in lock["artifacts"]] == [
-        "onnx-int8",
-        "openvino-int8",
-        "tflite-int8",
-    ]
-    assert str(models.torch / "weights.pt") in lock["dependencies"]
-
-    assert str(bench.folder).encode() not in bundle.read_bytes().replace(
-        str(bench.folder / "data.npz").encode(), b""
-    )
-
-
 def test_reproduce_says_what_differs_and_why(bench: Bench):
     bundle = Path(bench.export().done.bundle)
     assert bench.reproduce(bundle).status == 0
@@ -180,64 +145,3 @@ def test_reproduce_says_what_differs_and_why(bench: Bench):
     assert missing.failure.error == "SourceError"
     assert "data.npz" in missing.failure.found
     assert "--calibration" in missing.failure.remedy
-
-
-LIVE = """
-import json, sys
-import numpy as np
-import torch
-from sklearn.linear_model import LogisticRegression
-from torch.utils.data import DataLoader, TensorDataset
-
-import edgeml
-from edgeml.exporter.events import Stage
-sys.path.insert(0, {support!r})
-from export_torch import Net, digits
-
-images, labels = digits()
-images, labels = torch.from_numpy(images[:200]), torch.from_numpy(labels[:200])
-loader = DataLoader(TensorDataset(images, labels), batch_size=48)
-stages = []
-for _ in range(2):
-    result = edgeml.export(
-        Net(), "onnx", evaluate=loader, precision="fp32", output={out!r}, name="live",
-        on_event=lambda event: stages.append(event.name) if isinstance(event, Stage) else None,
-    )
-assert stages.count("pack") == 1, stages  # the second came from the cache
-row, = result.chosen
-assert row.accuracy is not None
-with edgeml.Session(result.bundle) as session:
-    assert [each.name for each in session.inputs] == ["image"]
-    found = session.run(images[0])["logits"]
-    with torch.no_grad():
-        wanted = Net()(images[:1])["logits"].numpy()
-assert np.abs(found - wanted).max() < 1e-4
-
-X = images.numpy().reshape(200, -1)
-sure = LogisticRegression(max_iter=50).fit(X, labels)
-result = edgeml.export(
-    sure, ["onnx"], calibration=X, precision="fp32", output={out!r}, name="sure"
-)
-with edgeml.Session(result.bundle, "onnx") as session:
-    outputs = session.run(X[3])
-assert any(int(np.ravel(each)[0]) == sure.predict(X[3:4])[0] for each in outputs.values()), outputs
-
-try:
-    edgeml.export(object(), ["onnx"], calibration=X)
-except edgeml.EdgemlError as error:
-    print(type(error).__name__, error)
-"""
-
-
-def test_live_models_and_samples_are_exported_from_python(tmp_path: Path):
-    script = LIVE.format(support=str(USERS_FILE.parent), out=str(tmp_path))
-    ended = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "EDGEML_CACHE": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    assert ended.stdout.startswith("SourceError The model is of type object.")
-    assert not list(tmp_path.glob("edgeml-*"))  # no temporary folder is left

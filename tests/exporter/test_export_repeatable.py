@@ -1,5 +1,5 @@
 """What is converted twice is the same twice, byte for byte: every kind of source, every target and
-precision, in two processes that share neither a folder nor the order of their sets."""
+precision, in two processes that share neither a folder nor the order of their sets or tasks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from edgeml.exporter.child import ENVIRONMENT
 Told = Mapping[str, Any]
 
 
-def convert_all(folder: Path, models: Models, seed: str) -> Told:
+NAMES = ["-".join(cell) for cell in CELLS]
+
+
+def convert_all(folder: Path, models: Models, seed: str, cells: list[str]) -> Told:
     """Of each cell what came out, in a process of its own."""
     for name in ("tmp", "cwd", "work"):
         (folder / name).mkdir(parents=True)
@@ -28,6 +31,7 @@ def convert_all(folder: Path, models: Models, seed: str) -> Told:
         [
             *(sys.executable, "-P", str(SUPPORT / "convert_cells.py")),
             *map(str, (models.torch, models.keras, folder / "work")),
+            *cells,
         ],
         cwd=folder / "cwd",
         env={
@@ -49,15 +53,16 @@ def convert_all(folder: Path, models: Models, seed: str) -> Told:
 def twice(
     models: Models, onnx2tf: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Told, Told]:
-    """One after the other: each holds all frameworks at once."""
+    """One after the other: each holds all frameworks at once. What a conversion gives must not
+    follow from those before it either, so the second goes through the table from its end."""
     folder = tmp_path_factory.mktemp("cells")
     return (
-        convert_all(folder / "once", models, "0"),
-        convert_all(folder / "in a longer folder" / "again", models, "12345"),
+        convert_all(folder / "once", models, "0", NAMES),
+        convert_all(folder / "in a longer folder" / "again", models, "12345", NAMES[::-1]),
     )
 
 
-@pytest.mark.parametrize("cell", ["-".join(each) for each in CELLS])
+@pytest.mark.parametrize("cell", NAMES)
 def test_a_conversion_gives_the_same_bytes_twice(cell: str, twice: tuple[Told, Told]):
     once, again = twice
     assert "error" not in once[cell]

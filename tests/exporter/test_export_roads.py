@@ -1,11 +1,13 @@
 """Every form of model goes through to a bundle whose artifacts do what the source does."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.exports import Export, Models, Outcome
+from support.exports import Export, Models, Outcome, finish, start
 
+from edgeml.exporter.events import Cause, Difference
 from edgeml.targets.runtime import NamedSession, open_session
 
 
@@ -113,6 +115,27 @@ def test_the_baseline_counts_all_calibration_samples(digits: Outcome):
     assert baseline.rows == 200
     assert {"input.image.sharpness", "output.logits.class"} <= set(baseline.streams)
     assert all(sum(stream.counts) == 200 for stream in baseline.streams.values())
+
+
+def test_the_lock_has_what_it_takes_to_make_it_again_and_that_gives_the_same_bytes(
+    digits: Outcome, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    bundle = Path(digits.done.bundle)
+    lock = json.loads(digits.bundle().read("edgeml.lock"))
+    assert lock["tools"]["torch"]
+    assert {recipe["id"] for recipe in lock["artifacts"]} == {
+        artifact.id for artifact in digits.bundle().manifest.artifacts
+    }
+    assert str(models.torch / "weights.pt") in lock["dependencies"]
+    # Nothing of where it was made on the way.
+    assert b"edgeml-export-" not in bundle.read_bytes()
+
+    monkeypatch.chdir(tmp_path)
+    again = finish(start(tmp_path / "tmp", bundle=str(bundle), output="again.edgeml"))
+    differences = [(each.member, each.first) for each in again.of(Difference)]
+    assert (differences, again.of(Cause)) == ([], [])
+    assert again.status == 0
+    assert (tmp_path / "again.edgeml").read_bytes() == bundle.read_bytes()
 
 
 def test_an_exported_program_and_a_bare_array(models: Models, export: Export, tmp_path: Path):

@@ -171,7 +171,7 @@ def test_an_open_axis_is_kept_where_the_target_can(export: Export, tmp_path: Pat
 
 
 def test_slashes_colons_tokens_and_several_of_all_go_through_to_the_bundle(
-    export: Export, tmp_path: Path
+    export: Export, onnx2tf: Path, tmp_path: Path
 ):
     """Token numbers through an embedding, beside an image of features, to two outputs."""
     random = np.random.default_rng(0)
@@ -196,7 +196,7 @@ def test_slashes_colons_tokens_and_several_of_all_go_through_to_the_bundle(
     np.savez(tmp_path / "data.npz", **feeds)
     outcome = export(
         model=str(path),
-        targets=["onnx", "openvino"],
+        targets=["onnx", "openvino", "tflite"],
         precision="fp32",
         calibration=str(tmp_path / "data.npz"),
         output=str(tmp_path),
@@ -207,7 +207,7 @@ def test_slashes_colons_tokens_and_several_of_all_go_through_to_the_bundle(
     assert [each.name for each in bundle.manifest.outputs] == ["head/scores", "sum/of:both"]
     assert bundle.manifest.inputs[0].dtype == "int64"
     assert set(bundle.golden().inputs) == set(feeds)
-    assert len(bundle.manifest.artifacts) == 2
+    assert len(bundle.manifest.artifacts) == 3
 
 
 def test_control_flow_works_in_the_source(tmp_path: Path):

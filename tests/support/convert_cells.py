@@ -3,9 +3,10 @@
     python convert_cells.py TORCH_FOLDER KERAS_FOLDER WORK [CELL…]
 
 The folders are those of export_torch.py and export_keras.py; the artifacts go to WORK. CELL is
-SOURCE-TARGET-PRECISION; all of them where none is given. Writes WORK/told.json: of each cell the
-SHA-256 of every file, the options and the names that its session takes, or why there is none. A
-``mixed`` artifact keeps the layer float that comes out worst in int8, and tells all layers' noise.
+SOURCE-TARGET-PRECISION, converted in the order given; all of them where none is. Writes
+WORK/told.json: of each cell the SHA-256 of every file, the options and the names that its session
+takes, or why there is none. A ``mixed`` artifact keeps the layer float that comes out worst in
+int8, and tells all layers' noise.
 """
 
 import hashlib
@@ -143,10 +144,9 @@ def results(
 ) -> Iterator[tuple[str, dict[str, object]]]:
     made = sources(torch, keras, work)
     opened: dict[str, Source] = {}
-    for source, target, precision in CELLS:
-        cell = f"{source}-{target}-{precision}"
-        if wanted and cell not in wanted:
-            continue
+    named = {"-".join(cell): cell for cell in CELLS}
+    for cell in wanted or named:
+        source, target, precision = named[cell]
         try:
             if source not in opened:
                 opened[source] = made[source]()
