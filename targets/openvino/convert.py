@@ -69,6 +69,7 @@ def _float_model(
                 sources.refuse_operator(_TITLE, *branch, error, reason=reason)
             _refuse_lacking(error, lambda operator: sources.locate(program, operator, text))
             raise _untold(error) from error
+        model.set_friendly_name("model")  # in place of one with the number of models before it
         # Ports carry names of graph values; their order is the program's.
         path = source
         by_name = dict(zip(inputs, model.inputs, strict=True))
