@@ -1,70 +1,151 @@
 """Trying all candidates at once: what an export without limits does.
 
-The conversions of different targets overlap; then every artifact is checked; then each is measured,
-one at a time, with nothing else going on.
+The conversions of different targets overlap, with each other and with the source model's own run on
+the samples; an artifact is checked as soon as it is made, while others are still being converted;
+then each is measured, one at a time, with nothing else going on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from types import TracebackType
 
-from edgeml.exporter import measure
 from edgeml.exporter.candidates import Candidate
+from edgeml.exporter.child import Child
 from edgeml.exporter.compile import Converters, Jobs, Outcome
 from edgeml.exporter.events import Note, Progress, Refusal, Stage
-from edgeml.exporter.intake import Material
+from edgeml.exporter.intake import Material, Stock
 from edgeml.exporter.judging.check import Checker, not_checkable
 from edgeml.exporter.judging.metrics import Judge
-from edgeml.exporter.plan import Plan, Workshop
+from edgeml.exporter.measure import Bench, measure, samples_for
+from edgeml.exporter.plan import Workshop
+from edgeml.exporter.steps import Steps
 from edgeml.exporter.trial import Checked, Trial, Tried, compile_job, refusal
 from edgeml.targets.compiling import CompileResult
 
 Made = Mapping[Candidate, CompileResult]
 
 
-def try_all(
-    planned: Plan,
-    material: Material,
-    judge: Judge | None,
-    converters: Converters,
-    shop: Workshop,
-) -> Tried:
-    """Make, check and measure all candidates.
+class Bulk:
+    """All candidates of an export. A context manager: leaving it early ends what is going on.
 
-    Raises:
-        EdgemlError: something that has nothing to do with a target.
+    Args:
+        converters: of all targets.
+        shop: where to work.
     """
-    auto = planned.request.precision == "auto"
-    outcomes = _compile(planned, material, converters, shop)
-    made = {c: o for c, o in outcomes.items() if isinstance(o, CompileResult)}
-    refused = _refusals(outcomes, auto=auto, shop=shop)
-    if not made:
-        return Tried(trials=(), refused=refused)
-    with Checker(planned, material, judge, shop) as checker:
-        checked = _check(made, checker, material, shop)
-        source_accuracy = checker.source_accuracy()
-    trials = _measure(made, checked, material, shop)
-    return Tried(trials=trials, refused=refused, source_accuracy=source_accuracy)
 
+    def __init__(self, converters: Converters, shop: Workshop) -> None:
+        self._converters = converters
+        self._shop = shop
+        self._bench = Bench(shop.children)
+        self._checker: Future[Checker] = Future()
+        # One at a time, in a thread that its children live as long as.
+        self._checking = ThreadPoolExecutor(1)
+        self._runners = ExitStack()
+        self._running: dict[str, Child] = {}
+        self._checks: dict[Candidate, Future[Checked]] = {}
+        self._converted = Steps(shop.emit)
+        self._verified = Steps(shop.emit)
 
-def _compile(
-    planned: Plan, material: Material, converters: Converters, shop: Workshop
-) -> dict[Candidate, Outcome]:
-    shop.emit(Stage(name="candidates", title="Choosing what to try"))
-    if material.calibration is None and planned.request.precision == "auto":
-        shop.emit(Note(text="Without --calibration there is no int8: random data is never used."))
-    jobs: dict[str, Jobs] = {}
-    for each in planned.candidates:
-        job = compile_job(each, material, shop)
-        jobs[each.target] = [*jobs.get(each.target, ()), (each, job)]
-    shop.emit(Stage(name="compile", title="Converting", steps=len(planned.candidates)))
-    done = shop.steps()
-    return converters.run(
-        jobs,
-        done=lambda candidate, outcome: done(
-            f"{candidate}{'' if isinstance(outcome, CompileResult) else ' was not made'}"
-        ),
-    )
+    def __enter__(self) -> Bulk:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._shop.children.close()  # the threads end with them
+        self._checker.cancel()
+        self._checking.submit(self._runners.close)
+        self._checking.shutdown()
+        self._bench.close()
+
+    def begin(self, stock: Stock, shop: Workshop) -> None:
+        """Start the conversions, as soon as there is something to convert."""
+        jobs: dict[str, Jobs] = {}
+        for each in stock.plan.candidates:
+            job = compile_job(each, stock, shop)
+            jobs[each.target] = [*jobs.get(each.target, ()), (each, job)]
+        self._converters.begin(jobs, done=self._ended)
+
+    def _ended(self, candidate: Candidate, outcome: Outcome) -> None:
+        """In a converter's thread."""
+        made = isinstance(outcome, CompileResult)
+        self._converted(f"{candidate}{'' if made else ' was not made'}")
+        if made:
+            self._bench.expect(candidate)
+            if not not_checkable(candidate.target):
+                self._checks[candidate] = self._checking.submit(self._check, candidate, outcome)
+
+    def _check(self, candidate: Candidate, made: CompileResult) -> Checked:
+        """In the checking thread: a child a target."""
+        checker = self._checker.result()
+        child = self._running.get(candidate.target)
+        if child is None:
+            child = self._runners.enter_context(self._shop.children.child())
+            self._running[candidate.target] = child
+        checked = checker.check(child, candidate, made)
+        self._verified(str(candidate))
+        return checked
+
+    def finish(self, material: Material, judge: Judge | None) -> Tried:
+        """Wait for the conversions and checks, then measure.
+
+        Raises:
+            EdgemlError: something that has nothing to do with a target.
+        """
+        planned, shop = material.plan, self._shop
+        auto = planned.request.precision == "auto"
+        shop.emit(Stage(name="candidates", title="Choosing what to try"))
+        if material.calibrating is None and auto:
+            text = "Without --calibration there is no int8: random data is never used."
+            shop.emit(Note(text=text))
+        count = len(planned.candidates)
+        self._converted.open(Stage(name="compile", title="Converting", steps=count))
+        with Checker(planned, material, judge, shop) as checker:
+            self._checker.set_result(checker)
+            outcomes = self._converters.finish()
+            made = {c: o for c, o in outcomes.items() if isinstance(o, CompileResult)}
+            refused = _refusals(outcomes, auto=auto, shop=shop)
+            if not made:
+                return Tried(trials=(), refused=refused)
+            title = f"Checking on {len(material.checkset.samples):,} samples"
+            self._verified.open(Stage(name="verify", title=title, steps=len(self._checks)))
+            checked = {candidate: check.result() for candidate, check in self._checks.items()}
+            source_accuracy = checker.source_accuracy()
+        self._checking.submit(self._runners.close).result()
+        trials = self._measure(made, checked, material)
+        return Tried(trials=trials, refused=refused, source_accuracy=source_accuracy)
+
+    def _measure(
+        self, made: Made, checked: Mapping[Candidate, Checked], material: Material
+    ) -> tuple[Trial, ...]:
+        shop = self._shop
+        shop.emit(Stage(name="measure", title="Measuring, one at a time", steps=len(made)))
+        done = shop.steps()
+        samples = samples_for(material.checkset.samples, shop.folder / "measure.npz")
+        self._bench.settle()
+        trials: list[Trial] = []
+        for candidate, result in made.items():
+            shop.emit(Progress(text=str(candidate)))
+            measured, why = measure(candidate, result, samples, self._bench)
+            trials.append(
+                Trial(
+                    candidate=candidate,
+                    made=result,
+                    checked=checked.get(candidate),
+                    not_checked=not_checkable(candidate.target),
+                    measured=measured,
+                    not_measured=why,
+                )
+            )
+            done(str(candidate))
+        return tuple(trials)
 
 
 def _refusals(
@@ -90,45 +171,3 @@ def _refusals(
         )
         shop.emit(note)
     return refused
-
-
-def _check(
-    made: Made, checker: Checker, material: Material, shop: Workshop
-) -> dict[Candidate, Checked]:
-    """Of all that can be run here: a child a target."""
-    count = len(material.checkset.samples)
-    able = [each for each in made if not not_checkable(each.target)]
-    shop.emit(Stage(name="verify", title=f"Checking on {count:,} samples", steps=len(able)))
-    done = shop.steps()
-    checked: dict[Candidate, Checked] = {}
-    for name in dict.fromkeys(each.target for each in able):
-        with shop.children.child() as child:
-            for candidate in able:
-                if candidate.target == name:
-                    checked[candidate] = checker.check(child, candidate, made[candidate])
-                    done(str(candidate))
-    return checked
-
-
-def _measure(
-    made: Made, checked: Mapping[Candidate, Checked], material: Material, shop: Workshop
-) -> tuple[Trial, ...]:
-    shop.emit(Stage(name="measure", title="Measuring, one at a time", steps=len(made)))
-    done = shop.steps()
-    samples = measure.samples_for(material.checkset.samples, shop.folder / "measure.npz")
-    trials: list[Trial] = []
-    for candidate, result in made.items():
-        shop.emit(Progress(text=str(candidate)))
-        measured, why = measure.measure(candidate, result, samples, shop)
-        trials.append(
-            Trial(
-                candidate=candidate,
-                made=result,
-                checked=checked.get(candidate),
-                not_checked=not_checkable(candidate.target),
-                measured=measured,
-                not_measured=why,
-            )
-        )
-        done(str(candidate))
-    return tuple(trials)

@@ -3,9 +3,9 @@
 All precisions of a target share a child, and with it the imports and the float conversion. A target
 that refuses the model, or whose converter fails or dies, takes nothing from the others.
 
-Most of the time of a small model's conversion goes into imports (litert-torch 9 s, TensorFlow 8 s,
-torch 3 s of a core), so the first child begins with them while the source is still being read on
-another core.
+Most of the time of a small model's conversion goes into imports (seconds of a core: litert-torch
+4.4, TensorFlow 2.8, torch 1.8), so the first child begins with them while the source is still being
+read on another core; and with those of the quantizer, if there is still time then.
 
 A conversion that was made before comes from the cache, by what it was made of.
 """
@@ -13,7 +13,6 @@ A conversion that was made before comes from the cache, by what it was made of.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +25,7 @@ from edgeml.exporter.candidates import Candidate
 from edgeml.exporter.child import Child, Children
 from edgeml.exporter.repeat.shelf import Shelf
 from edgeml.targets.compiling import CompileJob, CompileResult, compile_here
+from edgeml.targets.frameworks import framework
 from edgeml.targets.registry import SourceKind
 
 Outcome = CompileResult | EdgemlError
@@ -35,16 +35,39 @@ Done = Callable[[Candidate, Outcome], None]
 MOST_AT_ONCE = 4
 """A conversion can take gigabytes, however many cores there are."""
 
+_TORCH = ("torch", "torch.export.pt2_archive._package", "torch._functorch.aot_autograd")
+_ONNX = ("onnx", "onnxruntime.quantization.shape_inference")
 _IMPORTS: Mapping[tuple[str, SourceKind], tuple[str, ...]] = {
-    ("tflite", "torch"): ("litert_torch", "ai_edge_quantizer"),
-    ("tflite", "savedmodel"): ("tensorflow", "ai_edge_quantizer"),
-    ("tflite", "onnx"): ("tensorflow", "ai_edge_quantizer"),
-    ("onnx", "torch"): ("torch", "onnxscript"),
-    ("onnx", "savedmodel"): ("tensorflow", "tf2onnx"),
-    ("onnx", "tflite"): ("tensorflow", "tf2onnx"),
-    ("openvino", "torch"): ("torch",),
+    ("tflite", "torch"): ("litert_torch", *_TORCH),
+    ("tflite", "savedmodel"): ("tensorflow",),
+    ("tflite", "onnx"): ("tensorflow",),
+    ("tflite", "classical"): ("tensorflow",),
+    ("onnx", "torch"): (
+        *_TORCH,
+        "onnxscript.function_libs.torch_lib.ops",
+        "torch.onnx._internal.exporter._core",
+        *_ONNX,
+    ),
+    ("onnx", "savedmodel"): ("tensorflow", "tf2onnx", *_ONNX),
+    ("onnx", "tflite"): ("tensorflow", "tf2onnx", *_ONNX),
+    ("onnx", "onnx"): _ONNX,
+    ("onnx", "classical"): _ONNX,
+    ("openvino", "torch"): (
+        *_TORCH,
+        "openvino.frontend.pytorch.torchdynamo.decompositions",
+        "openvino.frontend.pytorch.fx_decoder",
+    ),
+    ("openvino", "savedmodel"): ("openvino",),
+    ("openvino", "onnx"): ("openvino",),
+    ("openvino", "classical"): ("openvino",),
 }
-"""What a conversion imports first, for those that take seconds; the slowest targets first."""
+"""What a conversion imports first, for those that take long; the slowest targets first. Parts that
+a framework would import late are named, whether they are its users' business or not: one that
+another version lacks is passed over."""
+
+_FLOAT = {"fp32", "fp16"}
+
+_QUANTIZERS: Mapping[str, str] = {"tflite": "ai_edge_quantizer.quantizer", "openvino": "nncf"}
 
 
 class ConvertTask(msgspec.Struct, frozen=True):
@@ -54,17 +77,17 @@ class ConvertTask(msgspec.Struct, frozen=True):
     job: CompileJob
 
 
-class Modules(msgspec.Struct, frozen=True):
+class Module(msgspec.Struct, frozen=True):
     """What a child is to import."""
 
-    names: tuple[str, ...]
+    name: str
 
 
 class Converters:
     """The conversions of an export. A context manager: leaving it early ends what is going on.
 
     Args:
-        targets: for which there will be jobs.
+        candidates: for which there will be jobs.
         kind: of the source.
         children: where they run.
         shelf: where conversions that were made before are; None: nowhere.
@@ -72,7 +95,7 @@ class Converters:
 
     def __init__(
         self,
-        targets: Sequence[str],
+        candidates: Sequence[Candidate],
         kind: SourceKind,
         children: Children,
         *,
@@ -80,17 +103,23 @@ class Converters:
     ) -> None:
         self._children = children
         self._shelf = shelf
-        self._done: Done | None = None
-        workers = max(1, min(len(targets), os.cpu_count() or 1, MOST_AT_ONCE))
+        self._order: tuple[Candidate, ...] = ()
+        self._done: Done = _untold
+        targets = tuple(dict.fromkeys(each.target for each in candidates))
+        cores = os.cpu_count() or 1
+        workers = max(1, min(len(targets), cores, MOST_AT_ONCE))
         slowest = [name for name, source in _IMPORTS if source == kind and name in targets]
         order = [*slowest, *(name for name in targets if name not in slowest)]
-        early = slowest[: workers - 1]  # one core is for reading the source
+        early = slowest[: min(workers, cores - 1)]  # one core is for reading the source
+        quantized = {each.target for each in candidates if each.precision not in _FLOAT}
         self._jobs: dict[str, Future[Jobs]] = {name: Future() for name in order}
         self._pool = ThreadPoolExecutor(workers)
-        self._outcomes = [
-            self._pool.submit(self._of_target, name, _IMPORTS[name, kind] if name in early else ())
-            for name in order
-        ]
+        self._outcomes: list[Future[dict[Candidate, Outcome]]] = []
+        for name in order:
+            modules = list(_IMPORTS[name, kind]) if name in early else []
+            if modules and name in quantized and name in _QUANTIZERS:
+                modules += [_QUANTIZERS[name]]
+            self._outcomes.append(self._pool.submit(self._of_target, name, modules))
 
     def __enter__(self) -> Converters:
         return self
@@ -107,36 +136,48 @@ class Converters:
             future.cancel()
         self._pool.shutdown(cancel_futures=True)
 
-    def run(self, jobs: Mapping[str, Jobs], *, done: Done) -> dict[Candidate, Outcome]:
-        """Run all conversions.
+    def begin(self, jobs: Mapping[str, Jobs], *, done: Done) -> None:
+        """Run all conversions, and do not wait for them.
 
         Args:
             jobs: of each target, float first; of a target that is refused after all, none.
             done: told of each as it ends, from several threads.
+        """
+        self._done = done
+        self._order = tuple(candidate for items in jobs.values() for candidate, _ in items)
+        for name, promised in self._jobs.items():
+            promised.set_result(jobs.get(name, ()))
+
+    def finish(self) -> dict[Candidate, Outcome]:
+        """Wait for all that was begun.
 
         Returns:
-            What was made, or why it was not, in the order of ``jobs``. A refusal by a target's
+            What was made, or why it was not, in the order of the jobs. A refusal by a target's
             first precision stands for the later ones: an operator that is missing in float is
             missing in int8.
         """
-        self._done = done
-        for name, promised in self._jobs.items():
-            promised.set_result(jobs.get(name, ()))
         found: dict[Candidate, Outcome] = {}
         for future in self._outcomes:
             found |= future.result()
-        return {candidate: found[candidate] for items in jobs.values() for candidate, _ in items}
+        return {candidate: found[candidate] for candidate in self._order}
 
-    def _of_target(self, name: str, modules: tuple[str, ...]) -> dict[Candidate, Outcome]:
+    def run(self, jobs: Mapping[str, Jobs], *, done: Done) -> dict[Candidate, Outcome]:
+        """:meth:`begin` and :meth:`finish`."""
+        self.begin(jobs, done=done)
+        return self.finish()
+
+    def _of_target(self, name: str, modules: Sequence[str]) -> dict[Candidate, Outcome]:
         found: dict[Candidate, Outcome] = {}
         with self._children.child() as child:
-            if modules:
+            for module in modules:
+                if self._jobs[name].done():
+                    break
                 # What fails here fails again below, where it is told.
                 with contextlib.suppress(EdgemlError):
                     child.call(
                         "edgeml.exporter.compile:prepare",
-                        Modules(modules),
-                        int,
+                        Module(module),
+                        str,
                         step=f"The converter for {name}",
                     )
             for candidate, job in self._jobs[name].result():
@@ -146,8 +187,7 @@ class Converters:
                 else:
                     outcome = self.one(child, candidate, job)
                 found[candidate] = outcome
-                if self._done is not None:
-                    self._done(candidate, outcome)
+                self._done(candidate, outcome)
         return found
 
     def one(self, child: Child, candidate: Candidate, job: CompileJob) -> Outcome:
@@ -174,8 +214,11 @@ def convert(task: ConvertTask) -> CompileResult:
     return compile_here(task.target, task.job)
 
 
-def prepare(modules: Modules) -> int:
+def prepare(module: Module) -> str:
     """In the child: import what the conversion will need."""
-    for name in modules.names:
-        importlib.import_module(name)
-    return len(modules.names)
+    framework(module.name)
+    return module.name
+
+
+def _untold(candidate: Candidate, outcome: Outcome) -> None:
+    """For conversions whose ends interest nobody yet."""

@@ -1,12 +1,13 @@
 """The stages ``source`` and ``calibrate``: the model normalised, the samples read and split, and
 what the source model makes of them.
 
-One child reads the model, and runs it on the samples while it still holds it. The samples stay on
-disk from first to last.
+One child reads the model, and runs it on the samples while it still holds it: conversions can begin
+in between. The samples stay on disk from first to last.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,31 +48,42 @@ class Checkset(msgspec.Struct, frozen=True, kw_only=True):
     """The output that the labels belong to; empty where there is none."""
 
 
-class Material(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the later stages work on."""
+class Stock(msgspec.Struct, frozen=True, kw_only=True):
+    """What conversions work on."""
 
     plan: Plan
     """Settled: for the kind that the model turned out to be."""
     source: Opened
     """With the preprocessing in front, where one is declared."""
     inputs: tuple[Tensor, ...]
+    calibrating: Path | None
+    """Those that the quantizers see, as :attr:`edgeml.targets.compiling.CompileJob.calibration`
+    wants them: no more than any of them takes, and none with a missing value. None where there are
+    no such samples."""
+    inside: tuple[Step, ...] = ()
+    """What the source, and with it every artifact, does to raw input first."""
+
+
+class Material(Stock, frozen=True, kw_only=True):
+    """All that the later stages work on."""
+
     outputs: tuple[Tensor, ...]
     calibration: Samples | None
     """All calibration samples."""
     calibration_reference: dict[str, Array]
     """What the source makes of all of them; empty without calibration samples."""
-    calibrating: Path | None
-    """Those that the quantizers see, as :attr:`edgeml.targets.compiling.CompileJob.calibration`
-    wants them: no more than any of them takes, and none with a missing value. None where there are
-    no such samples."""
     evaluation: Samples | None
     checkset: Checkset
-    inside: tuple[Step, ...] = ()
-    """What the source, and with it every artifact, does to raw input first."""
 
 
-def take_in(plan: Plan, shop: Workshop) -> Material:
+def take_in(plan: Plan, shop: Workshop, begin: Callable[[Stock], None]) -> Material:
     """Read the model and the samples.
+
+    Args:
+        plan: what was asked for.
+        shop: where to work.
+        begin: is called when there is all that conversions need, before the source model runs on
+            the samples.
 
     Raises:
         SourceError: either cannot be used as given.
@@ -95,6 +107,9 @@ def take_in(plan: Plan, shop: Workshop) -> Material:
         calibrating = _thinned(calibration, inputs, rows, shop)
         if calibration is not None and calibrating is None:
             plan = _told(plan, uncalibrated(plan), shop)
+        begin(
+            Stock(plan=plan, source=source, inputs=inputs, calibrating=calibrating, inside=inside)
+        )
         folder = shop.folder / "check"
         if evaluation is None:
             assert calibration is not None

@@ -4,6 +4,8 @@ runtime, on one core, while nothing else of the export runs.
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from edgeml.bundle.manifest import Measurement
 from edgeml.data import Samples
 from edgeml.exporter.candidates import Candidate
-from edgeml.exporter.plan import Workshop
+from edgeml.exporter.child import Child, Children
 from edgeml.targets.compiling import CompileResult
 from edgeml.targets.measuring import MeasureJob, measure_here
 from edgeml.targets.registry import can_run_here
@@ -21,6 +23,51 @@ SAMPLES = 64
 
 MOST_BYTES = 4_000_000
 """Of all of them: they count as memory of the process. One is taken however large it is."""
+
+
+MOST_WAITING = 8
+"""Processes that wait for a measurement: some 30 MB each."""
+
+
+class Bench:
+    """Processes for measurements, one an artifact, which can be started while others still convert.
+
+    They have imported what every measurement needs and sleep until it is their turn; the runtime
+    comes with the artifact, so that its time and memory count.
+    """
+
+    def __init__(self, children: Children) -> None:
+        self._children = children
+        self._stack = ExitStack()
+        # A child lives no longer than the thread that started it.
+        self._starting = ThreadPoolExecutor(1)
+        self._waiting: list[Future[Child]] = []
+
+    def close(self) -> None:
+        """End what is left of them."""
+        self._starting.submit(self._stack.close)
+        self._starting.shutdown()
+
+    def expect(self, candidate: Candidate) -> None:
+        """Start a process for an artifact that will be measured."""
+        if not not_measurable(candidate.target) and len(self._waiting) < MOST_WAITING:
+            self._waiting.append(self._starting.submit(self._start))
+
+    def _start(self) -> Child:
+        child = self._stack.enter_context(self._children.child())
+        child.call("edgeml.exporter.measure:stand_by", None, int, step="A measurement")
+        return child
+
+    def settle(self) -> None:
+        """Wait until all of them sleep."""
+        for future in self._waiting:
+            future.result()
+
+    def take(self) -> Child:
+        """A process that has measured nothing yet. It is ended with the bench, or by the caller."""
+        if not self._waiting:
+            self._waiting.append(self._starting.submit(self._start))
+        return self._waiting.pop(0).result()
 
 
 def not_measurable(target: str) -> str:
@@ -39,15 +86,15 @@ def samples_for(samples: Samples, path: Path) -> Path:
 
 
 def measure(
-    candidate: Candidate, made: CompileResult, samples: Path, shop: Workshop
+    candidate: Candidate, made: CompileResult, samples: Path, bench: Bench
 ) -> tuple[Measurement | None, str]:
-    """Measure an artifact in a new child: the figures, or why there are none.
+    """Measure an artifact in a fresh process: the figures, or why there are none.
 
     Args:
         candidate: which one.
         made: it.
         samples: of :func:`samples_for`.
-        shop: where to work.
+        bench: has the process.
 
     Raises:
         EdgemlError: it cannot be opened or run here, or its process died.
@@ -63,13 +110,21 @@ def measure(
         samples=samples,
         options=made.options,
     )
-    with shop.children.child() as child:
+    child = bench.take()
+    try:
         return child.call(
             "edgeml.exporter.measure:measure_alone",
             job,
             Measurement,
             step=f"The measurement of {candidate}",
         ), ""
+    finally:
+        child.close()
+
+
+def stand_by(nothing: None) -> int:  # noqa: ARG001 - every call has a payload
+    """In the child: this module's imports are all that there is to do."""
+    return 0
 
 
 def measure_alone(job: MeasureJob) -> Measurement:

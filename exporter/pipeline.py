@@ -13,13 +13,13 @@ from pathlib import Path
 import msgspec
 
 from edgeml.exporter.bridges import bridges
-from edgeml.exporter.bulk import try_all
+from edgeml.exporter.bulk import Bulk
 from edgeml.exporter.candidates import nothing_left
 from edgeml.exporter.child import Children
 from edgeml.exporter.compile import Converters
 from edgeml.exporter.conclude import conclude
 from edgeml.exporter.events import Done, Note, Refusal
-from edgeml.exporter.intake import take_in
+from edgeml.exporter.intake import Stock, take_in
 from edgeml.exporter.judging import metrics
 from edgeml.exporter.plan import Emit, Workshop, plan
 from edgeml.exporter.repeat.cache import Cache
@@ -56,14 +56,22 @@ def export(request: ExportRequest, *, emit: Emit, children: Children, folder: Pa
     with contextlib.ExitStack() as stack:
         interpreters = stack.enter_context(bridges(names, kind, emit))
         # A search converts one after another, each when it is its turn.
-        at_once = () if request.searching else names
+        at_once = () if request.searching else planned.candidates
         converters = stack.enter_context(Converters(at_once, kind, children, shelf=shelf))
-        material = take_in(planned, shop)
+        bulk = None if request.searching else stack.enter_context(Bulk(converters, shop))
+
+        def begin(stock: Stock) -> None:
+            nonlocal shop
+            found = interpreters
+            if stock.source.kind != kind:  # it showed only when the model was opened
+                targets = tuple(dict.fromkeys(each.target for each in stock.plan.candidates))
+                found = stack.enter_context(bridges(targets, stock.source.kind, emit))
+            shop = msgspec.structs.replace(shop, bridges=found)
+            if bulk is not None:
+                bulk.begin(stock, shop)
+
+        material = take_in(planned, shop, begin)
         planned = material.plan
-        if material.source.kind != kind:
-            names = tuple(dict.fromkeys(each.target for each in planned.candidates))
-            interpreters = stack.enter_context(bridges(names, material.source.kind, emit))
-        shop = msgspec.structs.replace(shop, bridges=interpreters)
         judge = metrics.judge(
             planned.metric,
             material.checkset,
@@ -72,8 +80,10 @@ def export(request: ExportRequest, *, emit: Emit, children: Children, folder: Pa
         if judge is None and material.checkset.samples.labels is not None:
             text = "The labels fit no output of the model: no accuracy is measured."
             emit(Note(text=text))
-        way = search if request.searching else try_all
-        tried = way(planned, material, judge, converters, shop)
+        if bulk is None:
+            tried = search(planned, material, judge, converters, shop)
+        else:
+            tried = bulk.finish(material, judge)
     if shelf is not None:
         shelf.tell(emit)
     return conclude(planned, material, tried, shop, began=began)

@@ -14,7 +14,7 @@ from edgeml.bundle.parity import shortfall
 from edgeml.errors import EdgemlError, RefusedError, SourceError, ToolchainError
 from edgeml.exporter.candidates import Candidate
 from edgeml.exporter.events import Refusal
-from edgeml.exporter.intake import Material
+from edgeml.exporter.intake import Stock
 from edgeml.exporter.judging.certificate import Verdict
 from edgeml.exporter.judging.figures import Figures
 from edgeml.exporter.plan import Workshop
@@ -88,18 +88,18 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
     """Of the source model, by the metric."""
 
 
-def compile_job(candidate: Candidate, material: Material, shop: Workshop) -> CompileJob:
+def compile_job(candidate: Candidate, stock: Stock, shop: Workshop) -> CompileJob:
     """What a converter is asked for."""
     return CompileJob(
-        source_kind=material.source.kind,
-        source=material.source.path,
+        source_kind=stock.source.kind,
+        source=stock.source.path,
         precision=candidate.precision,
-        inputs=tuple(tensor.name for tensor in material.inputs),
-        outputs=tuple(tensor.name for tensor in material.outputs),
+        inputs=tuple(tensor.name for tensor in stock.inputs),
+        outputs=tuple(tensor.name for tensor in stock.source.outputs),
         workdir=shop.folder / "compile" / candidate.target,
-        calibration=material.calibrating,
+        calibration=stock.calibrating,
         keep_float=candidate.keep_float,
-        spectra=sum(step.name == "log-mel" for step in material.inside),
+        spectra=sum(step.name == "log-mel" for step in stock.inside),
         bridge=shop.bridges.get(candidate.target),
     )
 

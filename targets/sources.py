@@ -136,7 +136,8 @@ def flat_module(program: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def savedmodel(job: CompileJob) -> Path:
-    """A SavedModel of one signature with a fixed batch of 1, made from the job's.
+    """A SavedModel of one signature with a fixed batch of 1: the job's, if it is that, or one made
+    from it.
 
     Written once to the job's ``workdir``. Inputs and outputs keep the signature's names.
 
@@ -144,7 +145,41 @@ def savedmodel(job: CompileJob) -> Path:
         SourceError: the folder is no SavedModel, has no single signature to serve, lacks the
             job's names, or leaves another axis than the batch open.
     """
+    if _is_fixed(job):
+        return job.source
     return _fixed_savedmodel(job.source, job.inputs, job.outputs, job.workdir / "savedmodel-1")
+
+
+def _is_fixed(job: CompileJob) -> bool:
+    """By what the file declares: to load the model and write it anew takes seconds."""
+    file = job.source / "saved_model.pb"
+    if not file.is_file():
+        return False
+    message = framework("tensorflow.core.protobuf.saved_model_pb2").SavedModel()
+    try:
+        message.ParseFromString(file.read_bytes())
+    except framework("google.protobuf.message").DecodeError:
+        return False  # loading it says so better
+    declared: dict[str, Any] = {
+        name: signature
+        for graph in message.meta_graphs
+        for name, signature in graph.signature_def.items()
+        if name != "__saved_model_init_op"
+    }
+    if list(declared) != ["serving_default"]:
+        return False
+    signature = declared["serving_default"]
+    sizes = [
+        [axis.size for axis in each.tensor_shape.dim]
+        for each in signature.inputs.values()
+        if not each.tensor_shape.unknown_rank
+    ]
+    return (
+        set(signature.inputs) == set(job.inputs)
+        and set(signature.outputs) == set(job.outputs)
+        and len(sizes) == len(job.inputs)
+        and all(size[:1] in ([1], []) and -1 not in size for size in sizes)
+    )
 
 
 @functools.lru_cache(maxsize=1)

@@ -12,11 +12,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import tensorflow as tf
 
 from edgeml.exporter.preprocessing.front import FrontJob
 from edgeml.exporter.preprocessing.program import Kind, Op, compile_input
 from edgeml.exporter.sources.forms import Opened
+from edgeml.targets.frameworks import framework
+
+tf = framework("tensorflow")
 
 _SIGNATURE = "serving_default"
 
@@ -60,6 +62,13 @@ _TENSORFLOW: dict[Kind, Callable[[Any, Any], Any]] = {
     "slice": _slice,
     "take": lambda x, op: tf.gather(x, op.array.astype(np.int32), axis=op.axis),
     "product": lambda x, op: tf.tensordot(x, tf.constant(op.array), 1),
+    "bands": lambda x, op: tf.concat(
+        [
+            tf.tensordot(x[..., band.first : band.last], tf.constant(band.weights), 1)
+            for band in op.bands
+        ],
+        -1,
+    ),
     "scale": lambda x, op: x * tf.constant(op.array),
     "shift": lambda x, op: x + tf.constant(op.array),
     "square": lambda x, _: x * x,

@@ -24,10 +24,11 @@ from edgeml.exporter.candidates import Candidate
 from edgeml.exporter.child import Children
 from edgeml.exporter.compile import Converters, Jobs
 from edgeml.exporter.events import Cause, Difference, Done, Stage
-from edgeml.exporter.intake import Material, take_in
+from edgeml.exporter.intake import Material, Stock, take_in
 from edgeml.exporter.plan import Emit, Plan, Workshop, plan
 from edgeml.exporter.repeat import keys, lock
 from edgeml.exporter.request import ExportRequest, Reproduction
+from edgeml.exporter.steps import Steps
 from edgeml.exporter.trial import compile_job
 from edgeml.targets.compiling import CompileResult
 from edgeml.targets.registry import target
@@ -135,19 +136,23 @@ def _make(
     kind = planned.model.kind
     with contextlib.ExitStack() as stack:
         interpreters = stack.enter_context(bridges(names, kind, shop.emit))
-        converters = stack.enter_context(Converters(names, kind, shop.children))
-        material = take_in(planned, shop)
-        if material.source.kind != kind:  # it showed only when the model was opened
-            interpreters = stack.enter_context(bridges(names, material.source.kind, shop.emit))
-        shop = msgspec.structs.replace(shop, bridges=interpreters)
-        jobs: dict[str, Jobs] = {}
-        for each in wanted:
-            own = msgspec.structs.replace(shop, folder=shop.folder / each.id)
-            job = (each, compile_job(each, material, own))
-            jobs[each.target] = [*jobs.get(each.target, ()), job]
-        shop.emit(Stage(name="compile", title="Converting", steps=len(wanted)))
-        done = shop.steps()
-        outcomes = converters.run(jobs, done=lambda candidate, _: done(str(candidate)))
+        converters = stack.enter_context(Converters(wanted, kind, shop.children))
+        converted = Steps(shop.emit)
+
+        def begin(stock: Stock) -> None:
+            found = interpreters
+            if stock.source.kind != kind:  # it showed only when the model was opened
+                found = stack.enter_context(bridges(names, stock.source.kind, shop.emit))
+            jobs: dict[str, Jobs] = {}
+            for each in wanted:
+                own = msgspec.structs.replace(shop, folder=shop.folder / each.id, bridges=found)
+                job = (each, compile_job(each, stock, own))
+                jobs[each.target] = [*jobs.get(each.target, ()), job]
+            converters.begin(jobs, done=lambda candidate, _: converted(str(candidate)))
+
+        material = take_in(planned, shop, begin)
+        converted.open(Stage(name="compile", title="Converting", steps=len(wanted)))
+        outcomes = converters.finish()
     made: dict[str, CompileResult] = {}
     for candidate, outcome in outcomes.items():
         if isinstance(outcome, EdgemlError):

@@ -8,6 +8,7 @@ with the float ones, and those that add most noise stay float in ``mixed`` candi
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import shutil
 from pathlib import Path
@@ -60,9 +61,23 @@ def search(
         source_accuracy = checker.source_accuracy()
         for name in dict.fromkeys(each.target for each in planned.candidates):
             shop.emit(Stage(name="search", title=f"Searching for {name}"))
-            with shop.children.child() as converter, shop.children.child() as runner:
+            bench = measure.Bench(shop.children)
+            with (
+                shop.children.child() as converter,
+                shop.children.child() as runner,
+                contextlib.closing(bench),
+            ):
                 one = _Target(
-                    name, planned, material, checker, converters, converter, runner, samples, shop
+                    name,
+                    planned,
+                    material,
+                    checker,
+                    converters,
+                    converter,
+                    runner,
+                    bench,
+                    samples,
+                    shop,
                 )
                 one.run()
             trials += one.trials
@@ -83,6 +98,7 @@ class _Target:
         converters: Converters,
         converter: Child,
         runner: Child,
+        bench: measure.Bench,
         samples: Path,
         shop: Workshop,
     ) -> None:
@@ -97,6 +113,7 @@ class _Target:
         self._converters = converters
         self._converter = converter
         self._runner = runner
+        self._bench = bench
         self._samples = samples
         self._shop = shop
         self.trials: list[Trial] = []
@@ -148,7 +165,7 @@ class _Target:
             # The next one would take its place.
             made = _moved(made, self._shop.folder / "mixed" / self._name / str(len(self.trials)))
         say(Progress(text=f"{candidate}: measuring"))
-        measured, why = measure.measure(candidate, made, self._samples, self._shop)
+        measured, why = measure.measure(candidate, made, self._samples, self._bench)
         trial = Trial(
             candidate=candidate,
             made=made,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from edgeml.errors import RefusedError
 from edgeml.targets import sources
 from edgeml.targets.compiling import CompileJob, CompileResult
+from edgeml.targets.frameworks import absent
 from edgeml.targets.openvino.convert import float_model
 from edgeml.targets.openvino.layers import WEIGHTED, name_operations, operations_kept
 from edgeml.targets.registry import CALIBRATED
@@ -30,7 +32,13 @@ def compile(job: CompileJob) -> CompileResult:  # noqa: A001 - the name that all
     # where it can be imported, and do without where it cannot.
     sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
     ov = sources.framework("openvino")
+    # NNCF imports torch where it can, and needs it for models of torch alone.
+    apart = contextlib.nullcontext() if job.source_kind == "torch" else absent("torch")
+    with apart:
+        return _made(ov, job)
 
+
+def _made(ov: Any, job: CompileJob) -> CompileResult:
     exact: Any = float_model(job)
     name_operations(exact)
     model: Any = exact.clone()

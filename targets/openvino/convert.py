@@ -85,12 +85,15 @@ def _float_model(
             outputs=outputs,
             workdir=workdir,
         )
-        path, tensors, locate = _readable(job)
-        try:
-            model = ov.convert_model(str(path))
-        except Exception as error:
-            _refuse_lacking(error, lambda operator: locate(path, operator))
-            raise _untold(error) from error
+        model = _as_it_is(job) if kind == "savedmodel" else None
+        path, tensors = source, dict[str, str]()
+        if model is None:
+            path, tensors, locate = _readable(job)
+            try:
+                model = ov.convert_model(str(path))
+            except Exception as error:
+                _refuse_lacking(error, lambda operator: locate(path, operator))
+                raise _untold(error) from error
         # It stands in every artifact; of a folder, with the whole path.
         model.set_rt_info(path.name, ["conversion_parameters", "input_model"])
         if kind in {"onnx", "classical"}:
@@ -104,6 +107,27 @@ def _float_model(
     if kind in {"onnx", "classical"}:
         check_shapes(model, output_shapes(path))
     return model
+
+
+def _as_it_is(job: CompileJob) -> Any | None:
+    """A SavedModel converted without TensorFlow's help, which takes 3 s of a core to import.
+
+    Returns:
+        None where OpenVINO finds other names than the job's in it or an axis that is open, or does
+        not take it: TensorFlow may mend that, or knows what is wrong with it.
+    """
+    ov = sources.framework("openvino")
+    try:
+        model = ov.convert_model(str(job.source))
+    except Exception:  # noqa: BLE001 - tried again in a moment, and told then
+        return None
+    for names, ports in ((job.inputs, model.inputs), (job.outputs, model.outputs)):
+        found = [name for name in names if any(name in port.get_names() for port in ports)]
+        if len(found) != len(names) or len(ports) != len(names):
+            return None
+    shapes = [port.get_partial_shape() for port in model.inputs]
+    fixed = all(shape.is_static and list(shape.to_shape())[:1] in ([1], []) for shape in shapes)
+    return model if fixed else None
 
 
 def _readable(
