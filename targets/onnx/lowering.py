@@ -79,7 +79,8 @@ def _needed(graph: Any) -> list[Any]:
             wanted |= {name for name in node.input if name}
             kept.append(node)
     for node in kept:
-        node.output[:] = [name if name in wanted else "" for name in node.output]
+        if node.domain == DOMAIN:  # elsewhere an output that nobody reads may have to have a name
+            node.output[:] = [name if name in wanted else "" for name in node.output]
     return kept[::-1]
 
 

@@ -6,13 +6,24 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeml.targets.frameworks import framework
 from edgeml.targets.onnx_graph import nodes
+from edgeml.targets.tflite.loops import close_loops
 
 # Of the ONNX Runtime in the toolchain, and of what it writes.
 _IR_VERSION = 10
 # The newest that it runs whole, and the newest that it runs in part.
 _OPSETS = (22, 23)
+
+# What a Constant may hold in place of a tensor, and of which type it is.
+_NUMBERS = {
+    "value_float": "float32",
+    "value_floats": "float32",
+    "value_int": "int64",
+    "value_ints": "int64",
+}
 
 # Inputs by their positions that are weights or settle shapes; LiteRT's operators, or onnx2tf, want
 # them known when the model is converted.
@@ -55,7 +66,8 @@ _PARAMETERS: dict[str, tuple[int, ...]] = {
 
 def plain(model: Any) -> Any:
     """The same function in an opset that the toolchain's ONNX Runtime runs, as far as there is one,
-    and without CastLike, which onnx2tf lacks.
+    without what onnx2tf lacks (CastLike, constants that are no tensors), and with loops that read
+    nothing from outside.
 
     Args:
         model: with fixed shapes; it may be changed.
@@ -63,6 +75,10 @@ def plain(model: Any) -> Any:
     onnx = framework("onnx")
     if any(node.op_type == "CastLike" for node in nodes(model.graph)):
         _cast(model)
+    close_loops(model)
+    for node in nodes(model.graph):
+        if node.op_type == "Constant":
+            _tensor(node)
     own = next((each.version for each in model.opset_import if each.domain in {"", "ai.onnx"}), 0)
     for opset in _OPSETS:
         if own <= opset:
@@ -94,6 +110,17 @@ def _cast(model: Any) -> None:
             node.op_type = "Cast"
             del node.input[1:]
             node.attribute.append(onnx.helper.make_attribute("to", like))
+
+
+def _tensor(node: Any) -> None:
+    """Makes a Constant of a number, or a list of them, one of a tensor."""
+    onnx = framework("onnx")
+    given = node.attribute[0]
+    dtype = _NUMBERS.get(given.name)
+    if dtype is not None:
+        array = np.asarray(onnx.helper.get_attribute_value(given), dtype)
+        tensor = onnx.numpy_helper.from_array(array)
+        given.CopyFrom(onnx.helper.make_attribute("value", tensor))
 
 
 def fed_parameter(path: Path, operators: set[str] | None = None) -> str:

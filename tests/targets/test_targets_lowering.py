@@ -12,7 +12,16 @@ import onnxruntime
 import pytest
 import xgboost
 from onnx import TensorProto, helper
-from sklearn import ensemble, linear_model, naive_bayes, neural_network, pipeline, svm, tree
+from sklearn import (
+    ensemble,
+    linear_model,
+    naive_bayes,
+    neighbors,
+    neural_network,
+    pipeline,
+    svm,
+    tree,
+)
 from sklearn import preprocessing as prepare
 from sklearn.impute import SimpleImputer
 
@@ -65,6 +74,7 @@ MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     ),
     "perceptron": lambda: fit(neural_network.MLPClassifier((8,), max_iter=30), TWO),
     "bayes": lambda: fit(naive_bayes.GaussianNB(), THREE),
+    "neighbours": lambda: fit(neighbors.KNeighborsClassifier(), THREE),
     "support vectors, rbf": lambda: fit(svm.SVR(), VALUES),
     "support vectors, poly": lambda: fit(svm.SVR(kernel="poly"), VALUES),
     "xgboost, two classes": lambda: fit(xgboost.XGBClassifier(**SMALL), TWO),

@@ -131,10 +131,12 @@ def save(
         return outputs
 
     module = tf.Module()
-    module.kept = list(model.variables)  # the model itself would be written with all its layers
     module.serve = tf.function(serve)
     specs = {
         name: tf.TensorSpec(array.shape, array.dtype, name=name) for name, array in feeds.items()
     }
     concrete = module.serve.get_concrete_function(**specs)
+    # What it reads, of which the model may not know. The model itself would be written with all its
+    # layers.
+    module.kept = list(concrete.graph.variables)
     tf.saved_model.save(module, str(folder), signatures={"serving_default": concrete})

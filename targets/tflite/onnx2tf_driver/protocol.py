@@ -69,7 +69,8 @@ def raised(failure: BaseException) -> NotMadeError:
     while trace is not None:
         operator, tensor = _node(trace.tb_frame) or (operator, tensor)
         trace = trace.tb_next
-    words = f"{type(failure).__name__}: {first_line(failure)}"
+    name, line = type(failure).__name__, first_line(failure)
+    words = line if line.startswith(name) else f"{name}: {line}"
     return NotMadeError("failed", words, operator=operator, tensor=tensor)
 
 
