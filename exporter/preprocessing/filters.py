@@ -5,12 +5,15 @@ Pixels have their centres at halves, as in Pillow, OpenCV and torch's ``align_co
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+BAND = 32
+"""Pixels of a result that are computed together."""
 
 
 def matrix(
@@ -58,6 +61,39 @@ def matrix(
                 weights[row, min(max(tap, 0), length - 1)] += float(weight)
         weights[row] /= weights[row].sum()
     return weights.astype(np.float32)
+
+
+class Band(NamedTuple):
+    """A part of a resize: pixels ``first`` to ``last`` before, and what they make of the next
+    pixels after."""
+
+    first: int
+    last: int
+    weights: Array
+    """float32 [last - first, pixels after]: to multiply a row with."""
+
+
+def bands(weights: Array) -> tuple[Band, ...]:
+    """A resize's matrix cut into bands of up to :data:`BAND` rows, each without the pixels that it
+    does not look at; a single one where that would save little.
+
+    The matrix is nearly all zeros, since a pixel is made of a few neighbours, and the products
+    compute with every zero.
+
+    Args:
+        weights: [size, length], of :func:`matrix`.
+    """
+    size, length = weights.shape
+    found: list[Band] = []
+    count = -(-size // BAND)
+    for number in range(count):
+        part = weights[number * size // count : (number + 1) * size // count]
+        used = np.flatnonzero(part.any(axis=0))
+        first, last = int(used[0]), int(used[-1]) + 1
+        found.append(Band(first, last, np.ascontiguousarray(part[:, first:last].T)))
+    if sum(band.weights.size for band in found) > weights.size / 2:
+        return (Band(0, length, np.ascontiguousarray(weights.T)),)
+    return tuple(found)
 
 
 def nearest(length: int, size: int) -> Array:

@@ -13,14 +13,14 @@ import numpy as np
 
 from edgeml.bundle.manifest import Step, Tensor, Tolerance
 from edgeml.bundle.parity import compare, shortfall
-from edgeml.columns import load
 from edgeml.data import Samples
 from edgeml.errors import RefusedError, SourceError
 from edgeml.exporter import meaning
 from edgeml.exporter.child import Child
 from edgeml.exporter.preprocessing.declaration import Declaration, ImageInput, Input
 from edgeml.exporter.preprocessing.program import compile_input
-from edgeml.exporter.sources.forms import MODULES, ArrayShape, Opened, ReferenceJob
+from edgeml.exporter.samples import missing
+from edgeml.exporter.sources.forms import ArrayShape, Opened
 from edgeml.targets.registry import SourceKind
 
 FRONTS: dict[SourceKind, str] = {
@@ -118,7 +118,8 @@ def put_in_front(declaration: Declaration, source: Opened, child: Child) -> Wrap
         step="Putting the preprocessing in front of the model",
     )
     return Wrapped(
-        source=msgspec.structs.replace(opened, inputs=inputs),
+        # What answers for the model may be the model itself, without its preprocessing.
+        source=msgspec.structs.replace(opened, inputs=inputs, reference=""),
         inputs=inputs,
         inside=declaration.steps(),
     )
@@ -156,11 +157,8 @@ def check(
         step="The reference implementation of the preprocessing",
     )
     found = [
-        {
-            tensor.name: load(path)
-            for tensor, path in zip(source.outputs, _outputs(source, files, child), strict=True)
-        }
-        for source, files in ((bare, made), (wrapped, raw))
+        missing.answers(source, files, place / name, child)
+        for source, files, name in ((bare, made, "bare"), (wrapped, raw, "wrapped"))
     ]
     parity = compare(found[0], found[1], (), TOLERANCE)
     missed = shortfall(parity)
@@ -173,20 +171,6 @@ def check(
             "raise it to 1e-8 of full scale or so. Otherwise this is an error of edgeml: please "
             "report it with the file.",
         )
-
-
-def _outputs(source: Opened, files: tuple[Path, ...], child: Child) -> tuple[Path, ...]:
-    results = tuple(
-        files[0].with_name(f"{files[0].stem}-out{index}.npy")
-        for index in range(len(source.outputs))
-    )
-    child.call(
-        f"{MODULES[source.kind]}:reference",
-        ReferenceJob(source=source, inputs=files, outputs=results),
-        int,
-        step="The source model behind its preprocessing",
-    )
-    return results
 
 
 def _raw_inputs(declaration: Declaration, source: Opened) -> tuple[Tensor, ...]:

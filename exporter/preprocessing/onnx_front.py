@@ -29,6 +29,7 @@ _NAMES = {
     "scale": "Mul",
     "shift": "Add",
     "product": "MatMul",
+    "bands": "Concat",
     "least": "Max",
     "most": "Min",
     "take": "Gather",
@@ -91,11 +92,14 @@ def _nodes(program: Program, name: str, made: str) -> tuple[list[Any], list[Any]
             extra.append(f"{place}/constant{number}")
             constants.append(numpy_helper.from_array(array, extra[-1]))
         inputs = [x, x] if op.kind == "square" else [x, *extra]
+        if op.kind == "bands":
+            made_before, inputs = _bands(op, x, place, extra)
+            nodes += made_before
         attributes: dict[str, Any] = {}
         if op.kind == "cast":
             attributes["to"] = onnx.TensorProto.FLOAT
-        elif op.kind == "take":
-            attributes["axis"] = op.axis
+        elif op.kind in {"take", "bands"}:
+            attributes["axis"] = op.axis if op.kind == "take" else -1
         elif op.kind == "transpose":
             attributes["perm"] = [int(number) for number in op.numbers]
         nodes.append(helper.make_node(_NAMES[op.kind], inputs, [out], name=place, **attributes))
@@ -103,8 +107,38 @@ def _nodes(program: Program, name: str, made: str) -> tuple[list[Any], list[Any]
     return nodes, constants
 
 
+def _bands(op: Op, x: str, place: str, constants: list[str]) -> tuple[list[Any], list[str]]:
+    """A Slice and a MatMul for each band, and the names of what they make.
+
+    Args:
+        op: the operation.
+        x: what it reads.
+        place: of its names.
+        constants: those of :func:`_arrays`: for each band where it begins, where it ends, and its
+            weights; then the axis.
+    """
+    *each, axis = constants
+    nodes: list[Any] = []
+    made: list[str] = []
+    for number in range(len(op.bands)):
+        first, last, weights = each[3 * number : 3 * number + 3]
+        part, out = f"{place}/part{number}", f"{place}/band{number}"
+        nodes += [
+            helper.make_node("Slice", [x, first, last, axis], [part], name=part),
+            helper.make_node("MatMul", [part, weights], [out], name=out),
+        ]
+        made.append(out)
+    return nodes, made
+
+
 def _arrays(op: Op) -> list[Any]:
     """The constant inputs of an operation, after x."""
+    if op.kind == "bands":
+        found: list[Any] = []
+        for band in op.bands:
+            found += [np.array([band.first], np.int64), np.array([band.last], np.int64)]
+            found.append(band.weights)
+        return [*found, np.array([-1], np.int64)]
     if op.array is not None:
         return [np.ascontiguousarray(op.array)]
     if op.kind == "slice":

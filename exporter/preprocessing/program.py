@@ -35,6 +35,7 @@ Kind = Literal[
     "slice",
     "take",
     "product",
+    "bands",
     "scale",
     "shift",
     "square",
@@ -55,6 +56,8 @@ class Op(NamedTuple):
     * ``slice``: along ``axis``, rows ``numbers[0]`` to ``numbers[1]``
     * ``take``: along ``axis``, the rows ``array`` (int64 [n], or [n, m], which adds an axis)
     * ``product``: x @ ``array``, float32 [k, m]: along the last axis
+    * ``bands``: likewise, one after another along that axis: columns ``first`` to ``last`` of x @
+      ``weights`` of each band
     * ``scale``, ``shift``: x · ``array``, x + ``array``, float32 and broadcast
     * ``least``, ``most``: at least, at most ``numbers[0]``
     * ``square``, ``sqrt``, ``log`` (natural), ``floor``
@@ -65,6 +68,13 @@ class Op(NamedTuple):
     array: Array | None = None
     numbers: tuple[float, ...] = ()
     axis: int = 0
+    bands: tuple[filters.Band, ...] = ()
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """All constant arrays."""
+        own = () if self.array is None else (self.array,)
+        return (*own, *(band.weights for band in self.bands))
 
     @property
     def whole(self) -> tuple[int, ...]:
@@ -112,6 +122,9 @@ _NUMPY: dict[Kind, Callable[[Array, Any], Array]] = {
     "slice": lambda x, op: np.take(x, range(*op.whole), axis=op.axis),
     "take": lambda x, op: np.take(x, op.array, axis=op.axis),
     "product": lambda x, op: x @ op.array,
+    "bands": lambda x, op: np.concatenate(
+        [x[..., band.first : band.last] @ band.weights for band in op.bands], axis=-1
+    ),
     "scale": lambda x, op: x * op.array,
     "shift": lambda x, op: x + op.array,
     "square": lambda x, _: x * x,
@@ -223,16 +236,21 @@ def _resize(step: Resize, height: int, width: int) -> list[Op]:
     ]
     ops: list[Op] = []
     if step.size[1] != width:  # across first, as Pillow does: it matters where each pass rounds
-        weights = filters.matrix(width, step.size[1], step.method, antialias=step.antialias)
-        ops.append(Op("product", np.ascontiguousarray(weights.T)))
+        ops.append(_along(step, width, step.size[1]))
         ops += rounding if step.round else []
     if step.size[0] != height:
-        weights = filters.matrix(height, step.size[0], step.method, antialias=step.antialias)
         turned = Op("transpose", None, (0, 1, 3, 2))
-        ops += [turned, Op("product", np.ascontiguousarray(weights.T))]
+        ops += [turned, _along(step, height, step.size[0])]
         ops += rounding if step.round else []
         ops.append(turned)
     return ops
+
+
+def _along(step: Resize, length: int, size: int) -> Op:
+    """The resize of the last axis."""
+    assert step.method != "nearest"
+    bands = filters.bands(filters.matrix(length, size, step.method, antialias=step.antialias))
+    return Op("product", bands[0].weights) if len(bands) == 1 else Op("bands", bands=bands)
 
 
 def _audio(declared: AudioInput) -> tuple[tuple[Op, ...], tuple[int, ...]]:

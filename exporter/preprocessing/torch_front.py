@@ -25,15 +25,16 @@ class Preprocess(torch.nn.Module):
         super().__init__()
         self.ops = program.ops
         for index, op in enumerate(program.ops):
-            if op.array is not None:
-                array = np.ascontiguousarray(op.array)
-                self.register_buffer(f"constant_{index}", torch.from_numpy(array))
+            for part, constant in enumerate(op.arrays):
+                array = np.ascontiguousarray(constant)
+                self.register_buffer(f"constant_{index}_{part}", torch.from_numpy(array))
 
     def forward(self, x: Any) -> Any:
         """Raw input to what the model takes."""
         for index, op in enumerate(self.ops):
-            constant = getattr(self, f"constant_{index}") if op.array is not None else None
-            x = _TORCH[op.kind](x, op, constant)
+            parts = range(len(op.arrays))
+            constants = [getattr(self, f"constant_{index}_{part}") for part in parts]
+            x = _TORCH[op.kind](x, op, constants)
         return x
 
 
@@ -89,19 +90,26 @@ def _keep_places(program: Any, made: Any) -> None:
                 new.meta[key] = old.meta[key]
 
 
-def _take(x: Any, op: Op, constant: Any) -> Any:
+def _bands(x: Any, op: Op, weights: list[Any]) -> Any:
+    parts = [x[..., band.first : band.last] for band in op.bands]
+    return torch.cat([torch.matmul(p, w) for p, w in zip(parts, weights, strict=True)], -1)
+
+
+def _take(x: Any, op: Op, constants: list[Any]) -> Any:
+    (constant,) = constants
     taken = torch.index_select(x, op.axis, constant.reshape(-1))
     shape = [*x.shape[: op.axis], *constant.shape, *x.shape[op.axis + 1 :]]
     return taken if constant.ndim == 1 else taken.reshape(shape)
 
 
-_TORCH: dict[Kind, Callable[[Any, Op, Any], Any]] = {
+_TORCH: dict[Kind, Callable[[Any, Op, list[Any]], Any]] = {
     "cast": lambda x, _, __: x.to(torch.float32),
     "slice": lambda x, op, _: x.narrow(op.axis, op.whole[0], op.whole[1] - op.whole[0]),
     "take": _take,
-    "product": lambda x, _, c: torch.matmul(x, c),
-    "scale": lambda x, _, c: x * c,
-    "shift": lambda x, _, c: x + c,
+    "product": lambda x, _, c: torch.matmul(x, c[0]),
+    "bands": _bands,
+    "scale": lambda x, _, c: x * c[0],
+    "shift": lambda x, _, c: x + c[0],
     "square": lambda x, _, __: x * x,
     "sqrt": lambda x, _, __: torch.sqrt(x),
     "log": lambda x, _, __: torch.log(x),

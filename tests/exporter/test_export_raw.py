@@ -38,11 +38,11 @@ steps = [
 IMAGE = """
 ["a/image:0"]
 kind = "image"
-shape = [20, 30, 3]
+shape = [50, 30, 3]
 order = "rgb"
 steps = [
-    { step = "crop", size = [20, 20] },
-    { step = "resize", size = [8, 12], method = "bilinear", antialias = true, round = true },
+    { step = "crop", size = [50, 20] },
+    { step = "resize", size = [40, 12], method = "bilinear", antialias = true, round = true },
     { step = "order", to = "bgr" },
     { step = "normalize", mean = [100, 110, 120], std = [50] },
     { step = "layout", to = "NHWC" },

@@ -15,6 +15,7 @@ from edgeml.bundle import Tensor
 from edgeml.data import parse_source
 from edgeml.errors import SourceError, ToolchainError
 from edgeml.exporter.child import Child
+from edgeml.exporter.preprocessing import load, put_in_front
 from edgeml.exporter.samples import calibrate
 from edgeml.exporter.sources.forms import ArrayShape
 
@@ -231,3 +232,25 @@ def test_a_model_that_is_a_file_with_samples_of_their_code(
     )
     assert outcome.status == 0
     assert outcome.bundle().manifest.provenance.calibration is not None
+
+
+CAMERA = """
+[image]
+kind = "image"
+shape = [8, 8, 1]
+order = "grey"
+steps = [{ step = "normalize", mean = [100], std = [50] }, { step = "layout", to = "NCHW" }]
+"""
+
+
+def test_preprocessing_stands_in_front_of_what_was_handed_over(
+    child: Child, abroad: str, tmp_path: Path
+):
+    opened = read(child, f"{FILE}:net", tmp_path, python=abroad)
+    (tmp_path / "camera.toml").write_text(CAMERA)
+    raw = np.random.default_rng(2).integers(0, 256, (6, 8, 8, 1)).astype("uint8")
+    images = (raw.transpose(0, 3, 1, 2).astype("float32") - 100) / 50
+    theirs = reference(child, opened, images, GAINS)
+    wrapped = put_in_front(load(tmp_path / "camera.toml"), opened, child).source
+    ours = reference(child, wrapped, raw, GAINS)
+    np.testing.assert_allclose(ours["scores"], theirs["scores"], atol=1e-4)

@@ -131,6 +131,26 @@ def test_a_resize_is_that_of_the_reference(method: Any, antialias: bool, size: t
     np.testing.assert_allclose(made, expected, atol=1e-3)
 
 
+def test_a_large_resize_does_not_multiply_by_the_zeros_of_its_matrix():
+    frame = ImageInput(
+        shape=(480, 640, 1),
+        order="grey",
+        steps=(Resize(size=(224, 224), method="bilinear", antialias=True),),
+    )
+    program = compile_input(frame)
+    macs = [480 * op.arrays[0].shape[0] * 224 for op in program.ops if op.kind == "product"]
+    macs += [
+        480 * sum(band.weights.size for band in op.bands)
+        for op in program.ops
+        if op.kind == "bands"
+    ]
+    assert len(macs) == 2
+    assert sum(macs) < 480 * 224 * (640 + 480) / 5
+    raw = np.random.default_rng(0).integers(0, 256, (480, 640, 1), np.uint8)
+    made, expected = both(frame, raw)
+    np.testing.assert_allclose(made, expected, atol=1e-3)
+
+
 @pytest.mark.parametrize("method", ["bilinear", "bicubic"])
 def test_a_rounded_resize_is_pillows_own_on_uint8(method: Any):
     step = Resize(size=(30, 41), method=method, antialias=True, round=True)
