@@ -6,7 +6,12 @@ For each model and target: ``edgeml export`` with ``auto`` and an empty cache, a
 float and int8 artifacts (``peers/stock.py``), on the same calibration samples. Every artifact,
 whoever made it, is then run on the same evaluation samples by the same runtime, and measured in
 fresh processes of one thread, in turn, several rounds over; p50 and p99 are the best round's.
-Export time is that of the whole process, for both.
+
+Export time is that of the whole process, for both, the best of as many runs as there are rounds but
+no more than three, in turn. What it holds differs. edgeml reads the model in a process of its own,
+runs it on all samples, makes the target's candidates (for OpenVINO fp16 as well as fp32 and int8),
+runs each on all evaluation samples, measures each in a fresh process, and packs the bundle. The
+stock script makes its two artifacts in one process, and neither runs nor measures them.
 
 Prints the tables, and with ``--write`` puts them into docs/benchmarks.md. FOLDER holds
 ``mlperf-tiny``, ``photos`` and ``spoken-digits``.
@@ -15,14 +20,17 @@ Prints the tables, and with ``--write`` puts them into docs/benchmarks.md. FOLDE
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
+import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +51,19 @@ TARGETS = ("tflite", "openvino", "onnx")
 LOSS = 0.01
 """One point: what an artifact may lose and still count as having kept its accuracy."""
 
+MOST_EXPORTS = 3
+"""Runs of each export; its artifacts are measured in as many rounds as are asked for."""
+
 Array = NDArray[Any]
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """What an export took."""
+
+    seconds: float
+    """By the clock."""
+    cpu_seconds: float
+    """Of all its processes."""
 
 
 class Made(msgspec.Struct, kw_only=True):
@@ -54,7 +74,7 @@ class Made(msgspec.Struct, kw_only=True):
     maker: str
     precision: str
     files: tuple[Path, ...]
-    seconds: float
+    cost: Cost
     """Of the export that made it, which made its siblings too."""
     chosen: bool = True
     options: dict[str, str] = {}
@@ -91,8 +111,7 @@ def main() -> None:
             reference = np.load(work / "source" / "reference.npy")
             mine: list[Made] = []
             for target in arguments.targets:
-                mine += _ours(subject, target, work / f"edgeml-{target}")
-                mine += _by_hand(subject, target, work / f"stock-{target}")
+                mine += _made(subject, target, work, arguments.rounds)
             _judge(mine, subject, reference)
             _measure(mine, subject, arguments.rounds, work)
             found += mine
@@ -112,8 +131,67 @@ def _into_toolchain() -> None:
             os.execv(python, [str(python), *sys.argv])
 
 
-def _ours(subject: Subject, target: str, out: Path) -> list[Made]:
-    began = time.perf_counter()
+def _made(subject: Subject, target: str, work: Path, rounds: int) -> list[Made]:
+    """Both makers' artifacts, those of the last round; all rounds give the same ones."""
+    ours, stock = work / f"edgeml-{target}", work / f"stock-{target}"
+    mine: list[Cost] = []
+    theirs: list[Cost] = []
+    files: dict[str, list[str]] = {}
+    for _ in range(min(rounds, MOST_EXPORTS)):
+        for folder in (ours, stock, Path(f"{ours}-cache")):
+            shutil.rmtree(folder, ignore_errors=True)
+        with _timed(mine):
+            _ours(subject, target, ours)
+        with _timed(theirs):
+            files = _stock(target, subject, subject.calibration, stock)
+    bundle = open_bundle(Path(f"{ours}.edgeml"))
+    made: list[Made] = []
+    for artifact in bundle.manifest.artifacts:
+        entry = bundle.extract(artifact, ours / artifact.id)
+        made.append(
+            Made(
+                model=subject.name,
+                target=target,
+                maker="edgeml",
+                precision=artifact.precision,
+                files=tuple(entry.with_name(Path(file.path).name) for file in artifact.files),
+                cost=_best(mine),
+                chosen=artifact.chosen,
+                options=dict(artifact.requires.options),
+            )
+        )
+    made += [
+        Made(
+            model=subject.name,
+            target=target,
+            maker="stock",
+            precision=precision,
+            files=tuple(map(Path, paths)),
+            cost=_best(theirs),
+        )
+        for precision, paths in files.items()
+    ]
+    return made
+
+
+@contextlib.contextmanager
+def _timed(into: list[Cost]) -> Generator[None]:
+    """Adds what the processes took that the block ran to their end."""
+    began, used = time.perf_counter(), _cpu_seconds()
+    yield
+    into.append(Cost(time.perf_counter() - began, _cpu_seconds() - used))
+
+
+def _cpu_seconds() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime
+
+
+def _best(costs: Sequence[Cost]) -> Cost:
+    return Cost(min(e.seconds for e in costs), min(e.cpu_seconds for e in costs))
+
+
+def _ours(subject: Subject, target: str, out: Path) -> None:
     command = [sys.executable, "-m", "edgeml", "export", subject.model, "-t", target]
     command += ["--calibration", subject.calibration, "--evaluate", subject.evaluation]
     # A failed check is a line of the table here, not the end of the run.
@@ -124,26 +202,8 @@ def _ours(subject: Subject, target: str, out: Path) -> list[Made]:
         env={**os.environ, "EDGEML_CACHE": f"{out}-cache"},
         check=False,
     )
-    seconds = time.perf_counter() - began
     if done.returncode:
         sys.exit(f"edgeml export of {subject.name} for {target} ended with {done.returncode}")
-    bundle = open_bundle(Path(f"{out}.edgeml"))
-    made: list[Made] = []
-    for artifact in bundle.manifest.artifacts:
-        entry = bundle.extract(artifact, out / artifact.id)
-        made.append(
-            Made(
-                model=subject.name,
-                target=target,
-                maker="edgeml",
-                precision=artifact.precision,
-                files=tuple(entry.with_name(Path(file.path).name) for file in artifact.files),
-                seconds=seconds,
-                chosen=artifact.chosen,
-                options=dict(artifact.requires.options),
-            )
-        )
-    return made
 
 
 def _stock(target: str, subject: Subject, samples: Path, out: Path) -> dict[str, list[str]]:
@@ -156,23 +216,6 @@ def _stock(target: str, subject: Subject, samples: Path, out: Path) -> dict[str,
     if done.returncode:
         sys.exit(f"{subject.name}, {target}: {done.stderr.decode()[-2000:]}")
     return json.loads(done.stdout)
-
-
-def _by_hand(subject: Subject, target: str, out: Path) -> list[Made]:
-    began = time.perf_counter()
-    files = _stock(target, subject, subject.calibration, out)
-    seconds = time.perf_counter() - began
-    return [
-        Made(
-            model=subject.name,
-            target=target,
-            maker="stock",
-            precision=precision,
-            files=tuple(map(Path, paths)),
-            seconds=seconds,
-        )
-        for precision, paths in files.items()
-    ]
 
 
 def _judge(made: Sequence[Made], subject: Subject, reference: Array) -> None:
@@ -257,7 +300,8 @@ def _report(found: Sequence[Made]) -> str:
             f"{each.p50_ms:.3f}",
             f"{each.p99_ms:.3f}",
             f"{each.peak_mb:.0f}",
-            f"{each.seconds:.1f}",
+            f"{each.cost.seconds:.1f}",
+            f"{each.cost.cpu_seconds:.1f}",
         )
         for each in found
     ]
@@ -265,10 +309,10 @@ def _report(found: Sequence[Made]) -> str:
     return "\n\n".join(
         (
             setting_line,
-            table((*columns, "export s"), rows),
+            table((*columns, "export s", "CPU s"), rows),
             "edgeml's choice over the best stock artifact that is within a point of the best "
-            "stock accuracy; *export* over the stock tool's process. Wanted: latency ≤ 1.00, "
-            "accuracy ≥ 0, size ≤ 1.02, export ≤ 1.2.",
+            "stock accuracy; *export* and *CPU* over the stock tool's process. Wanted: latency "
+            "≤ 1.00, accuracy ≥ 0, size ≤ 1.02, export ≤ 1.2.",
             _ratios(found),
         )
     )
@@ -292,10 +336,11 @@ def _ratios(found: Sequence[Made]) -> str:
                 f"{ours.p50_ms / best.p50_ms:.2f}",
                 f"{(ours.right - best.right) * 100:+.1f}",
                 f"{ours.bytes / best.bytes:.3f}",
-                f"{ours.seconds / best.seconds:.2f}",
+                f"{ours.cost.seconds / best.cost.seconds:.2f}",
+                f"{ours.cost.cpu_seconds / best.cost.cpu_seconds:.2f}",
             )
         )
-    columns = ("model", "target", "edgeml", "stock", "latency", "points", "size", "export")
+    columns = ("model", "target", "edgeml", "stock", "latency", "points", "size", "export", "CPU")
     return table(columns, rows)
 
 

