@@ -154,7 +154,7 @@ def exporting(
             "calibration": inputs.samples(calibration, "calibration"),
             "evaluation": inputs.samples(evaluate, "evaluate"),
         }
-        path, trusted = inputs.model(model, examples)
+        path, trusted = inputs.model(model, examples, shapes or {})
         request = ExportRequest(
             model=path,
             targets=resolved.targets,
@@ -236,7 +236,9 @@ class _Inputs:
         head, colon, attribute = written.name.partition(":")
         return f"{self._kept(folder, what) / head}{colon}{attribute}"
 
-    def model(self, model: Any, examples: Any) -> tuple[str, bool]:
+    def model(
+        self, model: Any, examples: Any, shapes: Mapping[str, Sequence[int]]
+    ) -> tuple[str, bool]:
         """MODEL, for the request, and whether it is a pickle of our own making."""
         from edgeml.api import models
 
@@ -244,9 +246,8 @@ class _Inputs:
             return os.fspath(cast("Paths", model)), False
         folder = self._new()
         try:
-            written = models.write(
-                model, folder, examples=examples, samples=self._shown, unread=self._unread
-            )
+            given = models.Given(examples, self._shown, shapes)
+            written = models.write(model, folder, given, unread=self._unread)
         except OSError as error:
             raise SourceError(f"The model cannot be written to {folder}: {error}") from error
         if written.note:

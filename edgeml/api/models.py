@@ -46,18 +46,24 @@ Unread = Callable[[Path, str], str]
 does."""
 
 
-def write(
-    model: Any, folder: Path, *, examples: Any, samples: Written | None, unread: Unread
-) -> WrittenModel:
+class Given(NamedTuple):
+    """What else the caller gave that a module is traced with."""
+
+    examples: Any = None
+    """Inputs, a batch: a tensor, a tuple or a mapping of them. None: taken from the samples."""
+    samples: Written | None = None
+    shapes: Mapping[str, Sequence[int]] = {}
+    """Of inputs; −1 is an axis that is to stay open."""
+
+
+def write(model: Any, folder: Path, given: Given, *, unread: Unread) -> WrittenModel:
     """Write a live model to a file in ``folder``.
 
     Args:
         model: an ``nn.Module``, an ``ExportedProgram``, a Keras model, or an estimator of
             scikit-learn, XGBoost or LightGBM.
         folder: empty.
-        examples: inputs of a module, a batch: a tensor, a tuple or a mapping of them. None: taken
-            from the samples.
-        samples: where there are some.
+        given: for a module.
         unread: asked about a module's ``.pt2``; where it is not read the module goes as ONNX.
 
     Raises:
@@ -66,7 +72,7 @@ def write(
     kind = kind_of(model)
     name = re.sub(r"[^A-Za-z0-9]+", "-", type(model).__name__).strip("-").lower() or "model"
     if kind == "torch":
-        return _torch(model, folder / f"{name}.pt2", examples, samples, unread)
+        return _torch(model, folder / f"{name}.pt2", given, unread)
     if kind == "program":
         path = folder / "program.pt2"
         importlib.import_module("torch").export.save(model, str(path))
@@ -158,26 +164,29 @@ def _number(config: Any, numbers: dict[int, int]) -> None:
             each["shared_object_id"] = numbers.setdefault(found, len(numbers))
 
 
-def _torch(
-    module: Any, path: Path, examples: Any, samples: Written | None, unread: Unread
-) -> WrittenModel:
+def _torch(module: Any, path: Path, given: Given, unread: Unread) -> WrittenModel:
     """Trace a copy of the module, on the CPU, in float32 and in evaluation mode."""
     torch: Any = importlib.import_module("torch")
     copied: Any = importlib.import_module("copy").deepcopy(module).eval().to("cpu").float()
     names = _parameters(module)
-    attempts = _feeds(names, examples, samples)
+    attempts = _feeds(names, given.examples, given.samples)
     failure: Exception | None = None
     exporter: Any = getattr(torch, "export", None)
     able = hasattr(exporter, "save")  # it came with torch 2.1
-    strict = {"strict": False} if able and "strict" in _named_by(exporter.export) else {}
+    options: dict[str, Any] = {}
+    if able and "strict" in _named_by(exporter.export):
+        options["strict"] = False
     for named in attempts:
         feeds = {name: _tensor(torch, value) for name, value in named.items()}
         leading = [name for name in names if name in feeds]
         args = tuple(feeds[name] for name in leading)
+        if any(-1 in shape for shape in given.shapes.values()):
+            shapes = [given.shapes.get(name, ()) for name in leading]
+            options["dynamic_shapes"] = tuple(_open_dims(exporter, shape) for shape in shapes)
         try:
             with torch.no_grad():
                 made = copied(*args)
-                program = exporter.export(copied, args, **strict) if able else None
+                program = exporter.export(copied, args, **options) if able else None
         except Exception as error:  # noqa: BLE001 - told below, as the user's own
             failure = failure or error
             continue
@@ -220,6 +229,13 @@ def _as_onnx(module: Any, args: Any, made: Any, program: Path, why: str) -> Writ
         "went over as ONNX."
     )
     return WrittenModel(path, note=note)
+
+
+def _open_dims(exporter: Any, shape: Sequence[int]) -> dict[int, Any]:
+    """The axes of a shape that stay open, for ``torch.export`` of any version."""
+    dynamic = getattr(exporter.Dim, "DYNAMIC", None)
+    axes = [axis for axis, size in enumerate(shape) if size < 0]
+    return {axis: dynamic or exporter.Dim(f"length_{axis}") for axis in axes}
 
 
 def _named_by(function: Any) -> Mapping[str, inspect.Parameter]:

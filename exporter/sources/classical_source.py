@@ -26,6 +26,7 @@ from edgeml.exporter.child import first_line
 from edgeml.exporter.sources import classical_graph
 from edgeml.exporter.sources.boosters import LightGbmModel, from_xgboost_booster
 from edgeml.exporter.sources.forms import Opened, OpenJob, ReferenceJob, damaged
+from edgeml.exporter.sources.shapes import refuse_open, refuse_unknown
 from edgeml.targets.frameworks import framework
 
 Array = NDArray[Any]
@@ -74,6 +75,8 @@ def open_made(job: OpenJob, model: Any, call: str) -> Opened:
         SourceError: it is not fitted, takes text, or has a step without a conversion.
     """
     estimator = _estimator(model)
+    refuse_unknown(job, ["X"])
+    refuse_open(job)
     names = feature_names(estimator)
     width = _width(estimator, call)
     graph = classical_graph.convert(estimator, width=width, names=names, call=call)

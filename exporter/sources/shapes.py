@@ -55,8 +55,34 @@ def with_asked(job: OpenJob) -> tuple[ArrayShape, ...]:
     for name, sizes in job.asked.items():
         given = named.get(name)
         dtype = given.dtype if given else next((s.dtype for s in job.shapes), "float32")
-        named[name] = ArrayShape(name, sizes[1:], dtype)
+        named[name] = ArrayShape(name, at_hand(job, name, sizes)[1:], dtype)
     return tuple(named.values())
+
+
+def at_hand(job: OpenJob, name: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape with the samples' lengths in its open axes (-1), to trace a model with.
+
+    Raises:
+        SourceError: the samples do not show them, or show a length of 1, which tracers take for
+            one that never changes.
+    """
+    shown = _in_data(job, name, len(shape))
+    found = tuple(
+        size if size >= 0 else shown[axis - 1] if shown else 0 for axis, size in enumerate(shape)
+    )
+    if any(size < 0 <= length < 2 for size, length in zip(shape, found, strict=True)):
+        raise SourceError(
+            f"--shape {name}={_typed(shape)} keeps an axis open, and the samples do not show a "
+            "length of 2 or more to trace the model with",
+            expected="samples of one such length, as .npz or .npy",
+            remedy="Give them with --calibration or --evaluate.",
+        )
+    return found
+
+
+def stays_open(job: OpenJob) -> bool:
+    """Whether an axis was asked to stay open."""
+    return any(-1 in shape for shape in job.asked.values())
 
 
 def refuse_unknown(job: OpenJob, names: Sequence[str]) -> None:
@@ -83,7 +109,8 @@ def refuse_open(job: OpenJob) -> None:
         if -1 in shape:
             raise UsageError(
                 f"--shape {name}={_typed(shape)} keeps an axis open, which such a model cannot",
-                expected="a length for every axis; models in ONNX can keep some open",
+                expected="a length for every axis; models of PyTorch, Keras and TensorFlow "
+                "(without --python), and in ONNX, can keep some open",
                 remedy=f"Give numbers: --shape {name}={_typed([max(size, 1) for size in shape])}.",
             )
 
@@ -160,9 +187,7 @@ def _asked(name: str, asked: tuple[int, ...], axes: Axes) -> tuple[int, ...]:
 
 
 def _from_data(job: OpenJob, name: str, axes: Axes) -> tuple[int, ...]:
-    named = {given.name: given for given in job.shapes}
-    given = named.get(name) or named.get("")
-    known = given.shape if given is not None and len(given.shape) == len(axes) - 1 else None
+    known = _in_data(job, name, len(axes))
     sizes: list[int] = []
     for axis, size in enumerate(axes):
         if size is not None:
@@ -180,6 +205,13 @@ def _from_data(job: OpenJob, name: str, axes: Axes) -> tuple[int, ...]:
                 "give real samples of one shape as .npz or .npy with --calibration or --evaluate.",
             )
     return tuple(sizes)
+
+
+def _in_data(job: OpenJob, name: str, rank: int) -> tuple[int, ...] | None:
+    """The shape of a sample of an input, where the data shows one of that many axes."""
+    named = {given.name: given for given in job.shapes}
+    given = named.get(name) or named.get("")
+    return given.shape if given is not None and len(given.shape) == rank - 1 else None
 
 
 def _axes(numbers: Sequence[int]) -> str:

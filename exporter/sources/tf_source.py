@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from edgeml.bundle.manifest import Tensor
@@ -32,12 +33,13 @@ from edgeml.exporter.sources.forms import (
     ReferenceJob,
     damaged,
 )
+from edgeml.exporter.sources.open_axes import as_onnx
 from edgeml.exporter.sources.shapes import (
     closed_shape,
     filled,
     fixed_tensor,
-    refuse_open,
     refuse_unknown,
+    stays_open,
 )
 from edgeml.targets.frameworks import framework
 
@@ -97,10 +99,10 @@ def _digest(model: Any) -> str:
 def _opened(job: OpenJob, served: _Served, *, sha256: str = "") -> Opened:
     inputs, outputs, call = served.inputs, served.outputs, served.call
     refuse_unknown(job, list(inputs))
-    refuse_open(job)
     axes = {name: _axes(job, name, spec.shape) for name, spec in inputs.items()}
+    shapes = {name: closed_shape(job, name, axes[name]) for name in inputs}
     fixed = {
-        name: tf.TensorSpec(closed_shape(job, name, axes[name]), spec.dtype, name=name)
+        name: tf.TensorSpec([s if s >= 0 else None for s in shapes[name]], spec.dtype, name=name)
         for name, spec in inputs.items()
     }
 
@@ -120,6 +122,16 @@ def _opened(job: OpenJob, served: _Served, *, sha256: str = "") -> Opened:
     module.owner = _needed(concrete, served.owner)
     path = job.workdir / "source"
     tf.saved_model.save(module, str(path), signatures={_SIGNATURE: concrete})
+    if stays_open(job):
+        made = as_onnx(job, "savedmodel", path, list(inputs), outputs)
+        _signatures[made.path] = concrete
+        return msgspec.structs.replace(
+            made,
+            title=f"{served.title}, as {made.title}",
+            sha256=sha256,
+            notes=(*served.notes, *made.notes),
+            reference=__name__,
+        )
     results: Mapping[str, Any] = concrete.structured_outputs
     opened = Opened(
         kind="savedmodel",

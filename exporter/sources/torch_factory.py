@@ -10,7 +10,7 @@ user's code is told with their own file and line.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,9 +20,9 @@ from edgeml.errors import SourceError
 from edgeml.exporter.child import first_line
 from edgeml.exporter.sources.forms import ArrayShape, OpenJob
 from edgeml.exporter.sources.shapes import (
-    refuse_open,
     refuse_size,
     refuse_unknown,
+    stays_open,
     with_asked,
 )
 from edgeml.exporter.user_code import where
@@ -55,12 +55,17 @@ def from_made(job: OpenJob, made: Any, call: str) -> tuple[Any, tuple[str, ...]]
         notes.append(f"The module's weights are {', '.join(found)}: exported as float32.")
     parameters = _parameters(module, call)
     refuse_unknown(job, list(parameters))
-    refuse_open(job)
     if examples is not None:
         feeds = _from_examples(examples, parameters, call)
     else:
         feeds = _from_shapes(_shapes(job, parameters, call), parameters, call)
-    return _export(module, feeds, job.path, call), tuple(notes)
+    return _export(module, feeds, job, call), tuple(notes)
+
+
+def open_dims(shape: Sequence[int]) -> dict[int, Any]:
+    """The axes of a shape that stay open (-1), for ``torch.export``, which refuses where the model
+    takes a single length."""
+    return {axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(shape) if size < 0}
 
 
 def _parts(made: Any) -> tuple[Any, Any]:
@@ -161,7 +166,8 @@ def _what(value: Any) -> str:
     return "a scalar" if isinstance(value, torch.Tensor) else f"of type {type(value).__name__}"
 
 
-def _export(module: Any, feeds: Mapping[str, Any], path: Path, call: str) -> Any:
+def _export(module: Any, feeds: Mapping[str, Any], job: OpenJob, call: str) -> Any:
+    path = job.path
     # The first as positional arguments, as forward has them; keyword-only ones by name.
     parameters = inspect.signature(module.forward).parameters
     args: list[Any] = []
@@ -183,7 +189,15 @@ def _export(module: Any, feeds: Mapping[str, Any], path: Path, call: str) -> Any
         ) from error
     try:
         with torch.no_grad():
-            return torch.export.export(module, tuple(args), kwargs, strict=False)
+            return torch.export.export(
+                module,
+                tuple(args),
+                kwargs,
+                dynamic_shapes={name: open_dims(job.asked.get(name, ())) for name in feeds}
+                if stays_open(job)
+                else None,
+                strict=False,
+            )
     except Exception as error:
         raise SourceError(
             f"{where(error, path) or call}: torch.export cannot trace the module: "

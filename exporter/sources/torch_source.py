@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import msgspec
 import torch
 from torch.utils import _pytree
 
@@ -28,14 +29,16 @@ from edgeml.exporter.sources.forms import (
     ReferenceJob,
     damaged,
 )
+from edgeml.exporter.sources.open_axes import as_onnx
 from edgeml.exporter.sources.shapes import (
+    at_hand,
     closed_shape,
     filled,
     fixed_tensor,
-    refuse_open,
     refuse_unknown,
+    stays_open,
 )
-from edgeml.exporter.sources.torch_factory import from_made
+from edgeml.exporter.sources.torch_factory import from_made, open_dims
 
 _programs: dict[Path, Any] = {}
 """Of this process, so that a reference run does not load again what was just exported."""
@@ -77,9 +80,21 @@ def open_made(job: OpenJob, made: Any, call: str) -> Opened:
 def opened(
     job: OpenJob, program: Any, *, title: str, sha256: str = "", notes: tuple[str, ...] = ()
 ) -> Opened:
-    """Write a program with fixed shapes as the source."""
+    """Write a program, whose axes are fixed but for those asked to stay open, as the source."""
     path = job.workdir / "source.pt2"
     torch.export.save(program, str(path))
+    if stays_open(job):
+        inputs = [place.name for place in _placeholders(program)]
+        outputs = [name for name, _ in _results(program, job.path)]
+        made = as_onnx(job, "torch", path, inputs, outputs)
+        _programs[made.path] = program
+        return msgspec.structs.replace(
+            made,
+            title=f"{title}, as {made.title}",
+            sha256=sha256,
+            notes=(*notes, *made.notes),
+            reference=__name__,
+        )
     _programs[path] = program
     return Opened(
         kind="torch",
@@ -138,20 +153,30 @@ def _from_file(job: OpenJob) -> tuple[Any, tuple[str, ...]]:
     places = _placeholders(program)
     axes = {place.name: _axes(place) for place in places}
     refuse_unknown(job, list(axes))
-    refuse_open(job)
     shapes = {place.name: closed_shape(job, place.name, axes[place.name]) for place in places}
     if not any(None in each for each in axes.values()):
         return program, ()
-    feeds = [torch.zeros(shapes[place.name], dtype=place.dtype) for place in places]
+    feeds = [
+        torch.zeros(at_hand(job, place.name, shapes[place.name]), dtype=place.dtype)
+        for place in places
+    ]
     in_spec: Any = program.call_spec.in_spec
     args, kwargs = _pytree.tree_unflatten(feeds, in_spec)
+    left = _pytree.tree_unflatten([open_dims(shapes[place.name]) for place in places], in_spec)
     try:
         with torch.no_grad():
-            fixed = torch.export.export(program.module(), args, kwargs, strict=False)
+            fixed = torch.export.export(
+                program.module(),
+                args,
+                kwargs,
+                dynamic_shapes=(*left[0], *left[1].values()) if stays_open(job) else None,
+                strict=False,
+            )
     except Exception as error:
         raise SourceError(
             f"{job.path} does not take a batch of one: {first_line(error)}",
-            expected="a program whose open axes allow batch 1 and the data's shapes",
+            expected="a program whose open axes allow batch 1, the data's shapes, and what "
+            "--shape keeps open",
             remedy="Export it again with torch.export.export on a batch of one sample.",
         ) from error
     return fixed, filled(job, axes)
@@ -185,6 +210,14 @@ def _inputs(program: Any, path: Path) -> tuple[Tensor, ...]:
 
 
 def _outputs(program: Any, path: Path) -> tuple[Tensor, ...]:
+    return tuple(
+        _tensor(name, tuple(value.shape), value.dtype, "output", path)
+        for name, value in _results(program, path)
+    )
+
+
+def _results(program: Any, path: Path) -> list[tuple[str, Any]]:
+    """Name and description of each output."""
     values: dict[str, Any] = {node.name: node.meta.get("val") for node in program.graph.nodes}
     found: list[Any] = [
         values.get(name) if isinstance(name, str) else None
@@ -200,10 +233,7 @@ def _outputs(program: Any, path: Path) -> tuple[Tensor, ...]:
             remedy="Have forward return nothing but tensors.",
         )
     names = _output_names(program.call_spec.out_spec, len(found))
-    return tuple(
-        _tensor(name, tuple(value.shape), value.dtype, "output", path)
-        for name, value in zip(names, found, strict=True)
-    )
+    return list(zip(names, found, strict=True))
 
 
 def _output_names(out_spec: Any, count: int) -> list[str]:

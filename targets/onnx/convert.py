@@ -81,6 +81,19 @@ def _float_model(
     return path
 
 
+def write_graph(
+    kind: SourceKind, source: Path, inputs: tuple[str, ...], outputs: tuple[str, ...], path: Path
+) -> None:
+    """The graph of a torch program or of a SavedModel of one signature, as it is: an axis that it
+    leaves open stays open.
+
+    Raises:
+        RefusedError: the exporter lacks an operator of the model.
+    """
+    write = _from_torch if kind == "torch" else _from_savedmodel
+    write(source, inputs, outputs, path)
+
+
 def _declare(model: Any, source: Path) -> None:
     """Gives outputs the shapes that the file states: nothing infers them behind ai.onnx.ml."""
     onnx = sources.framework("onnx")

@@ -6,7 +6,15 @@ import pytest
 
 from edgeml.errors import SourceError, UsageError
 from edgeml.exporter.sources.forms import ArrayShape, OpenJob
-from edgeml.exporter.sources.shapes import closed_shape, filled, fixed_tensor, refuse_unknown
+from edgeml.exporter.sources.shapes import (
+    at_hand,
+    closed_shape,
+    filled,
+    fixed_tensor,
+    refuse_open,
+    refuse_unknown,
+    with_asked,
+)
 
 NET = Path("net.onnx")
 
@@ -40,6 +48,22 @@ def test_an_open_axis_is_never_guessed_and_the_error_has_the_words_to_type():
 def test_a_shape_that_was_asked_for_goes_before_the_data():
     assert closed_shape(job(3, 20, x=(1, 3, 40)), "x", [None, 3, None]) == (1, 3, 40)
     assert closed_shape(job(3, 20, x=(1, 3, -1)), "x", [None, 3, None]) == (1, 3, -1)
+
+
+def test_an_axis_that_stays_open_is_traced_at_the_length_of_the_samples():
+    assert at_hand(job(3, 20), "x", (1, 3, -1)) == (1, 3, 20)
+    assert at_hand(job(3, 20, name=""), "x", (1, -1, -1)) == (1, 3, 20)
+    assert with_asked(job(3, 20, x=(1, 3, -1))) == (ArrayShape("x", (3, 20), "float32"),)
+    for samples in (job(), job(3, 1), job(20)):  # none, of a length that tracers fix, of other axes
+        with pytest.raises(SourceError, match="do not show a length of 2 or more"):
+            at_hand(samples, "x", (1, 3, -1))
+
+
+def test_a_model_that_can_keep_no_axis_open():
+    refuse_open(job(x=(1, 3, 20)))
+    with pytest.raises(UsageError, match="--shape x=1,3,-1 keeps an axis open") as caught:
+        refuse_open(job(x=(1, 3, -1)))
+    assert "--shape x=1,3,1" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

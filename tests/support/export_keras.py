@@ -50,6 +50,17 @@ def network(keras, images, labels):
     return model
 
 
+def along(keras):
+    """A net that takes a signal of any length."""
+    keras.utils.set_random_seed(1)
+    signal = keras.Input((None, 3), name="signal")
+    x = keras.layers.Conv1D(8, 3, padding="same", activation="relu")(signal)
+    x = keras.layers.Concatenate()(
+        [keras.layers.GlobalAveragePooling1D()(x), keras.layers.GlobalMaxPooling1D()(x)]
+    )
+    return keras.Model(signal, keras.layers.Dense(4, name="scores")(x))
+
+
 def main(folder):
     folder.mkdir(parents=True, exist_ok=True)
     images, labels = digits()
@@ -58,6 +69,7 @@ def main(folder):
 
     import keras
 
+    along(keras).save(folder / "along.keras")
     model = network(keras, images[:1000], labels[:1000])
     model.save(folder / "net.keras")
 

@@ -36,6 +36,27 @@ class Two(nn.Module):
         return left @ right.transpose(1, 2) * scale
 
 
+class Along(nn.Module):
+    """Takes a signal of any length: filters, then their mean and largest over time."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.filters = nn.Conv1d(3, 8, 3, padding=1)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, signal):
+        x = self.filters(signal).relu()
+        return {"scores": self.head(torch.cat([x.mean(2), x.amax(2)], 1)), "envelope": x.amax(1)}
+
+
+class Rigid(nn.Module):
+    """Takes 20 steps and no others."""
+
+    def forward(self, signal):
+        return signal * torch.arange(20.0)
+
+
 class Spectrum(nn.Module):
     """Has an operator that LiteRT lacks."""
 
@@ -89,6 +110,14 @@ def trained():
 
 def with_examples():
     return trained(), torch.zeros(5, 1, 8, 8)
+
+
+def along():
+    return Along()
+
+
+def rigid():
+    return Rigid()
 
 
 def two():
@@ -173,6 +202,11 @@ def main(folder):
     np.savez(folder / "calibration.npz", image=images[1000:1200])
     np.save(folder / "images.npy", images[1000:1200].astype(np.float64))
     np.savez(folder / "evaluation.npz", image=images[1200:1400], labels=labels[1200:1400])
+    length = torch.export.Dim("length", min=4)
+    along = torch.export.export(
+        Along(), (torch.zeros(1, 3, 20),), dynamic_shapes={"signal": {2: length}}
+    )
+    torch.export.save(along, folder / "along.pt2")
     batch = torch.export.Dim("batch")
     program = torch.export.export(
         net, (torch.zeros(2, 1, 8, 8),), dynamic_shapes={"image": {0: batch}}
