@@ -1,10 +1,12 @@
 """Real exports in real processes. The models are made once a run, each framework in a process of
 its own: the tests' process imports none of them."""
 
+import fcntl
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.exports import SUPPORT, Export, Models, Outcome, finish, start
@@ -14,17 +16,29 @@ from edgeml.exporter.child import Child, Children
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
-    folder = tmp_path_factory.mktemp("models")
-    found = Models(folder / "torch", folder / "keras")
+    """Made by the first of all processes that run tests."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "models"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            _make_models(folder.with_suffix(".begun"))
+            folder.with_suffix(".begun").rename(folder)
+    os.environ["EXPORT_TEST_FOLDER"] = str(folder / "torch")
+    return Models(folder / "torch", folder / "keras")
+
+
+def _make_models(folder: Path) -> None:
     makers = [
-        subprocess.Popen([sys.executable, str(SUPPORT / script), str(into)], stderr=subprocess.PIPE)
-        for script, into in (("export_torch.py", found.torch), ("export_keras.py", found.keras))
+        subprocess.Popen(
+            [sys.executable, str(SUPPORT / f"export_{name}.py"), str(folder / name)],
+            stderr=subprocess.PIPE,
+        )
+        for name in ("torch", "keras")
     ]
     for maker in makers:
         _, chatter = maker.communicate()
         assert maker.returncode == 0, chatter.decode()[-3000:]
-    os.environ["EXPORT_TEST_FOLDER"] = str(found.torch)
-    return found
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,10 @@
 """What is converted twice is the same twice, byte for byte: every kind of source, every target and
-precision, in two processes that share neither a folder nor the order of their sets or tasks."""
+precision, in two processes that share neither a folder nor the order of their sets or tasks.
+
+What stands around the artifacts (golden vectors, statistics, the lock) is made again where whole
+exports are tested: of PyTorch and Keras in test_export_roads, of ONNX in test_export_again,
+of scikit-learn in test_source_classical.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from support.convert_cells import CELLS
-from support.exports import SUPPORT, Export, Models, finish, start
+from support.exports import SUPPORT, Models
 
 from edgeml.exporter.child import ENVIRONMENT
-from edgeml.exporter.events import Cause, Difference
 
 Told = Mapping[str, Any]
 
@@ -80,43 +83,3 @@ def test_the_cells_are_all_that_the_issue_names():
     assert {"fp32", "fp16", "int8", "int8-weights", "int16x8", "mixed"} < precisions
     assert ("onnx", "tflite", "int16x8") in CELLS
     assert ("keras", "openvino", "mixed") in CELLS
-
-
-BUNDLES = {
-    "keras": (["tflite", "coreml"], "fp16"),
-    "torch": (["executorch"], "int8"),
-    "sklearn": (["onnx"], "fp32"),
-}
-
-
-@pytest.mark.parametrize("source", BUNDLES)
-def test_a_bundle_is_made_again_byte_for_byte(
-    source: str,
-    models: Models,
-    export: Export,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    """What stands around the artifacts, too: golden vectors, statistics, the lock."""
-    targets, precision = BUNDLES[source]
-    model, data = {
-        "keras": (str(models.keras / "net.keras"), models.keras / "calibration.npz"),
-        "torch": (models.factory("trained"), models.torch / "calibration.npz"),
-        "sklearn": (f"{SUPPORT / 'export_classical.py'}:forest", tmp_path / "rows.npy"),
-    }[source]
-    np.save(tmp_path / "rows.npy", np.random.default_rng(0).uniform(0, 8, (60, 4)).astype("f4"))
-    made = export(
-        model=model,
-        targets=targets,
-        precision=precision,
-        calibration=str(data),
-        output=str(tmp_path),
-    )
-    bundle = Path(made.done.bundle)
-    monkeypatch.chdir(models.torch)
-    again = finish(
-        start(tmp_path / "elsewhere", bundle=str(bundle), output=str(tmp_path / "again.edgeml"))
-    )
-    assert again.of(Difference) + again.of(Cause) == []
-    assert again.status == 0
-    assert (tmp_path / "again.edgeml").read_bytes() == bundle.read_bytes()

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from support import export_classical
-from support.exports import SUPPORT, Export
+from support.exports import SUPPORT, Export, made_again
 from support.opening import read, reference
 
 from edgeml.errors import SourceError
@@ -191,3 +191,4 @@ def test_a_factory_shows_its_kind_when_it_runs_and_refusals_follow_at_once(
     assert artifact.accuracy.value > 0.95
     assert artifact.parity is not None
     assert artifact.parity.agreement == 1
+    made_again(Path(outcome.done.bundle), tmp_path)

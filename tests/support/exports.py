@@ -12,6 +12,8 @@ from typing import Any
 from edgeml.bundle import Bundle, open_bundle
 from edgeml.exporter.events import (
     AnyEvent,
+    Cause,
+    Difference,
     Done,
     Failure,
     Note,
@@ -108,6 +110,16 @@ def finish(process: subprocess.Popen[bytes]) -> Outcome:
     with process.stdout as stream:
         events = [decode_event(line) for line in stream]
     return Outcome(events, process.wait())
+
+
+def made_again(bundle: Path, folder: Path) -> None:
+    """Assert that a bundle made again from its lock is the same, byte for byte."""
+    target = folder / "again.edgeml"
+    again = finish(start(folder / "elsewhere", bundle=str(bundle), output=str(target)))
+    differences = [(each.member, each.first) for each in again.of(Difference)]
+    assert (differences, [each.text for each in again.of(Cause)]) == ([], [])
+    assert again.status == 0
+    assert target.read_bytes() == bundle.read_bytes()
 
 
 Export = Callable[..., Outcome]
