@@ -1,0 +1,50 @@
+"""What an export does side by side: the steps that are told of later, the processes that wait."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgeml.exporter.candidates import Candidate
+from edgeml.exporter.child import Children
+from edgeml.exporter.events import Event, Progress, Stage
+from edgeml.exporter.measure import Bench
+from edgeml.exporter.steps import Steps
+
+
+@pytest.fixture
+def children(tmp_path: Path) -> Iterator[Children]:
+    children = Children(tmp_path / "log.txt")
+    yield children
+    children.close()
+
+
+def test_steps_that_came_early_are_told_of_in_their_stage():
+    told: list[Event] = []
+    steps = Steps(told.append)
+    steps("onnx fp32")
+    assert told == []
+    stage = Stage(name="compile", title="Converting", steps=2)
+    steps.open(stage)
+    steps("onnx int8")
+    assert told == [stage, Progress(text="onnx fp32", step=1), Progress(text="onnx int8", step=2)]
+
+
+def test_each_measurement_has_a_process_of_its_own(children: Children):
+    bench = Bench(children)
+    bench.expect(Candidate("onnx", "fp32"))
+    bench.settle()
+    taken = [bench.take(), bench.take()]  # nobody said that there would be a second one
+    processes = [child.pid for child in taken]
+    assert None not in processes
+    assert len(set(processes)) == 2
+    bench.close()
+    assert [child.pid for child in taken] == [None, None]
+
+
+def test_nothing_is_started_for_what_cannot_run_here(children: Children):
+    bench = Bench(children)
+    bench.expect(Candidate("tensorrt", "fp16"))
+    bench.settle()
+    bench.close()
+    assert not children.used
