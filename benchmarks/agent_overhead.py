@@ -46,13 +46,13 @@ from edgeml.bundle import (
     write_bundle,
 )
 from edgeml.device_agent import config as bounds
-from edgeml.device_agent.client import Client
 from edgeml.device_agent.config import ModelConfig
-from edgeml.device_agent.local_api import LocalApi
-from edgeml.device_agent.recorder import Recorder
-from edgeml.device_agent.service import Details, Hooks, Service
-from edgeml.device_agent.watch import Watch
-from edgeml.device_agent.windows import WindowClock
+from edgeml.device_agent.limits.watch import Watch
+from edgeml.device_agent.local.client import Client
+from edgeml.device_agent.local.local_api import LocalApi
+from edgeml.device_agent.serving.recorder import Recorder
+from edgeml.device_agent.serving.service import Details, Hooks, Service
+from edgeml.device_agent.serving.windows import WindowClock
 from edgeml.device_agent.worker.layout import Layout, TensorSpec
 from edgeml.device_agent.worker.parent import Worker
 from edgeml.device_agent.worker.wire import WorkerSpec

@@ -21,14 +21,14 @@ from edgeml.device_agent import logs
 from edgeml.device_agent.bell import Bell
 from edgeml.device_agent.config import Config, device_name, split_address
 from edgeml.device_agent.facts import device_facts, new_boot
-from edgeml.device_agent.folder import FolderSource
-from edgeml.device_agent.frames import handlers
-from edgeml.device_agent.local_api import LocalApi
-from edgeml.device_agent.outbox import Outbox
-from edgeml.device_agent.service import Details, Hooks, Service
+from edgeml.device_agent.inputs.folder import FolderSource
+from edgeml.device_agent.inputs.frames import handlers
+from edgeml.device_agent.limits.watch import Watch
+from edgeml.device_agent.local.local_api import LocalApi
+from edgeml.device_agent.serving.service import Details, Hooks, Service
 from edgeml.device_agent.state import StateFolder
-from edgeml.device_agent.uplink import Uplink
-from edgeml.device_agent.watch import Watch
+from edgeml.device_agent.uplink.outbox import Outbox
+from edgeml.device_agent.uplink.uplink import Uplink
 from edgeml.errors import AgentError, TelemetryError, UsageError
 from edgeml.telemetry import ActiveModel, Event, Reported, Status, Topics, Window
 

@@ -7,8 +7,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeml.device_agent.admission import Admission, Request
-from edgeml.device_agent.latency import Latency
+from edgeml.device_agent.serving.admission import Admission, Request
+from edgeml.device_agent.serving.latency import Latency
 
 
 def admission(*, capacity: int = 4, service_s: float = 0.010, probe_s: float = 1.0) -> Admission:

@@ -14,7 +14,7 @@ from support.bundles import Budgets, sleeper_bundle
 from support.sleeper.sleeper_runtime import CRASH, GROW, HANG, NAP, RAISE
 from support.weights import scores
 
-from edgeml.device_agent.client import CallError, Client
+from edgeml.device_agent.local.client import CallError, Client
 
 GOOD = frame(0.5)
 

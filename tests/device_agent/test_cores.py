@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from support.bundles import IMAGE, SCORES
 from support.weights import images, scores
 
-from edgeml.device_agent.backoff import Backoff
-from edgeml.device_agent.delivery import Delivery, Key
-from edgeml.device_agent.latency import Latency
-from edgeml.device_agent.recorder import GATHER_ROWS, Recorder
-from edgeml.device_agent.restarts import RestartPolicy
-from edgeml.device_agent.windows import WindowClock
+from edgeml.device_agent.serving.latency import Latency
+from edgeml.device_agent.serving.recorder import GATHER_ROWS, Recorder
+from edgeml.device_agent.serving.restarts import RestartPolicy
+from edgeml.device_agent.serving.windows import WindowClock
+from edgeml.device_agent.uplink.backoff import Backoff
+from edgeml.device_agent.uplink.delivery import Delivery, Key
 from edgeml.statistics import fit_baseline
 
 

@@ -17,8 +17,8 @@ from support.bundles import Budgets, sleeper_bundle, tiny_bundle
 from support.sleeper.sleeper_runtime import HANG, NAP
 from support.weights import images
 
-from edgeml.device_agent.client import CallError
-from edgeml.device_agent.outbox import Outbox
+from edgeml.device_agent.local.client import CallError
+from edgeml.device_agent.uplink.outbox import Outbox
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeml.device_agent.delivery import Key
-from edgeml.device_agent.outbox import FILE, SET_ASIDE, Outbox
+from edgeml.device_agent.uplink.delivery import Key
+from edgeml.device_agent.uplink.outbox import FILE, SET_ASIDE, Outbox
 from edgeml.errors import AgentError
 from edgeml.telemetry import Event, StreamCounts, Window
 

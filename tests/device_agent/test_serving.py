@@ -13,7 +13,7 @@ from support.agents import StartAgent
 from support.bundles import tiny_bundle
 from support.weights import images, scores
 
-from edgeml.device_agent.client import CallError, Client
+from edgeml.device_agent.local.client import CallError, Client
 
 
 @pytest.mark.parametrize("target", ["onnx", "tflite", "openvino"])

@@ -20,7 +20,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edgeml.device_agent.client import Client
+from edgeml.device_agent.local.client import Client
 from edgeml.telemetry import Event, Reported, Status, Stored, Topics, Window, decode, encode
 from support.processes import children
 from support.sleeper.sleeper_runtime import BELL

@@ -11,7 +11,7 @@ from collections import Counter
 
 import msgspec
 
-from edgeml.device_agent.admission import OUTCOMES, Outcome
+from edgeml.device_agent.serving.admission import OUTCOMES, Outcome
 
 
 class Closed(msgspec.Struct, frozen=True):

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeml.device_agent import logs, payloads, requests
+from edgeml.device_agent import logs
 from edgeml.device_agent.config import FolderInput
-from edgeml.device_agent.service import Service
+from edgeml.device_agent.inputs import payloads
+from edgeml.device_agent.serving import requests
+from edgeml.device_agent.serving.service import Service
 from edgeml.device_agent.worker.layout import Array
 from edgeml.errors import AgentError, SourceError
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.device_agent import config as bounds
-from edgeml.device_agent import oip
+from edgeml.device_agent.local import oip
 from edgeml.errors import SourceError
 
 MAX_BYTES = bounds.MAX_BODY

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from edgeml.device_agent import logs, oip, payloads, requests
+from edgeml.device_agent import logs
 from edgeml.device_agent.config import ModelConfig, MqttInput
-from edgeml.device_agent.service import Service
-from edgeml.device_agent.tickets import Ticket
-from edgeml.device_agent.uplink import OnFrame
+from edgeml.device_agent.inputs import payloads
+from edgeml.device_agent.local import oip
+from edgeml.device_agent.serving import requests
+from edgeml.device_agent.serving.service import Service
+from edgeml.device_agent.serving.tickets import Ticket
+from edgeml.device_agent.uplink.uplink import OnFrame
 from edgeml.errors import AgentError, SourceError
 
 Publish = Callable[[str, bytes], None]

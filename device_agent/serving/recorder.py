@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edgeml.device_agent import logs
-from edgeml.device_agent.admission import Outcome
-from edgeml.device_agent.windows import WindowClock
+from edgeml.device_agent.serving.admission import Outcome
+from edgeml.device_agent.serving.windows import WindowClock
 from edgeml.device_agent.worker.layout import Array
 from edgeml.statistics import Baseline, Counts, Observer
 from edgeml.telemetry import StreamCounts, Window

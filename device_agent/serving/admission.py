@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import Literal, NamedTuple
 
-from edgeml.device_agent.latency import Latency
+from edgeml.device_agent.serving.latency import Latency
 
 Outcome = Literal["served", "late", "shed", "failed"]
 OUTCOMES: tuple[Outcome, ...] = ("served", "late", "shed", "failed")

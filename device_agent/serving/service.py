@@ -19,16 +19,16 @@ import numpy as np
 from edgeml.bundle import Bundle, Manifest, open_bundle
 from edgeml.device_agent import config as bounds
 from edgeml.device_agent import logs
-from edgeml.device_agent.admission import Outcome
-from edgeml.device_agent.bringup import Serving, Starter, bring_up, exceeded
 from edgeml.device_agent.config import ModelConfig
-from edgeml.device_agent.intake import Intake, Signal
-from edgeml.device_agent.latency import Latency
-from edgeml.device_agent.recorder import Recorder
-from edgeml.device_agent.restarts import RestartPolicy
-from edgeml.device_agent.tickets import Ticket
-from edgeml.device_agent.watch import Watch, Watched
-from edgeml.device_agent.windows import WindowClock
+from edgeml.device_agent.install.bringup import Serving, Starter, bring_up, exceeded
+from edgeml.device_agent.limits.watch import Watch, Watched
+from edgeml.device_agent.serving.admission import Outcome
+from edgeml.device_agent.serving.intake import Intake, Signal
+from edgeml.device_agent.serving.latency import Latency
+from edgeml.device_agent.serving.recorder import Recorder
+from edgeml.device_agent.serving.restarts import RestartPolicy
+from edgeml.device_agent.serving.tickets import Ticket
+from edgeml.device_agent.serving.windows import WindowClock
 from edgeml.device_agent.worker.layout import Array
 from edgeml.device_agent.worker.parent import (
     RequestFailedError,
@@ -146,7 +146,7 @@ class Service:
         """Offer a request.
 
         Args:
-            inputs: as :func:`edgeml.device_agent.requests.feed` makes them.
+            inputs: as :func:`edgeml.device_agent.serving.requests.feed` makes them.
             stream: of whose waiting requests only the newest is kept; empty for none.
             done: called once when it has ended, on whichever thread ends it.
         """

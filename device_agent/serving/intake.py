@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 
-from edgeml.device_agent.admission import Admission, Outcome, Request, Shed
-from edgeml.device_agent.latency import Latency
-from edgeml.device_agent.tickets import Ticket
+from edgeml.device_agent.serving.admission import Admission, Outcome, Request, Shed
+from edgeml.device_agent.serving.latency import Latency
+from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.device_agent.worker.layout import Array
 
 
@@ -28,7 +28,7 @@ class Intake:
     """Args:
     capacity: requests that may wait.
     latency: of the model's inferences.
-    probe_s: see :class:`~edgeml.device_agent.admission.Admission`.
+    probe_s: see :class:`~edgeml.device_agent.serving.admission.Admission`.
     missed: told of each request that is shed.
     """
 

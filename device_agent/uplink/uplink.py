@@ -27,11 +27,11 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edgeml.device_agent import config as bounds
 from edgeml.device_agent import logs
-from edgeml.device_agent.backoff import Backoff
 from edgeml.device_agent.config import BrokerConfig
-from edgeml.device_agent.delivery import Delivery, Key
-from edgeml.device_agent.dialer import Dialer
-from edgeml.device_agent.outbox import Outbox
+from edgeml.device_agent.uplink.backoff import Backoff
+from edgeml.device_agent.uplink.delivery import Delivery, Key
+from edgeml.device_agent.uplink.dialer import Dialer
+from edgeml.device_agent.uplink.outbox import Outbox
 from edgeml.errors import AgentError, TelemetryError
 from edgeml.telemetry import Message, Reported, Status, Stored, Topics, decode, encode
 

@@ -1,7 +1,7 @@
 """From a checked bundle to a worker that has proved itself: choose, extract, load, compare.
 
-Artifacts are tried in the order of :mod:`~edgeml.device_agent.selection` until one reproduces the
-golden vectors; each that does not is listed with its reason.
+Artifacts are tried in the order of :mod:`~edgeml.device_agent.install.selection` until one
+reproduces the golden vectors; each that does not is listed with its reason.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 
 from edgeml.bundle import Artifact, Bundle, Manifest, Parity, Tensor
 from edgeml.bundle.parity import compare, shortfall
-from edgeml.device_agent.selection import Rejected, select
-from edgeml.device_agent.watch import Watch, Watched
+from edgeml.device_agent.install.selection import Rejected, select
+from edgeml.device_agent.limits.watch import Watch, Watched
 from edgeml.device_agent.worker.layout import Array, Layout, TensorSpec
 from edgeml.device_agent.worker.parent import Worker, WorkerError
 from edgeml.device_agent.worker.wire import WorkerSpec

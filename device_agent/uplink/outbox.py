@@ -21,7 +21,7 @@ from typing import NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
-from edgeml.device_agent.delivery import Key
+from edgeml.device_agent.uplink.delivery import Key
 from edgeml.errors import AgentError, TelemetryError
 from edgeml.telemetry import Event, Window, decode, encode
 

@@ -18,9 +18,10 @@ import msgspec
 
 from edgeml import __version__
 from edgeml.device_agent import config as bounds
-from edgeml.device_agent import oip, requests
-from edgeml.device_agent.admission import Outcome
-from edgeml.device_agent.service import Service
+from edgeml.device_agent.local import oip
+from edgeml.device_agent.serving import requests
+from edgeml.device_agent.serving.admission import Outcome
+from edgeml.device_agent.serving.service import Service
 from edgeml.errors import AgentError, SourceError, UsageError
 
 STATUS: Mapping[Outcome, int] = {"served": 200, "shed": 503, "late": 504, "failed": 500}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 
-from edgeml.device_agent.admission import Outcome
+from edgeml.device_agent.serving.admission import Outcome
 from edgeml.device_agent.worker.layout import Array
 
 
