@@ -198,9 +198,7 @@ class Agent:
         now = time.monotonic()
         for service in self._services:
             if not only_due or service.window_due <= now:
-                window = service.close_window(now=now, wall_ms=_wall_ms())
-                if window is not None:
-                    self._unsaved.append(window)
+                self._unsaved.extend(service.windows(now=now, wall_ms=_wall_ms()))
         while self._unsaved:
             try:
                 appended = self._outbox.append(self._unsaved[0])

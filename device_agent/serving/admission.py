@@ -1,13 +1,16 @@
 """Which request runs, which waits and which is refused. Pure; time comes in, on a monotonic clock.
 
 A deadline is enforced before the work starts: a request is taken in only if what is running, what
-waits before it and its own 99th percentile end in time. Of a camera only the newest frame waits.
+waits before it and its own 99th percentile end in time, and if no request that was admitted becomes
+late for it. Of a camera only the newest frame waits.
 Each request that was offered ends exactly once: served, late, shed or failed.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from bisect import bisect_right, insort
+from collections import Counter
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from edgeml.device_agent.serving.latency import Latency
@@ -34,11 +37,11 @@ class Shed(NamedTuple):
 
 
 class Admission:
-    """The queue of one model.
+    """The queue of one model, earliest deadline first.
 
     Args:
         capacity: requests that may wait.
-        latency: of this model; fed here with the service time of what was served.
+        latency: of what serves; fed here with the service time of what was served.
         probe_s: after this long without one admitted, an idle model takes a request whatever the
             prediction says; otherwise one bad spell would be believed for ever.
     """
@@ -47,12 +50,14 @@ class Admission:
         self._capacity = capacity
         self._latency = latency
         self._probe_s = probe_s
-        self._queue: deque[Request] = deque()
+        self._queue: list[Request] = []
         self._running: Request | None = None
         self._started = 0.0
         self._last_admitted = float("-inf")
         self._probe = -1
         self._closed = ""
+        self._ready_at: float | None = None
+        self._why_not_ready = ""
         self.outcomes: Counter[Outcome] = Counter()
         """Requests that have ended, since the start."""
 
@@ -62,9 +67,19 @@ class Admission:
         return len(self._queue)
 
     @property
+    def running(self) -> bool:
+        """Whether a request is at work."""
+        return self._running is not None
+
+    @property
     def idle(self) -> bool:
         """Nothing runs and nothing waits."""
         return self._running is None and not self._queue
+
+    @property
+    def next_deadline(self) -> float | None:
+        """Of what waits, the earliest."""
+        return self._queue[0].deadline if self._queue else None
 
     def offer(self, request: Request, *, now: float) -> list[Shed]:
         """Take a request in, or not.
@@ -74,13 +89,14 @@ class Admission:
         """
         if self._closed:
             return self._shed([request], self._closed)
-        reason = self._refusal(request, now)
+        older = [r for r in self._queue if request.stream and r.stream == request.stream]
+        ahead = [r for r in self._queue if r not in older] if older else self._queue
+        reason = self._refusal(request, ahead, now)
         if reason:
             return self._shed([request], reason)
-        older = [r for r in self._queue if request.stream and r.stream == request.stream]
         for frame in older:
             self._queue.remove(frame)
-        self._queue.append(request)
+        insort(self._queue, request, key=_urgency)
         self._last_admitted = now
         return self._shed(older, "a newer frame came")
 
@@ -90,16 +106,17 @@ class Admission:
         Returns:
             The request to run now, and those that were shed on the way to it.
         """
+        assert self._running is None
         hopeless: list[Request] = []
         while self._queue:
-            request = self._queue.popleft()
+            request = self._queue.pop(0)
             needed = 0.0 if request.key == self._probe else self._latency.p99
             if now < request.deadline and now + needed <= request.deadline:
                 self._running = request
                 self._started = now
-                return request, self._shed(hopeless, "its deadline cannot be met any more")
+                return request, self._shed(hopeless, _TOO_LATE)
             hopeless.append(request)
-        return None, self._shed(hopeless, "its deadline cannot be met any more")
+        return None, self._shed(hopeless, _TOO_LATE)
 
     def finish(self, outcome: Outcome, *, now: float) -> None:
         """The running request has ended."""
@@ -113,35 +130,75 @@ class Admission:
         """Refuse what is offered from now on."""
         self._closed = reason
 
-    def open(self) -> None:
-        """Take requests in again."""
+    def open(self, latency: Latency | None = None) -> None:
+        """Take requests in again, and begin them; ``latency`` is that of what serves now."""
         self._closed = ""
+        self._ready_at = None
+        self._latency = latency or self._latency
+
+    def suspend(self, reason: str, *, ready_at: float, now: float) -> list[Shed]:
+        """Nothing can begin before ``ready_at`` or so: what can wait for that waits.
+
+        Returns:
+            Requests that cannot.
+        """
+        self._ready_at = ready_at
+        self._why_not_ready = reason
+        return self.expire(now=now)
+
+    def expire(self, *, now: float) -> list[Shed]:
+        """While suspended: shed what cannot be served in time any more."""
+        if self._ready_at is None:
+            return []
+        begin = max(now, self._ready_at)
+        hopeless = [r for r in self._queue if begin + self._latency.p99 > r.deadline]
+        for request in hopeless:
+            self._queue.remove(request)
+        return self._shed(hopeless, self._why_not_ready)
 
     def clear(self, reason: str) -> list[Shed]:
         """Shed everything that waits."""
-        waiting = list(self._queue)
-        self._queue.clear()
+        waiting, self._queue = self._queue, []
         return self._shed(waiting, reason)
 
-    def _refusal(self, request: Request, now: float) -> str:
-        ahead = [r for r in self._queue if not request.stream or r.stream != request.stream]
-        if len(ahead) >= self._capacity:
-            return f"{len(ahead)} requests wait already"
+    def _refusal(self, request: Request, waiting: Sequence[Request], now: float) -> str:
+        if len(waiting) >= self._capacity:
+            return f"{len(waiting)} requests wait already"
+        p50, p99 = self._latency.p50, self._latency.p99
+        begin = self._free_at(now, p50, p99)
+        place = bisect_right(waiting, _urgency(request), key=_urgency)
+        end = begin + place * p50 + p99
+        if end > request.deadline:
+            probe = self.idle and now - self._last_admitted >= self._probe_s
+            if probe and self._ready_at is None and now < request.deadline:
+                self._probe = request.key
+                return ""
+            why = self._why_not_ready + "; " if self._ready_at is not None else ""
+            return (
+                f"{why}it would end {(end - now) * 1000:.1f} ms from now, "
+                f"its deadline is in {(request.deadline - now) * 1000:.1f} ms"
+            )
+        for position in range(place, len(waiting)):
+            before = begin + position * p50 + p99
+            if before <= waiting[position].deadline < before + p50:
+                return "another one that was admitted would be late for it"
+        return ""
+
+    def _free_at(self, now: float, p50: float, p99: float) -> float:
+        """When the next request may begin."""
         begin = now
         if self._running is not None:
-            begin = max(now, self._started + self._latency.p50)
-        end = begin + len(ahead) * self._latency.p50 + self._latency.p99
-        if end <= request.deadline:
-            return ""
-        probe = self.idle and now - self._last_admitted >= self._probe_s
-        if probe and now < request.deadline:
-            self._probe = request.key
-            return ""
-        return (
-            f"it would end {(end - now) * 1000:.1f} ms from now, "
-            f"its deadline is in {(request.deadline - now) * 1000:.1f} ms"
-        )
+            elapsed = now - self._started
+            begin = max(now, self._started + (p50 if elapsed < p50 else p99))
+        return begin if self._ready_at is None else max(begin, self._ready_at)
 
-    def _shed(self, requests: list[Request], reason: str) -> list[Shed]:
+    def _shed(self, requests: Sequence[Request], reason: str) -> list[Shed]:
         self.outcomes["shed"] += len(requests)
         return [Shed(request.key, reason) for request in requests]
+
+
+_TOO_LATE = "its deadline cannot be met any more"
+
+
+def _urgency(request: Request) -> tuple[float, int]:
+    return request.deadline, request.key

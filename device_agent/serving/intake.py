@@ -1,6 +1,7 @@
 """The queue of one model as threads see it: admission behind a lock, callers' tickets, and a wake.
 
-Callers submit from any thread; the model's own thread takes, finishes, closes and opens.
+Callers submit from any thread. The model's thread takes a request together with the runner that is
+in place, so that another runner can be put there between two requests: none is dropped for it.
 """
 
 from __future__ import annotations
@@ -9,46 +10,55 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
 
 from edgeml.device_agent.serving.admission import Admission, Outcome, Request, Shed
 from edgeml.device_agent.serving.latency import Latency
+from edgeml.device_agent.serving.runner import Runner
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.device_agent.worker.layout import Array
-
-
-class Signal(Enum):
-    """What the model's thread may find instead of a request."""
-
-    LOST = "the worker is gone"
-    END = "the model is to end"
 
 
 class Intake:
     """Args:
     capacity: requests that may wait.
-    latency: of the model's inferences.
     probe_s: see :class:`~edgeml.device_agent.serving.admission.Admission`.
     missed: told of each request that is shed.
     """
 
-    def __init__(
-        self,
-        *,
-        capacity: int,
-        latency: Latency,
-        probe_s: float,
-        missed: Callable[[Outcome], None],
-    ) -> None:
-        self._admission = Admission(capacity=capacity, latency=latency, probe_s=probe_s)
+    def __init__(self, *, capacity: int, probe_s: float, missed: Callable[[Outcome], None]) -> None:
+        self._admission = Admission(capacity=capacity, latency=Latency(), probe_s=probe_s)
         self._admission.close("the model is not ready yet")
         self._missed = missed
         self._wake = threading.Condition()
         self._keys = itertools.count(1)
         self._tickets: dict[int, Ticket] = {}
+        self._runner: Runner | None = None
+        self._busy: Runner | None = None
         self._drained_by = float("inf")
         self.ending = False
         """Whether :meth:`end` was called."""
+
+    @property
+    def runner(self) -> Runner | None:
+        """Who runs the next request."""
+        return self._runner
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return self._admission.waiting
+
+    @property
+    def running(self) -> bool:
+        """Whether a request is at work."""
+        return self._admission.running
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs and nothing waits."""
+        return self._admission.idle
+
+    # Callers.
 
     def submit(
         self,
@@ -60,7 +70,7 @@ class Intake:
     ) -> Ticket:
         """Offer a request that must be answered within ``deadline_s``."""
         now = time.monotonic()
-        ticket = Ticket(inputs, now + deadline_s, done)
+        ticket = Ticket(inputs, arrived=now, deadline=now + deadline_s, done=done)
         with self._wake:
             key = next(self._keys)
             self._tickets[key] = ticket
@@ -69,41 +79,89 @@ class Intake:
         self._end_shed(shed)
         return ticket
 
-    def next(self, lost: Callable[[], bool]) -> Ticket | Signal:
-        """Wait for a request to run now; it counts as running until :meth:`finish`.
+    # The model's thread.
 
-        Args:
-            lost: whether the worker is gone; looked at on every wake.
-        """
+    def next(self) -> tuple[Ticket, Runner] | None:
+        """Wait for a request, and for a runner to run it; it counts as running until
+        :meth:`finish`. None when the end has come."""
         while True:
             with self._wake:
                 now = time.monotonic()
-                if self.ending and (self._admission.idle or now >= self._drained_by):
-                    return Signal.END
-                if lost():
-                    return Signal.LOST
-                request, shed = self._admission.take(now=now)
+                runner = self._runner
+                if self.ending and self._is_drained(now):
+                    return None
+                request = None
+                if runner is None:
+                    shed = self._admission.expire(now=now)
+                else:
+                    request, shed = self._admission.take(now=now)
                 if request is None and not shed:
-                    self._wake.wait()
+                    self._wake.wait(self._patience(now))
                     continue
+                if request is not None:
+                    self._busy = runner
             self._end_shed(shed)
-            if request is not None:
-                return self._tickets.pop(request.key)
+            if request is not None and runner is not None:
+                return self._tickets.pop(request.key), runner
 
-    def finish(self, outcome: Outcome) -> None:
-        """The running request has ended."""
+    def finish(self, outcome: Outcome, *, ended: float) -> None:
+        """The running request has ended, at this time on the monotonic clock."""
         with self._wake:
-            self._admission.finish(outcome, now=time.monotonic())
+            self._admission.finish(outcome, now=ended)
+            self._busy = None
+            self._wake.notify_all()
 
-    def open(self) -> None:
-        """Take requests in, unless the end has begun."""
+    # Whoever changes what runs.
+
+    def put(self, runner: Runner, *, drop: str = "") -> Runner | None:
+        """From the next request on ``runner`` runs them; requests are taken in.
+
+        Args:
+            runner: loaded and proved.
+            drop: sheds what waits, with this reason; for a runner that takes other inputs.
+
+        Returns:
+            Who ran them until now; :meth:`release` says when it is at rest.
+        """
         with self._wake:
+            former, self._runner = self._runner, runner
+            shed = self._admission.clear(drop) if drop else []
             if not self.ending:
-                self._admission.open()
+                self._admission.open(runner.variant.latency)
+            self._wake.notify_all()
+        self._end_shed(shed)
+        return former
+
+    def unload(self, runner: Runner, reason: str, *, ready_in_s: float) -> bool:
+        """Nobody runs requests for the next ``ready_in_s`` or so; what can wait waits.
+
+        Returns:
+            Whether ``runner`` was in place; if not, nothing was done.
+        """
+        with self._wake:
+            if self._runner is not runner:
+                return False
+            self._runner = None
+        self.suspend(reason, ready_in_s=ready_in_s)
+        return True
+
+    def suspend(self, reason: str, *, ready_in_s: float) -> None:
+        """Another guess of when somebody will run requests again."""
+        now = time.monotonic()
+        with self._wake:
+            shed = self._admission.suspend(reason, ready_at=now + ready_in_s, now=now)
+            self._wake.notify_all()
+        self._end_shed(shed)
+
+    def release(self, runner: Runner) -> None:
+        """Wait until ``runner``, no longer in place, has finished what it had begun."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._busy is not runner)
 
     def refuse(self, reason: str) -> None:
-        """Shed what waits, and what comes until :meth:`open`."""
+        """Shed what waits, and what comes until a runner is put in place."""
         with self._wake:
+            self._runner = None
             self._admission.close(reason)
             shed = self._admission.clear(reason)
         self._end_shed(shed)
@@ -116,15 +174,13 @@ class Intake:
             self._admission.close("the agent is ending")
             self._wake.notify_all()
 
-    def pause(self, seconds: float) -> bool:
-        """Wait, at most until the end begins; returns whether it did."""
-        with self._wake:
-            return self._wake.wait_for(lambda: self.ending, timeout=seconds)
+    def _is_drained(self, now: float) -> bool:
+        return self._admission.idle or self._runner is None or now >= self._drained_by
 
-    def notify(self) -> None:
-        """Have :meth:`next` look again."""
-        with self._wake:
-            self._wake.notify_all()
+    def _patience(self, now: float) -> float | None:
+        """Until the next thing that may have to be done without being woken for it."""
+        deadline = self._admission.next_deadline
+        return None if deadline is None else max(0.0, deadline - now)
 
     def _end_shed(self, shed: Sequence[Shed]) -> None:
         for entry in shed:

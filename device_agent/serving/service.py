@@ -1,7 +1,8 @@
-"""One model: its queue, its worker, its window, and the thread that drives them.
+"""One model: its queue, its workers, its windows, and the two threads that drive them.
 
-That thread starts, runs, kills and replaces the worker; callers only queue requests and wait.
-Decisions are the cores' (:mod:`admission`, :mod:`restarts`); this is where they meet the clock.
+The model's thread runs one request after another on whichever runner is in place; the keeper's
+(:mod:`~edgeml.device_agent.serving.keeper`) brings runners up and replaces them. Callers only queue
+requests and wait; whoever installs another version calls :meth:`Service.adopt`.
 """
 
 from __future__ import annotations
@@ -20,22 +21,18 @@ from edgeml.bundle import Bundle, Manifest, open_bundle
 from edgeml.device_agent import config as bounds
 from edgeml.device_agent import logs
 from edgeml.device_agent.config import ModelConfig
-from edgeml.device_agent.install.bringup import Serving, Starter, bring_up, exceeded
-from edgeml.device_agent.limits.watch import Watch, Watched
+from edgeml.device_agent.install.bringup import Proved, bring_up
+from edgeml.device_agent.install.selection import Rejected
+from edgeml.device_agent.limits.watch import Watch
 from edgeml.device_agent.serving.admission import Outcome
-from edgeml.device_agent.serving.intake import Intake, Signal
-from edgeml.device_agent.serving.latency import Latency
-from edgeml.device_agent.serving.recorder import Recorder
-from edgeml.device_agent.serving.restarts import RestartPolicy
+from edgeml.device_agent.serving.intake import Intake
+from edgeml.device_agent.serving.keeper import Keeper
+from edgeml.device_agent.serving.lineup import Lineup
+from edgeml.device_agent.serving.runner import Runner, Starter
+from edgeml.device_agent.serving.snapshot import ModelSnapshot
 from edgeml.device_agent.serving.tickets import Ticket
-from edgeml.device_agent.serving.windows import WindowClock
 from edgeml.device_agent.worker.layout import Array
-from edgeml.device_agent.worker.parent import (
-    RequestFailedError,
-    WorkerDiedError,
-    WorkerError,
-    WorkerLateError,
-)
+from edgeml.device_agent.worker.parent import RequestFailedError, WorkerError, WorkerLateError
 from edgeml.errors import AgentError, EdgemlError
 from edgeml.telemetry import ModelState, Window, check_name
 
@@ -44,12 +41,32 @@ Details = dict[str, str | int | float]
 
 
 class Hooks(msgspec.Struct, frozen=True):
-    """What a service tells the agent. Called from the service's thread."""
+    """What a service tells the agent. Called from the service's threads."""
 
     event: Callable[[str, str, str, Details], None]
     """Kind, sentence, model, details."""
     changed: Callable[[], None]
-    """The reported state is another one."""
+    """The reported state is another one, or a window was closed."""
+
+
+class Adopted(msgspec.Struct, frozen=True, kw_only=True):
+    """Another bundle serves now.
+
+    Attributes:
+        version: of the model.
+        bundle: SHA-256.
+        artifact: that serves.
+        rejected: those that were passed over.
+        beside: whether it came up beside its predecessor, which served on until then.
+        start_ms: what the worker took until it could serve.
+    """
+
+    version: str
+    bundle: str
+    artifact: str
+    rejected: tuple[Rejected, ...]
+    beside: bool
+    start_ms: float
 
 
 class Service:
@@ -59,7 +76,7 @@ class Service:
         config: of the model.
         boot: of this run.
         artifacts: folder to extract into.
-        logs_folder: for the worker's own output.
+        logs_folder: for the workers' own output.
         watch: looks after workers.
         hooks: whom to tell.
     """
@@ -75,40 +92,48 @@ class Service:
         hooks: Hooks,
     ) -> None:
         self._config = config
-        self._boot = boot
         self._artifacts = artifacts
-        self._logs_folder = logs_folder
-        self._watch = watch
         self._hooks = hooks
-        self._latency = Latency()
-        self._intake = Intake(
-            capacity=config.queue,
-            latency=self._latency,
-            probe_s=bounds.PROBE_S,
-            missed=self._missed,
-        )
-        self._restarts = RestartPolicy(
-            limit=config.restarts,
-            span_s=bounds.RESTART_SPAN_S,
-            base_s=bounds.RESTART_BASE_S,
-            cap_s=bounds.RESTART_CAP_S,
-        )
-        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
-        self._manifest: Manifest | None = None
-        self._deadline_s = bounds.DEADLINE_MS / 1000
-        self._serving: Serving | None = None
-        self._starter: Starter | None = None
-        self._recorder: Recorder | None = None
-        self.settled = threading.Event()
-        """Set when the model serves for the first time, or has failed to."""
         stem = re.sub(r"[^A-Za-z0-9._-]", "-", config.bundle.stem)[:64] or "model"
         self._state = ModelState(
             name=stem, version="unknown", bundle="", artifact="", phase="starting"
         )
+        self._manifest: Manifest | None = None
+        self._deadline_s = bounds.DEADLINE_MS / 1000
+        self._starter = Starter(
+            log=logs_folder / f"{stem}.log",
+            start_timeout_s=config.start_timeout_s,
+            watch=watch,
+            gone=self._wake_keeper,
+        )
+        self._intake = Intake(capacity=config.queue, probe_s=bounds.PROBE_S, missed=self._missed)
+        self._lineup = Lineup(
+            self._intake,
+            self._starter,
+            boot=boot,
+            window_s=config.window_s,
+            closed=hooks.changed,
+        )
+        self._keeper = Keeper(
+            lambda: self._state.name,
+            intake=self._intake,
+            lineup=self._lineup,
+            starter=self._starter,
+            restarts=config.restarts,
+            tell=self._tell,
+            given_up=self._fail,
+        )
+        self._threads = (
+            threading.Thread(target=self._guarded, args=(self._keep,), name="keeper", daemon=True),
+            threading.Thread(target=self._guarded, args=(self._drive,), name="model", daemon=True),
+        )
+        self.settled = threading.Event()
+        """Set when the model serves for the first time, or has failed to."""
 
     def start(self) -> None:
-        """Begin to bring the model up, on its own thread."""
-        self._thread.start()
+        """Begin to bring the model up, on its own threads."""
+        for thread in self._threads:
+            thread.start()
 
     @property
     def state(self) -> ModelState:
@@ -118,11 +143,11 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether a request would be looked at now."""
-        return self._state.phase == "active" and self._serving is not None
+        return self._state.phase == "active" and self._intake.runner is not None
 
     @property
     def manifest(self) -> Manifest:
-        """Of the bundle.
+        """Of the bundle that serves.
 
         Raises:
             AgentError: the bundle could not be opened.
@@ -132,15 +157,16 @@ class Service:
         return self._manifest
 
     @property
-    def latency(self) -> Latency:
-        """Of the latest inferences."""
-        return self._latency
+    def idle(self) -> bool:
+        """Nothing runs and nothing waits."""
+        return self._intake.idle
 
     def submit(
         self,
         inputs: Mapping[str, Array],
         *,
         stream: str = "",
+        deadline_s: float | None = None,
         done: Callable[[Ticket], None] | None = None,
     ) -> Ticket:
         """Offer a request.
@@ -148,232 +174,242 @@ class Service:
         Args:
             inputs: as :func:`edgeml.device_agent.serving.requests.feed` makes them.
             stream: of whose waiting requests only the newest is kept; empty for none.
+            deadline_s: from now; the model's own where it is later, or not given.
             done: called once when it has ended, on whichever thread ends it.
         """
-        return self._intake.submit(inputs, deadline_s=self._deadline_s, stream=stream, done=done)
+        within = self._deadline_s if deadline_s is None else min(deadline_s, self._deadline_s)
+        return self._intake.submit(inputs, deadline_s=within, stream=stream, done=done)
 
     def unfit(self) -> None:
         """Count a request that did not fit the model's inputs."""
-        self._missed("failed")
+        self._lineup.missed("failed")
 
-    def close_window(self, *, now: float, wall_ms: int) -> Window | None:
-        """End the open window; None where there is none or no request came."""
-        return self._recorder.close(now=now, wall_ms=wall_ms) if self._recorder else None
+    def windows(self, *, now: float, wall_ms: int) -> list[Window]:
+        """Windows that have ended, the open one among them; none in which no request came."""
+        return self._lineup.windows(now=now, wall_ms=wall_ms)
 
     @property
     def window_due(self) -> float:
-        """When the open window ends, monotonic seconds."""
-        return self._recorder.due if self._recorder else float("inf")
+        """When there is something in :meth:`windows`, monotonic seconds."""
+        return self._lineup.window_due
+
+    def snapshot(self) -> ModelSnapshot:
+        """Everything that can be told of it now. From any thread."""
+        runner, variant, state = self._intake.runner, self._lineup.variant, self._state
+        resident = runner.worker.resident_bytes() if runner is not None else None
+        limit = self._starter.limit_bytes
+        return ModelSnapshot(
+            name=state.name,
+            version=state.version,
+            bundle=state.bundle,
+            artifact=state.artifact,
+            phase=state.phase,
+            memory_limit=state.memory_limit,
+            outcomes=self._lineup.outcomes,
+            latency=self._lineup.latency,
+            waiting=self._intake.waiting,
+            running=self._intake.running,
+            restarts=self._keeper.restarts,
+            last_start_ms=variant.start_ms if variant is not None else None,
+            resident_mb=resident / 1e6 if resident is not None else None,
+            limit_mb=limit / 1e6 if limit is not None else None,
+            variants=(state.artifact,) if state.artifact else (),
+            step=0,
+            standby=False,
+            profile=variant.profile if variant is not None else None,
+        )
+
+    def adopt(self, bundle: Bundle, *, cancelled: Callable[[], bool] = lambda: False) -> Adopted:
+        """Serve another bundle of the same model: bring its best artifact up, prove it, and put it
+        in the place of what serves now, between two requests. From any thread but the service's.
+
+        Raises:
+            AgentError: it does not come up, or is of another model; what served serves on.
+        """
+        manifest = bundle.manifest
+        if self._manifest is not None and manifest.name != self._state.name:
+            raise AgentError(
+                f"The bundle holds the model '{manifest.name}'", expected=f"'{self._state.name}'"
+            )
+        _check_names(manifest)
+
+        def stopped() -> bool:
+            return cancelled() or self._intake.ending
+
+        found = self._bring_up(bundle, stopped)
+        with self._keeper.changing:
+            if stopped():
+                self._starter.stop(found.runner)
+                raise AgentError(f"The agent ended before {manifest.version} could take over")
+            self._take_over(found)
+            self._keeper.reset()
+        self._keeper.wake()  # the worker may have died in between
+        return Adopted(
+            version=manifest.version,
+            bundle=bundle.sha256,
+            artifact=found.runner.variant.artifact.id,
+            rejected=found.rejected,
+            beside=True,
+            start_ms=found.runner.start_ms,
+        )
 
     def stop(self, drain_s: float) -> None:
-        """Take nothing more, let what waits finish within ``drain_s``, end worker and thread."""
+        """Take nothing more, let what waits finish within ``drain_s``, end workers and threads."""
         self._intake.end(drain_s)
-        starter = None if self.ready else self._starter
-        if starter is not None:  # it loads a model that nobody will use
-            starter.abort()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._keeper.end()
+        self._starter.abort()  # what loads now, nobody will use
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+        runner = self._intake.runner
+        self._intake.refuse("the model does not serve any more")
+        if runner is not None:
+            self._starter.stop(runner)
 
-    # On the model's own thread, from here on.
+    # On the keeper's thread.
 
-    def _run(self) -> None:
-        # NaN and infinity are for the statistics to count, not for NumPy to warn of.
-        np.seterr(all="ignore")
+    def _keep(self) -> None:
         try:
             self._come_up()
-            while self._serving is not None:
-                found = self._intake.next(self._is_lost)
-                if found is Signal.END:
-                    break
-                if isinstance(found, Ticket):
-                    self._serve(found)
-                else:
-                    self._replace(WorkerDiedError("The worker died while it had nothing to do"))
         except EdgemlError as error:
             self._fail(error)
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not leave callers waiting
-            logs.LOG.exception("fault", extra={"fields": {"model": self._state.name}})
-            self._fail(error)
         finally:
-            self._intake.refuse("the model does not serve any more")
-            self._stop_worker()
             self._settle()
+        self._keeper.run()
 
     def _come_up(self) -> None:
         bundle = open_bundle(self._config.bundle)
         manifest = bundle.manifest
+        _check_names(manifest)
         self._manifest = manifest
-        names = {"model": manifest.name, "version": manifest.version}
-        names |= {f"artifact {entry.id!r}": entry.id for entry in manifest.artifacts}
-        for what, name in names.items():
-            check_name(name, what)  # they become parts of topics and messages
         self._report("verified", name=manifest.name, version=manifest.version, bundle=bundle.sha256)
-        budgets = manifest.budgets
-        deadline_ms = self._config.deadline_ms or budgets.deadline_ms or bounds.DEADLINE_MS
-        memory_mb = self._config.memory_mb or budgets.memory_mb
-        self._deadline_s = deadline_ms / 1000
-        starter = Starter(
-            log=self._logs_folder / f"{manifest.name}.log",
-            start_timeout_s=self._config.start_timeout_s,
-            limit_bytes=int(memory_mb * 1e6) if memory_mb else None,
-            watch=self._watch,
-            gone=self._intake.notify,
-        )
-        self._starter = starter
-        serving = bring_up(
-            bundle,
-            wanted=self._config.target,
-            threads=self._config.threads,
-            folder=self._artifacts / bundle.sha256[:16],
-            starter=starter,
-            cancelled=lambda: self._intake.ending,
-        )
-        self._serving = serving
-        for seconds in serving.service_times:
-            self._latency.add(seconds)
-        for entry in serving.rejected:
-            logs.warn("passed over", artifact=entry.artifact, reason=entry.reason)
+        found = self._bring_up(bundle, lambda: self._intake.ending)
         self._report(
             "proved",
-            artifact=serving.artifact.id,
-            memory_limit="poll" if memory_mb else "none",
+            artifact=found.runner.variant.artifact.id,
+            memory_limit=found.runner.watched.memory_limit,
         )
-        self._recorder = self._make_recorder(bundle, serving)
-        self._intake.open()
-        self._report("active")
-        logs.info(
-            "serving",
-            model=manifest.name,
-            version=manifest.version,
-            artifact=serving.artifact.id,
-            cosine=f"{serving.proof.cosine:.6f}",
-            deadline_ms=f"{deadline_ms:g}",
-            memory_mb=f"{memory_mb:g}" if memory_mb else "none",
-        )
-        self._settle()
+        with self._keeper.changing:
+            self._take_over(found)
 
     def _settle(self) -> None:
         self.settled.set()
         self._hooks.changed()
 
-    def _make_recorder(self, bundle: Bundle, serving: Serving) -> Recorder:
-        manifest = bundle.manifest
-        clock = WindowClock(
-            self._config.window_s, now=time.monotonic(), wall_ms=time.time_ns() // 10**6
-        )
-        return Recorder(
-            baseline=bundle.baseline(),
-            clock=clock,
-            boot=self._boot,
-            model=manifest.name,
-            version=manifest.version,
-            bundle=bundle.sha256,
-            artifact=serving.artifact.id,
-        )
+    # On the model's thread.
 
-    def _is_lost(self) -> bool:
-        return self._serving is not None and self._serving.watched.dead
+    def _drive(self) -> None:
+        # NaN and infinity are for the statistics to count, not for NumPy to warn of.
+        np.seterr(all="ignore")
+        while (taken := self._intake.next()) is not None:
+            self._serve(*taken)
 
-    def _serve(self, ticket: Ticket) -> None:
-        assert self._serving is not None
-        worker = self._serving.watched.worker
+    def _serve(self, ticket: Ticket, runner: Runner) -> None:
         lost: WorkerError | None = None
+        outputs: dict[str, Array] = {}
         outcome: Outcome
         try:
-            outputs = worker.run(ticket.inputs, timeout_s=ticket.deadline - time.monotonic())
+            outputs = runner.worker.run(ticket.inputs, timeout_s=ticket.deadline - time.monotonic())
             outcome, message = "served", ""
         except RequestFailedError as error:
-            outcome, message, outputs = "failed", str(error), {}
+            outcome, message = "failed", str(error)
         except WorkerLateError as error:
-            lost = error
-            outcome, outputs = "late", {}
+            lost, outcome = error, "late"
             message = f"The deadline of {self._deadline_s * 1000:g} ms passed; the work was ended"
-        except WorkerDiedError as error:
-            lost = error
-            outcome, message, outputs = "failed", str(error), {}
+        except WorkerError as error:
+            lost, outcome, message = error, "failed", str(error)
         except Exception as error:
             ticket.end("failed", {}, f"A fault of the agent: {error}")
-            self._missed("failed")
+            self._lineup.missed("failed", runner)
             raise
-        self._intake.finish(outcome)
+        ended = time.monotonic()
         ticket.end(outcome, outputs, message)
         if outcome == "served":
-            assert self._recorder is not None
-            self._recorder.served(ticket.inputs, outputs)
+            self._lineup.served(runner, ticket, outputs)
         else:
-            self._missed(outcome)
+            self._lineup.missed(outcome, runner)
         if lost is not None:
-            self._replace(lost)
+            self._keeper.lost(runner, lost)
+        self._intake.finish(outcome, ended=ended)
 
-    def _replace(self, lost: WorkerError) -> None:
-        """Start another worker, unless the agent ends meanwhile.
+    # On any.
 
-        Raises:
-            AgentError: too many were lost: the model is given up.
-        """
-        assert self._serving is not None
-        self._intake.refuse("the worker is being replaced")
-        kind, message = _breach(lost, self._serving.watched)
-        serving = self._stop_worker()
-        assert serving is not None
-        assert self._starter is not None
-        logs.warn(kind, model=self._state.name, reason=message)
-        self._hooks.event(kind, message, self._state.name, {"recent": self._restarts.recent + 1})
-        while True:
-            delay = self._restarts.died(time.monotonic())
-            if delay is None:
-                raise AgentError(
-                    f"{self._config.restarts + 1} workers of {self._state.name} were lost within "
-                    f"{bounds.RESTART_SPAN_S:g} s, the last: {message.rstrip('.')}",
-                    remedy="Check its budgets against `edgeml bench`, then start the agent again.",
-                )
-            if self._intake.pause(delay):
-                return
-            try:
-                watched = self._starter.start(serving.spec)
-                # The first inference is slow; a caller's deadline would not allow for it.
-                watched.worker.run(serving.warmup, timeout_s=self._config.start_timeout_s)
-            except WorkerError as error:
-                message = str(error)
-                logs.warn("restart failed", model=self._state.name, reason=message)
-                continue
-            self._serving = msgspec.structs.replace(serving, watched=watched)
-            self._intake.open()
-            logs.info("replaced", model=self._state.name, pid=watched.worker.pid)
-            return
+    def _bring_up(self, bundle: Bundle, cancelled: Callable[[], bool]) -> Proved:
+        manifest = bundle.manifest
+        memory_mb = self._config.memory_mb or manifest.budgets.memory_mb
+        self._starter.limit_bytes = int(memory_mb * 1e6) if memory_mb else None
+        found = bring_up(
+            bundle,
+            wanted=self._config.target,
+            threads=self._config.threads,
+            folder=self._artifacts / bundle.sha256[:16],
+            starter=self._starter,
+            cancelled=cancelled,
+        )
+        for entry in found.rejected:
+            logs.warn("passed over", artifact=entry.artifact, reason=entry.reason)
+        return found
 
-    def _stop_worker(self) -> Serving | None:
-        serving, self._serving = self._serving, None
-        if serving is not None and self._starter is not None:
-            self._starter.stop(serving.watched)
-        return serving
+    def _take_over(self, found: Proved) -> None:
+        """From the next request on, this one serves. Whoever calls holds ``changing``."""
+        runner, variant = found.runner, found.runner.variant
+        manifest = variant.bundle.manifest
+        deadline_ms = self._config.deadline_ms or manifest.budgets.deadline_ms or bounds.DEADLINE_MS
+        self._manifest = manifest
+        self._deadline_s = deadline_ms / 1000
+        self._lineup.put(runner)
+        self._report(
+            "active",
+            version=manifest.version,
+            bundle=variant.bundle.sha256,
+            artifact=variant.artifact.id,
+            memory_limit=runner.watched.memory_limit,
+        )
+        limit = runner.watched.limit_bytes
+        logs.info(
+            "serving",
+            model=manifest.name,
+            version=manifest.version,
+            artifact=variant.artifact.id,
+            cosine=f"{variant.proof.cosine:.6f}" if variant.proof else "unknown",
+            deadline_ms=f"{deadline_ms:g}",
+            memory_mb=f"{limit / 1e6:g}" if limit else "none",
+        )
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not leave callers waiting
+            logs.LOG.exception("fault", extra={"fields": {"model": self._state.name}})
+            self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        first = self._recorder is None
         if self._intake.ending:
             return
-        kind = "refused" if first else "given-up"
+        kind = "refused" if self._lineup.variant is None else "given-up"
         logs.warn(kind, model=self._state.name, reason=str(error))
+        self._intake.refuse("the model does not serve any more")
         self._report("failed", error=str(error)[:4000])
-        self._hooks.event(kind, str(error)[:4000], self._state.name, {})
-
-    # From any thread.
+        self._tell(kind, str(error)[:4000], {})
 
     def _report(self, phase: Phase, **changes: str) -> None:
         changes.setdefault("error", "")
         self._state = msgspec.structs.replace(self._state, phase=phase, **changes)
         self._hooks.changed()
 
+    def _tell(self, kind: str, message: str, details: Details) -> None:
+        self._hooks.event(kind, message, self._state.name, details)
+
     def _missed(self, outcome: Outcome) -> None:
-        if self._recorder is not None:
-            self._recorder.missed(outcome)
+        self._lineup.missed(outcome)
+
+    def _wake_keeper(self) -> None:
+        self._keeper.wake()
 
 
-def _breach(lost: WorkerError, watched: Watched) -> tuple[str, str]:
-    """Kind of event and sentence for a worker that is gone."""
-    memory = exceeded(watched)
-    if memory:
-        return "memory-exceeded", memory
-    if isinstance(lost, WorkerLateError):
-        return "deadline-missed", str(lost)
-    return "worker-died", str(lost)
+def _check_names(manifest: Manifest) -> None:
+    """They become parts of topics and messages."""
+    names = {"model": manifest.name, "version": manifest.version}
+    names |= {f"artifact {entry.id!r}": entry.id for entry in manifest.artifacts}
+    for what, name in names.items():
+        check_name(name, what)

@@ -1,4 +1,4 @@
-"""A model as it is this moment, for metrics and for a person. Only data; the service fills it in."""
+"""A model as it is this moment, for metrics and for a person. Data; the service fills it in."""
 
 from __future__ import annotations
 

@@ -14,18 +14,34 @@ class Ticket:
 
     Attributes:
         inputs: by name.
+        arrived: monotonic seconds.
         deadline: monotonic seconds.
         outcome: None while it is on its way.
         outputs: by name; empty unless served.
         message: why not, unless served.
     """
 
-    __slots__ = ("_done", "_ended", "deadline", "inputs", "message", "outcome", "outputs")
+    __slots__ = (
+        "_done",
+        "_ended",
+        "arrived",
+        "deadline",
+        "inputs",
+        "message",
+        "outcome",
+        "outputs",
+    )
 
     def __init__(
-        self, inputs: Mapping[str, Array], deadline: float, done: Callable[[Ticket], None] | None
+        self,
+        inputs: Mapping[str, Array],
+        *,
+        arrived: float,
+        deadline: float,
+        done: Callable[[Ticket], None] | None,
     ) -> None:
         self.inputs = inputs
+        self.arrived = arrived
         self.deadline = deadline
         self.outcome: Outcome | None = None
         self.outputs: dict[str, Array] = {}

@@ -1,8 +1,7 @@
 """The agent's side of a worker: start it, run a request within a time limit, kill it.
 
-One thread starts, runs and closes a worker, and lives longer than it: the kernel's parent-death
-signal is tied to the *thread* that started the child. Only :meth:`Worker.kill` may be called from
-another one.
+Any thread may start a worker, and hand it to another; one at a time uses it. Only
+:meth:`Worker.kill` and :meth:`Worker.resident_bytes` may be called beside that.
 """
 
 from __future__ import annotations
@@ -16,8 +15,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -52,7 +53,8 @@ class WorkerDiedError(WorkerError):
 
 
 class Worker:
-    """A worker process. It loads its model by itself; :meth:`wait_ready` says when it has.
+    """A worker process. It takes no memory to speak of before :meth:`wait_ready`: limits may be
+    put on it until then.
 
     Args:
         spec: what to run; descriptors and the parent's id are filled in here.
@@ -75,18 +77,10 @@ class Worker:
         )
         try:
             with log.open("wb") as output:
-                self._process = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-m",
-                        "edgeml.device_agent.worker",
-                        msgspec.json.encode(told).decode(),
-                    ],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=(theirs.fileno(), handle),
-                    env={**os.environ, **ENVIRONMENT},
+                self._process = _spawn(
+                    [sys.executable, "-m", _MODULE, msgspec.json.encode(told).decode()],
+                    output=output,
+                    handles=(theirs.fileno(), handle),
                 )
         except OSError as error:
             ours.close()
@@ -98,11 +92,15 @@ class Worker:
         self._alive = True
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Wait until the model is loaded.
+        """Have it load its model, and wait until it has.
 
         Raises:
             WorkerError: it cannot be, or takes longer; the process is gone.
         """
+        try:
+            self._doorbell.send(wire.message(wire.GO))
+        except OSError as error:
+            raise self._died() from error
         try:
             code, _, text = self._answer(timeout_s)
         except WorkerLateError as error:
@@ -128,7 +126,14 @@ class Worker:
             WorkerDiedError: gone.
         """
         for name, place in self._inputs.items():
-            place[...] = feeds[name]
+            given = feeds.get(name)
+            # A request may have been made for an earlier version's inputs.
+            if given is None or given.shape != place.shape or given.dtype != place.dtype:
+                raise RequestFailedError(
+                    f"The request does not fit input '{name}'",
+                    expected=f"shape {list(place.shape)} and dtype {place.dtype}",
+                )
+            place[...] = given
         self._number += 1
         try:
             self._doorbell.send(wire.message(wire.RUN, self._number))
@@ -191,6 +196,27 @@ class Worker:
             if words:
                 return f" ({words[-LAST_WORDS:]})"
         return ""
+
+
+_nursery = ThreadPoolExecutor(1, thread_name_prefix="nursery")
+"""Starts every worker: the kernel's parent-death signal goes by the *thread* that started a child,
+and this one lives as long as the agent."""
+
+
+def _spawn(
+    command: Sequence[str], *, output: IO[bytes], handles: Sequence[int]
+) -> subprocess.Popen[bytes]:
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=handles,
+            env={**os.environ, **ENVIRONMENT},
+        )
+
+    return _nursery.submit(start).result()
 
 
 def _allocate(nbytes: int) -> tuple[mmap.mmap, int]:

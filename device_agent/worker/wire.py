@@ -1,7 +1,8 @@
 """What agent and worker say to each other over the socket pair: the doorbell, not the data.
 
-The child gets a :class:`WorkerSpec` as its only argument. It answers once with READY or BROKEN,
-then answers each RUN with DONE or ERROR. A message is one datagram (``SOCK_SEQPACKET``): a code of
+The child gets a :class:`WorkerSpec` as its only argument, and waits for GO, so that its limits
+stand before it takes memory. It answers that with READY or BROKEN, then each RUN with DONE or
+ERROR. A message is one datagram (``SOCK_SEQPACKET``): a code of
 one byte, the request's number in eight, and for BROKEN and ERROR a sentence.
 """
 
@@ -13,7 +14,7 @@ import msgspec
 
 from edgeml.device_agent.worker.layout import Layout
 
-RUN, READY, BROKEN, DONE, ERROR = range(5)
+RUN, READY, BROKEN, DONE, ERROR, GO = range(6)
 
 HEAD = struct.Struct("<BQ")
 

@@ -34,13 +34,51 @@ def test_a_request_that_cannot_end_in_time_is_refused_before_it_waits():
     queue = admission()
     queue.offer(request(1, 10.0), now=0.0)
     queue.take(now=0.0)
-    queue.offer(request(2, 10.0), now=0.0)
+    queue.offer(request(2, 0.021), now=0.0)
     # 10 ms run, 10 ms wait before it, 10 ms of its own: 30 ms, and it has 25.
     (shed,) = queue.offer(request(3, 0.025), now=0.0)
     assert shed.key == 3
     assert "30.0 ms" in shed.reason
     assert "25.0 ms" in shed.reason
     assert queue.offer(request(4, 0.031), now=0.0) == []
+
+
+def test_the_earliest_deadline_runs_first():
+    queue = admission()
+    for key, deadline in ((1, 9.0), (2, 3.0), (3, 6.0)):
+        assert queue.offer(request(key, deadline), now=0.0) == []
+    order = []
+    for now in (0.0, 0.01, 0.02):
+        taken, _ = queue.take(now=now)
+        assert taken is not None
+        order.append(taken.key)
+        queue.finish("served", now=now + 0.01)
+    assert order == [2, 3, 1]
+
+
+def test_an_urgent_request_does_not_make_an_admitted_one_late():
+    queue = admission()
+    assert queue.offer(request(1, 0.035), now=0.0) == []
+    assert queue.offer(request(2, 0.022), now=0.0) == []  # first, and 1 still ends at 20 ms
+    assert queue.offer(request(3, 0.034), now=0.0) == []  # 1 would end at 30 ms
+    (shed,) = queue.offer(request(4, 0.021), now=0.0)  # 3 would end at 30 ms, 1 at 40
+    assert (shed.key, shed.reason) == (4, "another one that was admitted would be late for it")
+
+
+def test_while_nobody_can_serve_only_what_can_wait_waits():
+    queue = admission()
+    queue.offer(request(1, 0.100), now=0.0)
+    queue.offer(request(2, 2.0), now=0.0)
+    (shed,) = queue.suspend("the worker is being replaced", ready_at=0.5, now=0.01)
+    assert (shed.key, shed.reason) == (1, "the worker is being replaced")
+    (shed,) = queue.offer(request(3, 0.4), now=0.02)
+    assert shed.reason.startswith("the worker is being replaced; it would end ")
+    assert queue.offer(request(4, 1.0), now=0.02) == []
+    assert [entry.key for entry in queue.expire(now=1.0)] == [4]  # it took longer than thought
+    queue.open()
+    taken, _ = queue.take(now=1.0)
+    assert taken is not None
+    assert taken.key == 2
 
 
 def test_a_full_queue_refuses_the_newcomer():
