@@ -81,9 +81,13 @@ class Intake:
 
     # The model's thread.
 
-    def next(self) -> tuple[Ticket, Runner] | None:
+    def next(self, route: Callable[[Ticket, Runner], Runner]) -> tuple[Ticket, Runner] | None:
         """Wait for a request, and for a runner to run it; it counts as running until
-        :meth:`finish`. None when the end has come."""
+        :meth:`finish`. None when the end has come.
+
+        Args:
+            route: the request and the runner in place → who is to run it.
+        """
         while True:
             with self._wake:
                 now = time.monotonic()
@@ -98,11 +102,14 @@ class Intake:
                 if request is None and not shed:
                     self._wake.wait(self._patience(now))
                     continue
-                if request is not None:
-                    self._busy = runner
+                taken = None
+                if request is not None and runner is not None:
+                    ticket = self._tickets.pop(request.key)
+                    self._busy = route(ticket, runner)
+                    taken = ticket, self._busy
             self._end_shed(shed)
-            if request is not None and runner is not None:
-                return self._tickets.pop(request.key), runner
+            if taken is not None:
+                return taken
 
     def finish(self, outcome: Outcome, *, ended: float) -> None:
         """The running request has ended, at this time on the monotonic clock."""

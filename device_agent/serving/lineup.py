@@ -47,6 +47,7 @@ class Lineup:
         self._told = closed
         self._lock = threading.Lock()
         self._variant: Variant | None = None
+        self._guest: Variant | None = None
         self._closed: deque[Window] = deque()
         self._outcomes: Counter[Outcome] = Counter()
         self._latency = LatencyHistogram()
@@ -72,6 +73,16 @@ class Lineup:
             self._starter.stop(former)
         if before is not None and before is not variant:
             self._close(before)
+
+    def host(self, variant: Variant | None) -> None:
+        """Keep windows of a guest's variant as well; those of the former guest are closed, unless
+        it serves now."""
+        if variant is not None:
+            variant.recorder = self._make_recorder(variant)
+        with self._lock:
+            former, self._guest = self._guest, variant
+        if former is not None:
+            self._close(former)
 
     def served(self, runner: Runner, ticket: Ticket, outputs: Mapping[str, Array]) -> None:
         """A request has its result."""
@@ -106,18 +117,20 @@ class Lineup:
         """When something is to be had from :meth:`windows`, monotonic seconds."""
         if self._closed:
             return 0.0
-        recorder = self._variant.recorder if self._variant else None
-        return recorder.due if recorder else float("inf")
+        return min((recorder.due for recorder in self._recorders()), default=float("inf"))
 
     def windows(self, *, now: float, wall_ms: int) -> list[Window]:
         """End the open window; those in which no request came are left out."""
         found: list[Window] = []
         while self._closed:
             found.append(self._closed.popleft())
-        recorder = self._variant.recorder if self._variant else None
-        if recorder is not None and (window := recorder.close(now=now, wall_ms=wall_ms)):
-            found.append(window)
-        return found
+        ended = (recorder.close(now=now, wall_ms=wall_ms) for recorder in self._recorders())
+        return found + [window for window in ended if window is not None]
+
+    def _recorders(self) -> list[Recorder]:
+        with self._lock:
+            variants = [v for v in (self._variant, self._guest) if v is not None]
+            return [v.recorder for v in variants if v.recorder is not None]
 
     def _close(self, variant: Variant) -> None:
         with self._lock:  # whoever counts something finds the recorder open, or none

@@ -25,6 +25,7 @@ from edgeml.device_agent.install.bringup import Proved, bring_up
 from edgeml.device_agent.install.selection import Rejected
 from edgeml.device_agent.limits.watch import Watch
 from edgeml.device_agent.serving.admission import Outcome
+from edgeml.device_agent.serving.guest import Guest
 from edgeml.device_agent.serving.intake import Intake
 from edgeml.device_agent.serving.keeper import Keeper
 from edgeml.device_agent.serving.lineup import Lineup
@@ -32,7 +33,12 @@ from edgeml.device_agent.serving.runner import Runner, Starter
 from edgeml.device_agent.serving.snapshot import ModelSnapshot
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.device_agent.worker.layout import Array
-from edgeml.device_agent.worker.parent import RequestFailedError, WorkerError, WorkerLateError
+from edgeml.device_agent.worker.parent import (
+    RequestFailedError,
+    WorkerDiedError,
+    WorkerError,
+    WorkerLateError,
+)
 from edgeml.errors import AgentError, EdgemlError
 from edgeml.telemetry import ModelState, Window, check_name
 
@@ -100,11 +106,13 @@ class Service:
         )
         self._manifest: Manifest | None = None
         self._deadline_s = bounds.DEADLINE_MS / 1000
+        self._guest: Guest | None = None
+        self._guest_lock = threading.Lock()
         self._starter = Starter(
             log=logs_folder / f"{stem}.log",
             start_timeout_s=config.start_timeout_s,
             watch=watch,
-            gone=self._wake_keeper,
+            gone=self._gone,
         )
         self._intake = Intake(capacity=config.queue, probe_s=bounds.PROBE_S, missed=self._missed)
         self._lineup = Lineup(
@@ -227,18 +235,9 @@ class Service:
             AgentError: it does not come up, or is of another model; what served serves on.
         """
         manifest = bundle.manifest
-        if self._manifest is not None and manifest.name != self._state.name:
-            raise AgentError(
-                f"The bundle holds the model '{manifest.name}'", expected=f"'{self._state.name}'"
-            )
-        _check_names(manifest)
-
-        def stopped() -> bool:
-            return cancelled() or self._intake.ending
-
-        found = self._bring_up(bundle, stopped)
+        found = self._prepare(bundle, cancelled)
         with self._keeper.changing:
-            if stopped():
+            if cancelled() or self._intake.ending:
                 self._starter.stop(found.runner)
                 raise AgentError(f"The agent ended before {manifest.version} could take over")
             self._take_over(found)
@@ -301,8 +300,12 @@ class Service:
     def _drive(self) -> None:
         # NaN and infinity are for the statistics to count, not for NumPy to warn of.
         np.seterr(all="ignore")
-        while (taken := self._intake.next()) is not None:
+        while (taken := self._intake.next(self._route)) is not None:
             self._serve(*taken)
+
+    def _route(self, ticket: Ticket, runner: Runner) -> Runner:
+        guest = self._guest
+        return guest.runner if guest is not None and guest.takes(ticket) else runner
 
     def _serve(self, ticket: Ticket, runner: Runner) -> None:
         lost: WorkerError | None = None
@@ -326,13 +329,25 @@ class Service:
         ticket.end(outcome, outputs, message)
         if outcome == "served":
             self._lineup.served(runner, ticket, outputs)
+            guest = self._guest
+            if guest is not None and guest.runner is not runner:
+                guest.saw(ticket, outputs)
         else:
             self._lineup.missed(outcome, runner)
-        if lost is not None:
+        if lost is not None and not self._see_off(runner, lost):
             self._keeper.lost(runner, lost)
         self._intake.finish(outcome, ended=ended)
 
     # On any.
+
+    def _prepare(self, bundle: Bundle, cancelled: Callable[[], bool]) -> Proved:
+        manifest = bundle.manifest
+        if self._manifest is not None and manifest.name != self._state.name:
+            raise AgentError(
+                f"The bundle holds the model '{manifest.name}'", expected=f"'{self._state.name}'"
+            )
+        _check_names(manifest)
+        return self._bring_up(bundle, lambda: cancelled() or self._intake.ending)
 
     def _bring_up(self, bundle: Bundle, cancelled: Callable[[], bool]) -> Proved:
         manifest = bundle.manifest
@@ -403,8 +418,22 @@ class Service:
     def _missed(self, outcome: Outcome) -> None:
         self._lineup.missed(outcome)
 
-    def _wake_keeper(self) -> None:
+    def _gone(self) -> None:
+        """A worker has ended; called from the watch."""
+        guest = self._guest
+        if guest is not None and guest.runner.watched.dead:
+            self._see_off(guest.runner, WorkerDiedError("The worker died"))
         self._keeper.wake()
+
+    def _see_off(self, runner: Runner, error: WorkerError) -> bool:
+        """End a guest's part where ``runner`` is its own; returns whether it is."""
+        with self._guest_lock:
+            guest = self._guest
+            if guest is None or guest.runner is not runner:
+                return False
+            self._guest = None
+        guest.lost(error)
+        return True
 
 
 def _check_names(manifest: Manifest) -> None:
