@@ -23,6 +23,7 @@ from edgeml.device_agent.config import Config, device_name, split_address
 from edgeml.device_agent.facts import device_facts, new_boot
 from edgeml.device_agent.inputs.folder import FolderSource
 from edgeml.device_agent.inputs.frames import handlers
+from edgeml.device_agent.limits.limiter import find_limiter
 from edgeml.device_agent.limits.watch import Watch
 from edgeml.device_agent.local.local_api import LocalApi
 from edgeml.device_agent.serving.service import Details, Hooks, Service
@@ -82,7 +83,7 @@ class Agent:
             )
         )
         self._damage_told = ""
-        self._watch = Watch(bounds.MEMORY_POLL_S)
+        self._watch = Watch(bounds.MEMORY_POLL_S, find_limiter())
         hooks = Hooks(event=self._event, changed=self._changed)
         self._services = [
             Service(

@@ -113,7 +113,7 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
     """``verified``, ``proved``, ``active``, ``failed``."""
     error: Text = ""
     memory_limit: Text = ""
-    """How the memory budget is held: ``cgroup``, ``poll``, ``none``."""
+    """How the memory budget is held: ``cgroup2``, ``cgroup1``, ``poll``, ``none``."""
 
 
 class Reported(Message, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edgeml.device_agent.local.client import Client
 from edgeml.telemetry import Event, Reported, Status, Stored, Topics, Window, decode, encode
+from support.cgroups import joining
 from support.processes import children
 from support.sleeper.sleeper_runtime import BELL
 
@@ -36,7 +37,10 @@ class AgentProcess:
     def __init__(self, *arguments: object, state: Path, sleeper: bool = False) -> None:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
         if sleeper:
-            environment["PYTHONPATH"] = str(SUPPORT / "sleeper")
+            found = os.environ.get("PYTHONPATH", "")
+            environment["PYTHONPATH"] = os.pathsep.join(
+                filter(None, (str(SUPPORT / "sleeper"), found))
+            )
             self._bell = state.with_name(f"{state.name}.bell")
             os.mkfifo(self._bell)
             environment[BELL] = str(self._bell)
@@ -45,7 +49,9 @@ class AgentProcess:
         if "--http" not in given:
             given += ["--http", "127.0.0.1:0"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edgeml", "agent", "run", "--state", str(state), *given],
+            joining(
+                [sys.executable, "-m", "edgeml", "agent", "run", "--state", str(state), *given]
+            ),
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
