@@ -25,7 +25,10 @@ from edgeml.device_agent.inputs.folder import FolderSource
 from edgeml.device_agent.inputs.frames import handlers
 from edgeml.device_agent.limits.limiter import find_limiter
 from edgeml.device_agent.limits.watch import Watch
-from edgeml.device_agent.local.local_api import LocalApi
+from edgeml.device_agent.local.local_api import LocalApi, read_token
+from edgeml.device_agent.local.routes import Routes
+from edgeml.device_agent.local.socket_address import NAME as SOCKET_NAME
+from edgeml.device_agent.local.socket_api import SocketApi
 from edgeml.device_agent.serving.service import Details, Hooks, Service
 from edgeml.device_agent.state import StateFolder
 from edgeml.device_agent.uplink.outbox import Outbox
@@ -96,10 +99,18 @@ class Agent:
             )
             for model in config.model
         ]
+        routes = Routes(self._by_name)
         self._api = None
         if config.http:
             host, port = split_address(config.http, what="local call's")
-            self._api = LocalApi(host, port, self._by_name)
+            self._api = LocalApi(host, port, routes, token=read_token(config.token_file))
+        self._socket = SocketApi(
+            config.socket or self._state.path / SOCKET_NAME,
+            routes,
+            mode=int(config.socket_mode, 8),
+            group=config.socket_group,
+        )
+        stack.callback(self._socket.stop)
         self._folders: list[FolderSource] = []
         if config.broker is not None:
             self._uplink = Uplink(
@@ -135,6 +146,7 @@ class Agent:
             self._uplink.start()
         if self._api is not None:
             self._api.start()
+        self._socket.start()
         for service in self._services:
             service.start()
         while not self._bell.ended and not all(s.settled.is_set() for s in self._services):
@@ -154,6 +166,7 @@ class Agent:
         logs.info(
             "ready",
             http=self._api.url if self._api else "off",
+            socket=self._socket.path,
             model=",".join(state.name for state in states) or "none",
             artifact=",".join(state.artifact for state in states) or "none",
             memory_limit=",".join(state.memory_limit for state in states) or "none",
@@ -182,6 +195,7 @@ class Agent:
         if self._api is not None:
             self._api.drain(self._config.drain_s)
             self._api.stop()
+        self._socket.stop()
         self._close_windows(only_due=False)
         if self._uplink is not None:
             self._uplink.flush(self._config.drain_s)

@@ -121,7 +121,16 @@ class Config(Section, frozen=True):
     state: Path | None = None
     """Folder for the outbox, the artifacts and logs. Default: the user's state folder."""
     http: str = "127.0.0.1:8700"
-    """Address of the local call, loopback only; port 0 takes a free one, "" switches it off."""
+    """Address of the local call; port 0 takes a free one, "" switches it off. Another one than
+    loopback needs a token."""
+    token_file: Path | None = None
+    """Holds the token that callers over HTTP must show; none where it is not given."""
+    socket: Path | None = None
+    """The Unix socket of the local call. Default: ``agent.sock`` in the state folder."""
+    socket_mode: Annotated[str, Meta(pattern=r"^0?[0-7]{3}$")] = "0600"
+    """Permissions of the socket, octal: who may write to it may call."""
+    socket_group: str = ""
+    """Its group; the agent's own where it is empty."""
     outbox_mb: Annotated[float, Meta(gt=0)] = 32.0
     """What may wait for the collector, 10^6 bytes. A window of twenty statistics has about 1.5 kB:
     two weeks of minutes. When it is full the oldest go."""
@@ -159,6 +168,10 @@ MAX_BODY = 64 * 2**20
 
 MAX_CALLERS = 32
 """HTTP connections at once, a thread each; the queue behind them is shorter anyway."""
+
+SHARED_BYTES = 256 * 2**20
+"""Memory that all callers over the socket share with the agent together, outside of any model's
+budget: forty 1080p frames."""
 
 CALLER_IDLE_S = 60.0
 """A connection without a request is closed after this."""
@@ -263,7 +276,11 @@ def _anchored(config: Config, folder: Path) -> Config:
             ca_file=folder / broker.ca_file if broker.ca_file else None,
         )
     state = folder / config.state if config.state else None
-    return replace(config, model=models, broker=broker, state=state)
+    token_file = folder / config.token_file if config.token_file else None
+    socket = folder / config.socket if config.socket else None
+    return replace(
+        config, model=models, broker=broker, state=state, token_file=token_file, socket=socket
+    )
 
 
 def _refuse_unknown(value: object, kind: object, where: str, place: str) -> None:

@@ -38,10 +38,10 @@ def _handler(entry: MqttInput, service: Service, publish: Publish) -> OnFrame:
     def answer(ticket: Ticket) -> None:
         if entry.results and ticket.outcome == "served":
             manifest = service.manifest
-            publish(
-                entry.results,
-                oip.encode_response(ticket.outputs, model=manifest.name, version=manifest.version),
+            encoded = oip.encode_response(
+                ticket.outputs, model=manifest.name, version=manifest.version
             )
+            publish(entry.results, encoded.body)
 
     def on_frame(topic: str, payload: bytes) -> None:
         try:

@@ -1,17 +1,18 @@
-"""The local call: the Open Inference Protocol over HTTP/1.1, on loopback only.
+"""The local call over HTTP/1.1: a thread a connection.
 
-There is no authentication, so no other address is listened on. Refusals have status codes of their
-own: 400 for input that does not fit, 404 for no such model, 503 for a request that was shed or a
-model that does not serve, 504 for a deadline that passed, 500 for a failed inference.
+On a loopback address every user of the device may call, unless there is a token; any other address
+needs one. What is answered stands in :mod:`~edgeml.device_agent.local.routes`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hmac
 import ipaddress
 import threading
-from collections.abc import Callable, Mapping
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,46 +20,36 @@ import msgspec
 from edgeml import __version__
 from edgeml.device_agent import config as bounds
 from edgeml.device_agent.local import oip
-from edgeml.device_agent.serving import requests
-from edgeml.device_agent.serving.admission import Outcome
-from edgeml.device_agent.serving.service import Service
-from edgeml.errors import AgentError, SourceError, UsageError
+from edgeml.device_agent.local.routes import Call, RefusedCall, Reply, Routes
+from edgeml.errors import AgentError, UsageError
 
-STATUS: Mapping[Outcome, int] = {"served": 200, "shed": 503, "late": 504, "failed": 500}
-
-_EXTENSIONS: tuple[str, ...] = ()
-
-
-class HttpError(Exception):
-    """A request that ends with this status and sentence."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+_WINDOW_BITS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
 
 class LocalApi:
     """The HTTP server and its threads.
 
     Args:
-        host: a loopback address, or ``localhost``.
+        host: an address of this machine, or ``localhost``.
         port: 0 for any.
-        services: by model name; asked anew with each request.
+        routes: what to answer.
+        token: that a caller must show; empty for none, which only a loopback address allows.
 
     Raises:
-        UsageError: the address is not loopback.
+        UsageError: the address is not loopback, and there is no token.
         AgentError: it is taken.
     """
 
-    def __init__(self, host: str, port: int, services: Callable[[], Mapping[str, Service]]) -> None:
-        if not _is_loopback(host):
+    def __init__(self, host: str, port: int, routes: Routes, *, token: str = "") -> None:
+        if not token and not _is_loopback(host):
             raise UsageError(
-                f"The local call is to listen on {host}",
-                expected="127.0.0.1, ::1 or localhost: it knows no passwords",
-                remedy="Put a reverse proxy with authentication before it to call from elsewhere.",
+                f"The local call is to listen on {host} without a token",
+                expected="127.0.0.1, ::1 or localhost, or else a token that callers must show",
+                remedy="Set token_file in the configuration, and put a reverse proxy with TLS "
+                "before it where others share the network.",
             )
         try:
-            self._server = _Server((host, port), services)
+            self._server = _Server((host, port), routes, token)
         except OSError as error:
             raise AgentError(
                 f"The local call cannot listen on {host}:{port}: {error.strerror}",
@@ -90,6 +81,25 @@ class LocalApi:
         self._server.drain(timeout_s)
 
 
+def read_token(path: Path | None) -> str:
+    """The token in a file, without the white space around it; empty where there is no file.
+
+    Raises:
+        UsageError: the file cannot be read, or is empty.
+    """
+    if path is None:
+        return ""
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"The token cannot be read from {path}: {error}", expected="a file of ASCII text"
+        ) from error
+    if not token:
+        raise UsageError(f"The token file {path} is empty", remedy="openssl rand -hex 32 makes one")
+    return token
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
@@ -104,10 +114,9 @@ class _Server(ThreadingHTTPServer):
     # Threads of callers that keep their connection open must not hold up the end.
     block_on_close = False
 
-    def __init__(
-        self, address: tuple[str, int], services: Callable[[], Mapping[str, Service]]
-    ) -> None:
-        self.services = services
+    def __init__(self, address: tuple[str, int], routes: Routes, token: str) -> None:
+        self.routes = routes
+        self.token = f"Bearer {token}".encode() if token else b""
         self._callers = threading.Semaphore(bounds.MAX_CALLERS)
         self._busy = 0
         self._quiet = threading.Condition()
@@ -155,110 +164,79 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server  # type: ignore[assignment]
 
     def do_GET(self) -> None:
-        self._answer(self._get)
+        self._answer()
 
     def do_POST(self) -> None:
-        self._answer(self._post)
+        self._answer()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Requests are counted in windows, not logged."""
 
-    def _answer(self, work: Callable[[list[str]], bytes]) -> None:
+    def _answer(self) -> None:
         with self.server.answering():
             try:
-                path = self.path.partition("?")[0].strip("/")
-                status, body = 200, work(path.split("/"))
-            except HttpError as error:
-                status, body = error.status, msgspec.json.encode({"error": str(error)})
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            if status == 503:
+                reply = self.server.routes.answer(self._call())
+            except RefusedCall as refusal:
+                reply = Reply(refusal.status, msgspec.json.encode({"error": str(refusal)}))
+            self.send_response(reply.status)
+            self.send_header("Content-Type", reply.kind)
+            self.send_header("Content-Length", str(len(reply.body)))
+            if reply.header_length is not None:
+                self.send_header(oip.HEADER_LENGTH, str(reply.header_length))
+            if reply.status == 401:
+                self.send_header("WWW-Authenticate", "Bearer")
+            if reply.status == 503:
                 self.send_header("Retry-After", "1")
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(reply.body)
             self.wfile.flush()
 
-    def _get(self, path: list[str]) -> bytes:
-        services = self.server.services()
-        match path:
-            case ["v2"]:
-                return msgspec.json.encode(
-                    {"name": "edgeml", "version": __version__, "extensions": _EXTENSIONS}
-                )
-            case ["v2", "health", "live"]:
-                return b'{"live":true}'
-            case ["v2", "health", "ready"]:
-                if services and all(service.ready for service in services.values()):
-                    return b'{"ready":true}'
-                raise HttpError(503, "Not every model serves.")
-            case ["v2", "models", name, "ready"]:
-                if self._service(name).ready:
-                    return b'{"ready":true}'
-                raise HttpError(503, f"{name} does not serve.")
-            case ["v2", "models", name]:
-                service = self._service(name)
-                manifest, state = service.manifest, service.state
-                platform = f"edgeml_{state.artifact}"
-                document = oip.metadata(
-                    manifest.name, manifest.version, platform, manifest.inputs, manifest.outputs
-                )
-                return msgspec.json.encode(document)
-            case _:
-                raise self._no_such_path()
+    def _call(self) -> Call:
+        self._check_token()
+        body = self._body() if self.command == "POST" else b""
+        length = self.headers.get(oip.HEADER_LENGTH)
+        if length is not None and not length.isdigit():
+            raise RefusedCall(400, f"{oip.HEADER_LENGTH} is {length!r}. Expected a number.")
+        return Call(self.command, self.path, body, None if length is None else int(length))
 
-    def _post(self, path: list[str]) -> bytes:
-        body = self._body()
-        match path:
-            case ["v2", "models", name, "infer"]:
-                return self._infer(self._service(name), body)
-            case _:
-                raise self._no_such_path()
-
-    def _infer(self, service: Service, body: bytes) -> bytes:
-        try:
-            request, arrays = oip.decode_request(body)
-            feed = requests.feed(arrays, service.manifest.inputs)
-        except SourceError as error:
-            service.unfit()
-            raise HttpError(400, str(error)) from error
-        stream = request.parameters.stream
-        ticket = service.submit(feed, stream=f"http:{stream}" if stream else "")
-        outcome = ticket.wait()
-        if outcome != "served":
-            raise HttpError(STATUS[outcome], f"{outcome}: {ticket.message}")
-        manifest = service.manifest
-        return oip.encode_response(
-            ticket.outputs, model=manifest.name, version=manifest.version, key=request.id
-        )
-
-    def _service(self, name: str) -> Service:
-        services = self.server.services()
-        service = services.get(name)
-        if service is None:
-            have = ", ".join(services) or "none"
-            raise HttpError(404, f"There is no model '{name}'. Expected one of: {have}.")
-        try:
-            _ = service.manifest
-        except AgentError as error:
-            raise HttpError(503, f"{error} {service.state.error}") from error
-        return service
+    def _check_token(self) -> None:
+        shown = self.headers.get("Authorization", "").encode("latin-1", "replace")
+        if self.server.token and not hmac.compare_digest(shown, self.server.token):
+            self.close_connection = True
+            raise RefusedCall(
+                401, "The call shows no valid token. Expected the header Authorization: Bearer …"
+            )
 
     def _body(self) -> bytes:
         length = self.headers.get("Content-Length", "")
         if not length.isdigit():
             self.close_connection = True
-            raise HttpError(411, "The request has no Content-Length.")
+            raise RefusedCall(411, "The request has no Content-Length.")
         if int(length) > bounds.MAX_BODY:
             self.close_connection = True
-            raise HttpError(
-                413, f"The request has {int(length):,} bytes. At most {bounds.MAX_BODY:,} are read."
-            )
-        return self.rfile.read(int(length))
+            raise _too_long(int(length))
+        body = self.rfile.read(int(length))
+        encoding = self.headers.get("Content-Encoding", "identity").lower()
+        return body if encoding == "identity" else _unpacked(body, encoding)
 
-    def _no_such_path(self) -> HttpError:
-        return HttpError(
-            404,
-            f"There is no {self.command} {self.path}. Expected /v2/health/live, "
-            "/v2/health/ready, /v2/models/MODEL or /v2/models/MODEL/infer.",
-        )
+
+def _unpacked(body: bytes, encoding: str) -> bytes:
+    bits = _WINDOW_BITS.get(encoding)
+    if bits is None:
+        raise RefusedCall(415, f"The body is {encoding!r}. Expected gzip, deflate or identity.")
+    unpacker = zlib.decompressobj(bits)
+    try:
+        whole = unpacker.decompress(body, bounds.MAX_BODY)
+    except zlib.error as error:
+        raise RefusedCall(400, f"The body is no {encoding}: {error}.") from error
+    if unpacker.unconsumed_tail:
+        raise _too_long(bounds.MAX_BODY + 1)
+    if not unpacker.eof:
+        raise RefusedCall(400, f"The body ends in the middle of its {encoding}.")
+    return whole
+
+
+def _too_long(length: int) -> RefusedCall:
+    return RefusedCall(
+        413, f"The request has {length:,} bytes. At most {bounds.MAX_BODY:,} are read."
+    )

@@ -35,6 +35,7 @@ def run(
     http: Annotated[
         str | None, typer.Option(help='Address of the local call, HOST:PORT; "" for none.')
     ] = None,
+    socket: Annotated[Path | None, typer.Option(help="Unix socket of the local call.")] = None,
     state: Annotated[Path | None, typer.Option(help="Folder for outbox, artifacts, logs.")] = None,
     window: Annotated[
         float | None, typer.Option(help="Seconds of a statistics window.", min=0.05)
@@ -61,7 +62,13 @@ def run(
 
     complete = _with_flags(
         read_config(config) if config else Config(),
-        top={"site": site or None, "device": device or None, "http": http, "state": state},
+        top={
+            "site": site or None,
+            "device": device or None,
+            "http": http,
+            "socket": socket,
+            "state": state,
+        },
         bundles=tuple(bundle or ()),
         model={
             "target": target or None,

@@ -85,6 +85,9 @@ class AgentProcess:
         match = re.search(r"http=(\S+)", line)
         assert match
         self.url = match[1]
+        match = re.search(r"socket=(\S+)", line)
+        assert match
+        self.socket = Path(match[1])
         return self
 
     def client(self, model: str = "tiny") -> Client:

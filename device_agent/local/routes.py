@@ -1,0 +1,168 @@
+"""What the local call answers, whatever carries it: HTTP, or the Unix socket.
+
+Refusals have status codes of their own: 400 for input that does not fit, 404 for no such model, 503
+for a request that was shed or a model that does not serve, 504 for a deadline that passed, 500 for
+a failed inference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from edgeml import __version__
+from edgeml.device_agent.local import oip
+from edgeml.device_agent.serving import requests
+from edgeml.device_agent.serving.admission import Outcome
+from edgeml.device_agent.serving.service import Service
+from edgeml.device_agent.serving.tickets import Ticket
+from edgeml.errors import AgentError, SourceError
+
+STATUS: Mapping[Outcome, int] = {"served": 200, "shed": 503, "late": 504, "failed": 500}
+
+JSON = "application/json"
+BINARY = "application/octet-stream"
+
+
+class RefusedCall(Exception):  # noqa: N818 - it is an answer
+    """A call that ends with this status and sentence."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Call(NamedTuple):
+    """What was asked."""
+
+    method: str
+    path: str
+    body: bytes = b""
+    header_length: int | None = None
+    """Of the JSON in the body, where bytes follow it."""
+
+
+class Reply(NamedTuple):
+    """The answer to it."""
+
+    status: int
+    body: bytes
+    kind: str = JSON
+    header_length: int | None = None
+
+
+class Routes:
+    """Args:
+    services: by model name; asked anew with each call.
+    """
+
+    def __init__(self, services: Callable[[], Mapping[str, Service]]) -> None:
+        self._services = services
+
+    def answer(self, call: Call) -> Reply:
+        """Answer a call; a refusal is an answer, too."""
+        try:
+            return self._answer(call)
+        except RefusedCall as refusal:
+            return Reply(refusal.status, msgspec.json.encode({"error": str(refusal)}))
+
+    def service(self, name: str, version: str = "") -> Service:
+        """A model that was brought up at least as far as its manifest.
+
+        Raises:
+            RefusedCall: there is none.
+        """
+        services = self._services()
+        service = services.get(name)
+        if service is None:
+            have = ", ".join(services) or "none"
+            raise RefusedCall(404, f"There is no model '{name}'. Expected one of: {have}.")
+        try:
+            manifest = service.manifest
+        except AgentError as error:
+            raise RefusedCall(503, f"{error} {service.state.error}") from error
+        if version not in {"", manifest.version}:
+            raise RefusedCall(
+                404, f"{name} has no version '{version}'. Expected {manifest.version}."
+            )
+        return service
+
+    def _answer(self, call: Call) -> Reply:
+        path = call.path.partition("?")[0].strip("/").split("/")
+        match call.method, *_without_version(path):
+            case "GET", _, "v2":
+                return _json(
+                    {"name": "edgeml", "version": __version__, "extensions": oip.EXTENSIONS}
+                )
+            case "GET", _, "v2", "health", "live":
+                return _json({"live": True})
+            case "GET", _, "v2", "health", "ready":
+                services = self._services().values()
+                if services and all(service.ready for service in services):
+                    return _json({"ready": True})
+                raise RefusedCall(503, "Not every model serves.")
+            case "GET", version, "v2", "models", name, "ready":
+                if self.service(name, version).ready:
+                    return _json({"name": name, "ready": True})
+                raise RefusedCall(503, f"{name} does not serve.")
+            case "GET", version, "v2", "models", name:
+                return self._metadata(self.service(name, version))
+            case "POST", version, "v2", "models", name, "infer":
+                return self._infer(self.service(name, version), call)
+            case _:
+                raise RefusedCall(
+                    404,
+                    f"There is no {call.method} {call.path}. Expected /v2/health/live, "
+                    "/v2/health/ready, /v2/models/MODEL or /v2/models/MODEL/infer.",
+                )
+
+    def _metadata(self, service: Service) -> Reply:
+        manifest = service.manifest
+        platform = f"edgeml_{service.state.artifact}"
+        return _json(
+            oip.metadata(
+                manifest.name, manifest.version, platform, manifest.inputs, manifest.outputs
+            )
+        )
+
+    def _infer(self, service: Service, call: Call) -> Reply:
+        manifest = service.manifest
+        try:
+            request, arrays = oip.decode_request(call.body, header_length=call.header_length)
+            oip.check_outputs(request, [tensor.name for tensor in manifest.outputs])
+            feed = requests.feed(arrays, manifest.inputs)
+        except SourceError as error:
+            service.unfit()
+            raise RefusedCall(400, str(error)) from error
+        stream = request.parameters.stream
+        ticket = service.submit(feed, stream=f"http:{stream}" if stream else "")
+        encoded = oip.encode_response(
+            served(ticket), model=manifest.name, version=manifest.version, request=request
+        )
+        kind = JSON if encoded.header_length is None else BINARY
+        return Reply(200, encoded.body, kind, encoded.header_length)
+
+
+def served(ticket: Ticket) -> dict[str, oip.Array]:
+    """The outputs of a request, once it has ended.
+
+    Raises:
+        RefusedCall: it was not served.
+    """
+    outcome = ticket.wait()
+    if outcome != "served":
+        raise RefusedCall(STATUS[outcome], f"{outcome}: {ticket.message}")
+    return ticket.outputs
+
+
+def _without_version(path: list[str]) -> list[str]:
+    """The path with the version that it names, or an empty one, before it."""
+    if path[:2] == ["v2", "models"] and path[3:4] == ["versions"] and len(path) > 4:
+        return [path[4], *path[:3], *path[5:]]
+    return ["", *path]
+
+
+def _json(document: object) -> Reply:
+    return Reply(200, msgspec.json.encode(document))
