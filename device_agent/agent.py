@@ -9,7 +9,6 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -31,13 +30,14 @@ from edgeml.device_agent.local.socket_address import NAME as SOCKET_NAME
 from edgeml.device_agent.local.socket_api import SocketApi
 from edgeml.device_agent.serving.service import Details, Hooks, Service
 from edgeml.device_agent.state import StateFolder
-from edgeml.device_agent.uplink.outbox import Outbox
+from edgeml.device_agent.uplink.outbox import Appended, Outbox
+from edgeml.device_agent.uplink.thinning import thinned
 from edgeml.device_agent.uplink.uplink import Uplink
 from edgeml.errors import AgentError, TelemetryError, UsageError
 from edgeml.telemetry import ActiveModel, Event, Reported, Status, Topics, Window
 
 _UNSAVED = 16
-"""Closed windows kept in memory while the disk does not take them."""
+"""Closed windows kept in memory while the disk does not take them; more are merged."""
 
 _RETRY_S = 1.0
 """Before the disk is tried again."""
@@ -73,7 +73,7 @@ class Agent:
         self._boot = new_boot()
         self._facts = device_facts()
         self._started_ms = _wall_ms()
-        self._unsaved: deque[Window] = deque(maxlen=_UNSAVED)
+        self._unsaved: list[Window] = []
         self._uplink: Uplink | None = None
         self._topics = Topics(config.site, device_name(config))
         self._state = stack.enter_context(StateFolder(_state_path(config)))
@@ -214,6 +214,7 @@ class Agent:
         for service in self._services:
             if not only_due or service.window_due <= now:
                 self._unsaved.extend(service.windows(now=now, wall_ms=_wall_ms()))
+        self._unsaved = thinned(self._unsaved, _UNSAVED)
         while self._unsaved:
             try:
                 appended = self._outbox.append(self._unsaved[0])
@@ -222,32 +223,35 @@ class Agent:
                 break
             except TelemetryError as error:  # more statistics than a message may hold
                 logs.warn("window dropped", reason=error)
-                self._unsaved.popleft()
+                del self._unsaved[0]
                 continue
-            window = self._unsaved.popleft()
+            window = self._unsaved.pop(0)
             logs.info(
                 "window",
                 model=window.model,
-                sequence=appended.sequence,
                 rows=window.rows,
                 **{name: count for name, count in window.outcomes.items() if count},
             )
-            self._tell_dropped(appended.dropped)
+            self._tell_full(appended)
             if self._uplink is not None:
                 self._uplink.wake()
         self._tell_damage()
 
-    def _tell_dropped(self, dropped: int) -> None:
-        """An event for the 1st, 2nd, 4th, 8th … window that had to go."""
-        total = self._outbox.dropped
-        if dropped and total.bit_length() != (total - dropped).bit_length():
-            self._event(
-                "outbox-full",
-                f"{total} windows were given up: the collector has not taken them, and the outbox "
-                f"holds {self._config.outbox_mb:g} MB",
-                "",
-                {"dropped": total},
-            )
+    def _tell_full(self, appended: Appended) -> None:
+        """An event for the 1st, 2nd, 4th, 8th … window that was merged or had to go."""
+        box = self._outbox
+        for kind, now, total, what in (
+            ("outbox-merged", appended.merged, box.merged, "became part of another one"),
+            ("outbox-full", appended.dropped, box.dropped, "were given up"),
+        ):
+            if now and total.bit_length() != (total - now).bit_length():
+                self._event(
+                    kind,
+                    f"{total} windows {what}: the collector has not taken them, and the outbox "
+                    f"holds {self._config.outbox_mb:g} MB",
+                    "",
+                    {"windows": total},
+                )
 
     def _tell_damage(self) -> None:
         if self._outbox.damaged != self._damage_told:

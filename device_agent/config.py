@@ -107,6 +107,10 @@ class BrokerConfig(Section, frozen=True):
     """Longest bound: a device is back within half a minute of its broker."""
     in_flight: Annotated[int, Meta(ge=1, le=1000)] = 16
     """Windows on their way at once. Under Mosquitto's default of 20 in flight for a client."""
+    backlog_s: Seconds = 0.25
+    """Mean of the random delay between two windows that waited while there was no connection; new
+    ones go at once. A day of minutes is back in six minutes, and a thousand devices that return
+    together are 4,000 windows a second, not a million at once."""
     resend_s: Seconds = 10.0
     """A window that the collector has not acknowledged is sent again; the interval doubles."""
     resend_cap_s: Seconds = 600.0
@@ -133,7 +137,7 @@ class Config(Section, frozen=True):
     """Its group; the agent's own where it is empty."""
     outbox_mb: Annotated[float, Meta(gt=0)] = 32.0
     """What may wait for the collector, 10^6 bytes. A window of twenty statistics has about 1.5 kB:
-    two weeks of minutes. When it is full the oldest go."""
+    two weeks of minutes. When it is full neighbouring windows are merged."""
     drain_s: Seconds = 5.0
     """At the end: for requests that wait, and again for what the broker has not taken yet.
     systemd kills after 90 s, Docker after 10 s."""

@@ -3,12 +3,20 @@
 The broker's acknowledgement says only that the broker has a window. It stays in the outbox, and is
 sent again, until the collector says that it is stored: after a reconnect at once, and otherwise
 after an interval that doubles while nothing is acknowledged.
+
+A live window is sent as soon as it is closed; what piled up before trickles behind it
+(:class:`Trickle`), so that a fleet that was cut off does not come down on its collector at once.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import NamedTuple
+
+PASSED_OVER = 8
+"""A window that the collector had so often, each time telling a mark that does not pass it, will
+never be stored: it is one that the collector refuses. Everything behind it would wait for ever."""
 
 
 class Key(NamedTuple):
@@ -35,6 +43,9 @@ class Delivery:
         self._interval = resend_s
         self._expires: dict[Key, float] = {}
         self._sends: dict[Key, int] = {}
+        self._unjudged: set[Key] = set()
+        """Sent since a mark was last held against them."""
+        self._passed: dict[Key, int] = {}
 
     def connected(self) -> None:
         """A new connection: nothing that was sent on the old one may be relied upon."""
@@ -54,6 +65,8 @@ class Delivery:
             if key not in known:  # acknowledged, or given up by the outbox
                 self._expires.pop(key, None)
                 self._sends.pop(key, None)
+                self._passed.pop(key, None)
+                self._unjudged.discard(key)
         waiting = [key for key in pending if key not in self._expires]
         waiting.sort(key=lambda key: self._sends.get(key, 0))
         return waiting[: max(0, self._limit - len(self._expires))]
@@ -62,11 +75,39 @@ class Delivery:
         """A window went out."""
         self._expires[key] = now + self._interval
         self._sends[key] = self._sends.get(key, 0) + 1
+        self._unjudged.add(key)
 
     def stored(self) -> None:
         """The collector acknowledged something: it is there."""
         self._interval = self._first
 
+    def refused(self, lowest: Key) -> bool:
+        """The collector told a mark of this boot, and this window is the lowest above it: whether
+        to give it up."""
+        if lowest in self._unjudged:  # once for each time that it was sent
+            self._unjudged.discard(lowest)
+            self._passed[lowest] = self._passed.get(lowest, 0) + 1
+        return self._passed.get(lowest, 0) >= PASSED_OVER
+
     def next_due(self) -> float | None:
         """When the next window is to be sent again, or None where nothing is on its way."""
         return min(self._expires.values(), default=None)
+
+
+class Trickle:
+    """When the next window of the backlog may go: after delays uniform in [0, 2·mean].
+
+    Args:
+        mean_s: on average one window in so many seconds.
+        random_source: of the jitter.
+    """
+
+    def __init__(self, mean_s: float, random_source: random.Random) -> None:
+        self._mean = mean_s
+        self._random = random_source
+        self.due = 0.0
+        """From when on one may go."""
+
+    def pause(self, now: float) -> None:
+        """One has gone, or the connection has just been made."""
+        self.due = now + self._random.uniform(0.0, 2 * self._mean)

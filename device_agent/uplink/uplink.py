@@ -29,7 +29,7 @@ from edgeml.device_agent import config as bounds
 from edgeml.device_agent import logs
 from edgeml.device_agent.config import BrokerConfig
 from edgeml.device_agent.uplink.backoff import Backoff
-from edgeml.device_agent.uplink.delivery import Delivery, Key
+from edgeml.device_agent.uplink.delivery import Delivery, Key, Trickle
 from edgeml.device_agent.uplink.dialer import Dialer
 from edgeml.device_agent.uplink.outbox import Outbox
 from edgeml.errors import AgentError, TelemetryError
@@ -40,6 +40,9 @@ OnFrame = Callable[[str, bytes], None]
 
 _LOOP_S = 1.0
 """paho wants to look at its keep-alive about this often."""
+
+_DISK_S = 1.0
+"""Before an outbox that cannot be written to is tried again."""
 
 _MARK_S = 0.5
 """How long the end of the agent waits for a collector that may not be there."""
@@ -77,6 +80,13 @@ class Uplink:
             resend_cap_s=config.resend_cap_s,
         )
         self._backoff = Backoff(config.retry_s, config.retry_cap_s, random.SystemRandom())
+        self._trickle = Trickle(config.backlog_s, random.SystemRandom())
+        self._backlog = False
+        """Windows wait that may be sent when it is their time."""
+        self._ending = False
+        """What waits is to go as fast as it can."""
+        self._disk_at = 0.0
+        """When to try the outbox again, which could not be written to."""
         self._protocol = MQTTProtocolVersion.MQTTv5
         self._connected = False
         self._stopping = threading.Event()
@@ -128,6 +138,7 @@ class Uplink:
             timeout_s: at most this long, and then a moment for the collector's mark: what is
                 acknowledged now need not be sent again by the next run.
         """
+        self._ending = True
         self.wake()
         with self._flushed:
             self._flushed.wait_for(lambda: not self._connected or self._is_taken(), timeout_s)
@@ -228,16 +239,28 @@ class Uplink:
     def _patience(self) -> float:
         if not self._connected:
             return min(_LOOP_S, self._answer_s / 4)
-        due = self._delivery.next_due()
-        if due is None:
-            return _LOOP_S
-        return min(_LOOP_S, max(0.0, due - time.monotonic()))
+        now = time.monotonic()
+        due = min(self._next_due(), now + _LOOP_S)
+        return max(0.0, due - now, min(_LOOP_S, self._disk_at - now))
+
+    def _next_due(self) -> float:
+        """When something is to be sent that is known by now; monotonic, infinite where nothing
+        is."""
+        again = self._delivery.next_due()
+        backlog = self._trickle.due if self._backlog else float("inf")
+        return backlog if again is None else min(again, backlog)
 
     def _pump_if_needed(self, client: paho.Client) -> None:
-        due = self._delivery.next_due()
-        if self._news or (due is not None and due <= time.monotonic()):
-            self._news = False
+        now = time.monotonic()
+        if now < self._disk_at or not (self._news or self._next_due() <= now):
+            return
+        self._news = False
+        try:
             self._pump(client)
+        except AgentError as error:
+            logs.warn("outbox not usable", reason=error)
+            self._news = True
+            self._disk_at = time.monotonic() + _DISK_S
 
     def _pump(self, client: paho.Client) -> None:
         """Send what is to be sent now."""
@@ -253,6 +276,7 @@ class Uplink:
                 sent = self._publish(client, self._topics.event(event.kind), event)
                 self._events_sent[sent.mid] = number
         now = time.monotonic()
+        self._number_windows(now)
         for key in self._delivery.due(self._outbox.pending(), now):
             window = self._outbox.load(key)
             if window is not None:
@@ -261,6 +285,23 @@ class Uplink:
                 self._delivery.sent(key, now)
         with self._flushed:
             self._flushed.notify_all()
+
+    def _number_windows(self, now: float) -> None:
+        """Take windows that wait into what is on its way, as many as may be: new ones at once, one
+        of the backlog when it is due. Half of the room is for new ones alone."""
+        half = self._config.in_flight // 2
+        filling = self._outbox.filling()
+        room = self._config.in_flight - filling.numbered
+        if filling.waiting and room > 0:
+            backlog = 0
+            if self._ending:
+                backlog = room
+            elif room > half and self._trickle.due <= now:
+                backlog = 1
+                self._trickle.pause(now)
+            self._outbox.number(room, backlog=backlog)
+            filling = self._outbox.filling()
+        self._backlog = filling.waiting > 0 and self._config.in_flight - filling.numbered > half
 
     def _publish(
         self, client: paho.Client, topic: str, message: Message, *, retain: bool = False
@@ -296,6 +337,7 @@ class Uplink:
         self._answer_s = self._config.answer_s
         self._news = True
         self._delivery.connected()
+        self._trickle.pause(self._connected_at)
         self._events_sent.clear()
         self._windows_sent.clear()
         self._taken.clear()
@@ -330,6 +372,14 @@ class Uplink:
         except TelemetryError as error:
             logs.warn("bad message", topic=self._topics.stored, reason=error)
             return
+        try:
+            self._keep_mark(mark)
+        except AgentError as error:  # it will be told again
+            logs.warn("outbox not usable", reason=error)
+        with self._flushed:
+            self._flushed.notify_all()
+
+    def _keep_mark(self, mark: Stored) -> None:
         if self._outbox.stored(mark.boot, mark.sequence):
             self._delivery.stored()
             self._news = True
@@ -338,8 +388,11 @@ class Uplink:
                 for key in self._taken
                 if key > (mark.boot, mark.sequence) or key.boot != mark.boot
             }
-        with self._flushed:
-            self._flushed.notify_all()
+        left = [key for key in self._outbox.pending() if key.boot == mark.boot]
+        if left and self._delivery.refused(min(left)):
+            logs.warn("window given up: the collector refuses it", sequence=min(left).sequence)
+            self._outbox.give_up(min(left))
+            self._news = True
 
     def _on_publish(
         self,
@@ -352,7 +405,8 @@ class Uplink:
         number = self._events_sent.pop(mid, None)
         if number is not None:
             self._news = True
-            self._outbox.event_sent(number)
+            with contextlib.suppress(AgentError):  # then it is sent once more
+                self._outbox.event_sent(number)
         key = self._windows_sent.pop(mid, None)
         if key is not None and not reason.is_failure:
             self._taken.add(key)
@@ -377,10 +431,16 @@ class Uplink:
 
     def _is_taken(self) -> bool:
         with contextlib.suppress(AgentError):
-            return self._taken.issuperset(self._outbox.pending()) and not self._outbox.events()
+            pending = self._outbox.pending()
+            full = len(pending) >= self._config.in_flight
+            filling = self._outbox.filling()
+            return self._taken.issuperset(pending) and not filling.events and (
+                full or not filling.waiting
+            )  # fmt: skip
         return True
 
     def _is_empty(self) -> bool:
         with contextlib.suppress(AgentError):
-            return not self._outbox.pending(1) and not self._outbox.events()
+            filling = self._outbox.filling()
+            return not (filling.waiting or filling.numbered or filling.events)
         return True

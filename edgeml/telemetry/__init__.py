@@ -1,6 +1,7 @@
 """The telemetry contract: topics, messages, codec. The agent writes, the collector reads."""
 
 from edgeml.telemetry.codec import decode, encode
+from edgeml.telemetry.merging import merge, merge_key
 from edgeml.telemetry.messages import (
     SCHEMA,
     ActiveModel,
@@ -34,5 +35,7 @@ __all__ = [
     "decode",
     "encode",
     "every_device",
+    "merge",
+    "merge_key",
     "parse_topic",
 ]

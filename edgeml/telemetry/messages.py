@@ -50,8 +50,9 @@ class Window(Message, frozen=True, kw_only=True):
     BINARY: ClassVar[bool] = True
 
     boot: Name
-    """Names one run of the agent; sequences count from 1 within it."""
+    """Names the run of the agent that first sent it; sequences count from 1 within it."""
     sequence: Positive
+    """Given when the window is first sent, so what was merged before that has one number."""
     oldest: Positive
     """Lowest sequence of this boot that is still in the outbox: nothing below it will ever come."""
     model: Name
@@ -61,7 +62,10 @@ class Window(Message, frozen=True, kw_only=True):
     start_ms: Count
     """Unix time by the device's own clock, which may be wrong."""
     duration_ms: Count
-    """By its monotonic clock, which is not."""
+    """By its monotonic clock, which is not. Of a merged window: of all its windows together."""
+    merged: Positive = 1
+    """Windows that were added up to this one, while it waited in an outbox that was full. The
+    counts are exact, the resolution in time is lost."""
     rows: Count
     """Samples behind the statistics."""
     outcomes: dict[Name, Count]
