@@ -65,6 +65,9 @@ class ModelConfig(Section, frozen=True):
     """An artifact's id, or a target; empty lets the agent choose."""
     deadline_ms: Annotated[float, Meta(gt=0)] | None = None
     """From arrival to answer. Default: the bundle's budget, or else :data:`DEADLINE_MS`."""
+    grace_ms: Annotated[float, Meta(ge=0)] = 100.0
+    """After a deadline that passed, for the inference to be broken off or to end by itself; then
+    the worker is killed. Waiting is cheaper than the half second and more that a new one takes."""
     memory_mb: Annotated[float, Meta(gt=0)] | None = None
     """Resident set of the worker, in 10^6 bytes. Default: the bundle's budget, or else none."""
     queue: Annotated[int, Meta(ge=0, le=10_000)] = 8

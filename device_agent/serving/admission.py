@@ -118,13 +118,20 @@ class Admission:
             hopeless.append(request)
         return None, self._shed(hopeless, _TOO_LATE)
 
-    def finish(self, outcome: Outcome, *, now: float) -> None:
-        """The running request has ended."""
+    def finish(self, outcome: Outcome, *, took_s: float | None = None) -> None:
+        """The running request has ended.
+
+        Args:
+            outcome: of it.
+            took_s: what the inference took, where that is known: one that was killed says nothing.
+        """
         assert self._running is not None
+        if took_s is not None:
+            if self._running.key == self._probe and outcome == "served":
+                self._latency.clear()  # the bad spell is over
+            self._latency.add(took_s)
         self._running = None
         self.outcomes[outcome] += 1
-        if outcome == "served":  # a killed one says nothing of how long it would have taken
-            self._latency.add(now - self._started)
 
     def close(self, reason: str) -> None:
         """Refuse what is offered from now on."""

@@ -111,10 +111,15 @@ class Intake:
             if taken is not None:
                 return taken
 
-    def finish(self, outcome: Outcome, *, ended: float) -> None:
-        """The running request has ended, at this time on the monotonic clock."""
+    def finish(self, outcome: Outcome, *, took_s: float | None) -> None:
+        """The running request has ended, and who ran it is at rest or gone.
+
+        Args:
+            outcome: of it.
+            took_s: what the inference took, where that is known.
+        """
         with self._wake:
-            self._admission.finish(outcome, now=ended)
+            self._admission.finish(outcome, took_s=took_s)
             self._busy = None
             self._wake.notify_all()
 

@@ -25,6 +25,11 @@ class Latency:
         self._recent.append(seconds)
         insort(self._sorted, seconds)
 
+    def clear(self) -> None:
+        """Forget them all."""
+        self._recent.clear()
+        self._sorted.clear()
+
     def quantile(self, share: float) -> float:
         """Smallest time that this share of the inferences did not exceed; 0 before the first."""
         if not self._sorted:

@@ -308,24 +308,31 @@ class Service:
         return guest.runner if guest is not None and guest.takes(ticket) else runner
 
     def _serve(self, ticket: Ticket, runner: Runner) -> None:
-        lost: WorkerError | None = None
+        worker = runner.worker
         outputs: dict[str, Array] = {}
-        outcome: Outcome
+        outcome: Outcome = "failed"
+        message = ""
+        late: WorkerLateError | None = None
+        lost: WorkerError | None = None
+        began = time.monotonic()
         try:
-            outputs = runner.worker.run(ticket.inputs, timeout_s=ticket.deadline - time.monotonic())
-            outcome, message = "served", ""
+            outputs = worker.run(ticket.inputs, timeout_s=ticket.deadline - began)
+            outcome = "served"
         except RequestFailedError as error:
-            outcome, message = "failed", str(error)
+            message = str(error)
         except WorkerLateError as error:
-            lost, outcome = error, "late"
-            message = f"The deadline of {self._deadline_s * 1000:g} ms passed; the work was ended"
+            late = error
         except WorkerError as error:
-            lost, outcome, message = error, "failed", str(error)
+            lost, message = error, str(error)
         except Exception as error:
             ticket.end("failed", {}, f"A fault of the agent: {error}")
             self._lineup.missed("failed", runner)
             raise
-        ended = time.monotonic()
+        took_s = time.monotonic() - began
+        if late is not None or (outcome == "served" and began + took_s > ticket.deadline):
+            allowed_ms = (ticket.deadline - ticket.arrived) * 1000
+            outcome, outputs = "late", {}
+            message = f"The deadline of {allowed_ms:.0f} ms passed; the work was broken off"
         ticket.end(outcome, outputs, message)
         if outcome == "served":
             self._lineup.served(runner, ticket, outputs)
@@ -334,9 +341,15 @@ class Service:
                 guest.saw(ticket, outputs)
         else:
             self._lineup.missed(outcome, runner)
+        if late is not None:
+            if worker.settle(self._config.grace_ms / 1000):
+                took_s = time.monotonic() - began
+            else:
+                lost = late
         if lost is not None and not self._see_off(runner, lost):
             self._keeper.lost(runner, lost)
-        self._intake.finish(outcome, ended=ended)
+        known = outcome in {"served", "late"} and lost is None
+        self._intake.finish(outcome, took_s=took_s if known else None)
 
     # On any.
 

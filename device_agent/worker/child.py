@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import socket
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,20 +43,50 @@ def serve(argument: str, doorbell: socket.socket) -> None:
     except Exception as error:  # noqa: BLE001 - whatever a runtime raises, the agent must hear it
         doorbell.send(wire.message(wire.BROKEN, text=_sentence(error)))
         return
-    doorbell.send(wire.message(wire.READY))
-    _serve(doorbell, session, inputs, outputs)
+    breaker = _Breaker(session, socket.socket(fileno=spec.control))
+    doorbell.send(wire.message(wire.READY, text=wire.CAN_CANCEL if session.can_cancel else ""))
+    _serve(doorbell, session, breaker, inputs, outputs)
+
+
+class _Breaker:
+    """Breaks an inference off when the agent says so, from a thread of its own."""
+
+    def __init__(self, session: NamedSession, control: socket.socket) -> None:
+        self._session = session
+        self._control = control
+        self._lock = threading.Lock()
+        self._running = 0
+        if session.can_cancel:
+            threading.Thread(target=self._listen, daemon=True).start()
+
+    def running(self, number: int) -> None:
+        """This request is at work; 0 for none."""
+        with self._lock:
+            self._running = number
+
+    def _listen(self) -> None:
+        while ring := self._control.recv(wire.MAX_MESSAGE):
+            _, number, _ = wire.parse(ring)
+            with self._lock:  # never the request after it
+                if number == self._running:
+                    self._session.cancel()
 
 
 def _serve(
     doorbell: socket.socket,
     session: NamedSession,
+    breaker: _Breaker,
     inputs: Mapping[str, Array],
     outputs: Mapping[str, Array],
 ) -> None:
     while ring := doorbell.recv(wire.MAX_MESSAGE):
         _, number, _ = wire.parse(ring)
         try:
-            results = session.run(inputs)
+            breaker.running(number)
+            try:
+                results = session.run(inputs)
+            finally:
+                breaker.running(0)
             for name, place in outputs.items():
                 _put(name, results[name], place)
             answer = wire.message(wire.DONE, number)

@@ -15,25 +15,23 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
 from edgeml.device_agent.config import ENVIRONMENT
 from edgeml.device_agent.worker import wire
 from edgeml.device_agent.worker.layout import Array
+from edgeml.device_agent.worker.output import Output
 from edgeml.errors import AgentError
 
 _MODULE = "edgeml.device_agent.worker"
 
 MEMORY_SHARE = 0.5
 """Of the available memory, at most this for a model's inputs and outputs: the model needs some."""
-
-LAST_WORDS = 300
-"""Characters of a dead worker's own output that are quoted in an error."""
 
 
 class WorkerError(AgentError):
@@ -45,7 +43,7 @@ class RequestFailedError(WorkerError):
 
 
 class WorkerLateError(WorkerError):
-    """The time limit passed; the worker was killed."""
+    """The time limit passed."""
 
 
 class WorkerDiedError(WorkerError):
@@ -65,29 +63,29 @@ class Worker:
     """
 
     def __init__(self, spec: wire.WorkerSpec, *, log: Path) -> None:
-        self._log = log
         self._lock = threading.Lock()
         self._number = 0
+        self._can_cancel = False
         self._memory, handle = _allocate(spec.layout.nbytes)
         self._inputs, self._outputs = spec.layout.views(self._memory)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._doorbell = ours
-        told = msgspec.structs.replace(
-            spec, socket=theirs.fileno(), memory=handle, parent=os.getpid()
-        )
-        try:
-            with log.open("wb") as output:
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            theirs.callback(os.close, handle)
+            try:
+                self._doorbell, doorbell = _socket_pair(ours, theirs)
+                self._control, control = _socket_pair(ours, theirs)
+                self._output = Output(log)
+                theirs.callback(self._output.started)
+                told = msgspec.structs.replace(
+                    spec, socket=doorbell, control=control, memory=handle, parent=os.getpid()
+                )
                 self._process = _spawn(
                     [sys.executable, "-m", _MODULE, msgspec.json.encode(told).decode()],
-                    output=output,
-                    handles=(theirs.fileno(), handle),
+                    output=self._output.writer,
+                    handles=(doorbell, control, handle),
                 )
-        except OSError as error:
-            ours.close()
-            raise WorkerError(f"A worker process cannot be started: {error}") from error
-        finally:
-            theirs.close()
-            os.close(handle)
+            except OSError as error:
+                raise WorkerError(f"A worker process cannot be started: {error}") from error
+            ours.pop_all()
         self.pid = self._process.pid
         self._alive = True
 
@@ -104,6 +102,7 @@ class Worker:
         try:
             code, _, text = self._answer(timeout_s)
         except WorkerLateError as error:
+            self.close()
             raise WorkerError(
                 f"The worker did not load its model within {timeout_s:g} s{self._last_words()}",
                 remedy="Give it more time with start_timeout_s.",
@@ -111,18 +110,19 @@ class Worker:
         if code != wire.READY:
             self.close()
             raise WorkerError(text)
+        self._can_cancel = text == wire.CAN_CANCEL
 
     def run(self, feeds: Mapping[str, Array], *, timeout_s: float) -> dict[str, Array]:
         """Run one request; return copies of the outputs.
 
         Args:
             feeds: arrays of exactly the layout's shapes and dtypes.
-            timeout_s: time that is left for it. When it is over, the worker is killed, and a
-                result that comes at the same moment is thrown away.
+            timeout_s: time that is left for it. When it is over, a result that comes at the same
+                moment is thrown away.
 
         Raises:
             RequestFailedError: the runtime raised; the worker is still of use.
-            WorkerLateError: too slow, and gone.
+            WorkerLateError: too slow, and still at it: :meth:`settle` it.
             WorkerDiedError: gone.
         """
         for name, place in self._inputs.items():
@@ -147,6 +147,27 @@ class Worker:
             raise RequestFailedError(f"The runtime failed: {text}")
         return {name: place.copy() for name, place in self._outputs.items()}
 
+    def settle(self, grace_s: float) -> bool:
+        """After a run that was late: break it off where the runtime can, wait for its end, and kill
+        the worker where that does not come. The result is thrown away.
+
+        Args:
+            grace_s: to wait.
+
+        Returns:
+            Whether the worker is still of use.
+        """
+        until = time.monotonic() + grace_s
+        try:
+            if self._can_cancel:
+                self._control.send(wire.message(wire.CANCEL, self._number))
+            while self._answer(until - time.monotonic())[1] != self._number:
+                pass
+        except (WorkerError, OSError):
+            self.close()
+            return False
+        return True
+
     def resident_bytes(self) -> int | None:
         """Resident set of the process; None when it has ended."""
         with self._lock:
@@ -166,6 +187,7 @@ class Worker:
             self._alive = False
         self._process.wait()
         self._doorbell.close()
+        self._control.close()
         self._inputs = {}
         self._outputs = {}
         with contextlib.suppress(BufferError):  # a traceback may still hold a view
@@ -176,7 +198,6 @@ class Worker:
         try:
             datagram = self._doorbell.recv(wire.MAX_MESSAGE)
         except TimeoutError as error:
-            self.close()
             raise WorkerLateError(f"No answer within {timeout_s * 1000:.0f} ms") from error
         except OSError as error:
             raise self._died() from error
@@ -191,11 +212,8 @@ class Worker:
         return WorkerDiedError(f"The worker died with {cause}{self._last_words()}")
 
     def _last_words(self) -> str:
-        with contextlib.suppress(OSError):
-            words = " ".join(self._log.read_text(errors="replace").split())
-            if words:
-                return f" ({words[-LAST_WORDS:]})"
-        return ""
+        words = self._output.last_words()
+        return f" ({words})" if words else ""
 
 
 _nursery = ThreadPoolExecutor(1, thread_name_prefix="nursery")
@@ -204,7 +222,7 @@ and this one lives as long as the agent."""
 
 
 def _spawn(
-    command: Sequence[str], *, output: IO[bytes], handles: Sequence[int]
+    command: Sequence[str], *, output: int, handles: Sequence[int]
 ) -> subprocess.Popen[bytes]:
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -217,6 +235,16 @@ def _spawn(
         )
 
     return _nursery.submit(start).result()
+
+
+def _socket_pair(
+    ours: contextlib.ExitStack, theirs: contextlib.ExitStack
+) -> tuple[socket.socket, int]:
+    """Our end, and the descriptor of the child's; both closed by their stacks."""
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.callback(here.close)
+    theirs.callback(there.close)
+    return here, there.fileno()
 
 
 def _allocate(nbytes: int) -> tuple[mmap.mmap, int]:

@@ -2,8 +2,9 @@
 
 The child gets a :class:`WorkerSpec` as its only argument, and waits for GO, so that its limits
 stand before it takes memory. It answers that with READY or BROKEN, then each RUN with DONE or
-ERROR. A message is one datagram (``SOCK_SEQPACKET``): a code of
-one byte, the request's number in eight, and for BROKEN and ERROR a sentence.
+ERROR. READY's text is :data:`CAN_CANCEL` where the runtime can break off an inference: then CANCEL
+may be sent over a socket pair of its own, with the number of the request. A message is one datagram
+(``SOCK_SEQPACKET``): a code of one byte, the request's number in eight, and a sentence.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import msgspec
 
 from edgeml.device_agent.worker.layout import Layout
 
-RUN, READY, BROKEN, DONE, ERROR, GO = range(6)
+RUN, READY, BROKEN, DONE, ERROR, GO, CANCEL = range(7)
+
+CAN_CANCEL = "cancel"
 
 HEAD = struct.Struct("<BQ")
 
@@ -36,6 +39,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
         outputs: likewise.
         layout: of the shared memory.
         socket: file descriptor of the doorbell.
+        control: file descriptor of the socket that CANCEL comes over.
         memory: file descriptor of the shared memory.
         parent: process id of the agent.
     """
@@ -48,6 +52,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     outputs: dict[str, str]
     layout: Layout
     socket: int = -1
+    control: int = -1
     memory: int = -1
     parent: int = 0
 

@@ -101,7 +101,7 @@ def open_with(
     # Otherwise a provider that fails later is replaced, session and all, in the middle of a run.
     session.disable_fallback()
     check_provider(wanted, session.get_providers())
-    return _OrtSession(session)
+    return _OrtSession(session, runtime.RunOptions())
 
 
 def check_provider(wanted: str, got: Sequence[str]) -> None:
@@ -120,18 +120,24 @@ def check_provider(wanted: str, got: Sequence[str]) -> None:
 
 
 class _OrtSession:
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, options: Any) -> None:
         self._session: Any = session
+        self._options: Any = options
         self.inputs = tuple(_info(node) for node in session.get_inputs())
         self.outputs = tuple(_info(node) for node in session.get_outputs())
         self._names = [info.name for info in self.outputs]
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        if self._options.terminate:  # of an earlier run, which was broken off
+            self._options.terminate = False
         try:
-            results = self._session.run(self._names, feeds)
+            results = self._session.run(self._names, feeds, self._options)
         except Exception as error:
             raise _refusal_to_run(error) from error
         return dict(zip(self._names, results, strict=True))
+
+    def cancel(self) -> None:
+        self._options.terminate = True
 
     def close(self) -> None:
         self._session = None

@@ -52,7 +52,7 @@ def test_the_earliest_deadline_runs_first():
         taken, _ = queue.take(now=now)
         assert taken is not None
         order.append(taken.key)
-        queue.finish("served", now=now + 0.01)
+        queue.finish("served", took_s=0.01)
     assert order == [2, 3, 1]
 
 
@@ -115,7 +115,7 @@ def test_an_idle_model_tries_again_after_a_bad_spell():
     # It is believed to take half a second, and requests have 100 ms.
     assert queue.offer(request(1, 0.1), now=0.0) == []  # nothing was admitted yet: a probe
     queue.take(now=0.0)
-    queue.finish("served", now=0.001)
+    queue.finish("served", took_s=0.5)
     (shed,) = queue.offer(request(2, 0.6), now=0.5)
     assert shed.key == 2
     assert queue.offer(request(3, 1.2), now=1.1) == []
@@ -163,7 +163,7 @@ def test_every_request_ends_exactly_once(steps, capacity, service_s):
             # Nothing is begun that is late already.
             assert running is None or running.deadline > now
         elif what == "finish" and running is not None:
-            queue.finish(text, now=now)
+            queue.finish(text)
             ended[running.key] += 1
             running = None
         elif what == "wait":
@@ -178,7 +178,7 @@ def test_every_request_ends_exactly_once(steps, capacity, service_s):
         assert queue.waiting <= capacity + 1
         assert sum(ended.values()) + queue.waiting + (running is not None) == offered
     if running is not None:
-        queue.finish("served", now=now)
+        queue.finish("served")
         ended[running.key] += 1
     ended.update(entry.key for entry in queue.clear("the end"))
     assert ended == Counter(range(1, offered + 1))
