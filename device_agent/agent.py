@@ -6,6 +6,7 @@ uplink connects, so that a model that is refused is still heard of.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -14,30 +15,34 @@ from pathlib import Path
 
 import platformdirs
 
-from edgeml import __version__
 from edgeml.device_agent import config as bounds
 from edgeml.device_agent import logs
 from edgeml.device_agent.bell import Bell
 from edgeml.device_agent.config import Config, device_name, split_address
-from edgeml.device_agent.facts import device_facts, new_boot
+from edgeml.device_agent.facts import new_boot
 from edgeml.device_agent.inputs.folder import FolderSource
 from edgeml.device_agent.inputs.frames import handlers
 from edgeml.device_agent.limits.limiter import find_limiter
 from edgeml.device_agent.limits.watch import Watch
-from edgeml.device_agent.local.local_api import LocalApi, read_token
+from edgeml.device_agent.local.local_api import LocalApi
 from edgeml.device_agent.local.routes import Routes
 from edgeml.device_agent.local.socket_address import NAME as SOCKET_NAME
 from edgeml.device_agent.local.socket_api import SocketApi
+from edgeml.device_agent.local.token import read_token
+from edgeml.device_agent.notify import Notifier
+from edgeml.device_agent.overview import Overview
 from edgeml.device_agent.serving.service import Details, Hooks, Service
 from edgeml.device_agent.state import StateFolder
 from edgeml.device_agent.uplink.outbox import Appended, Outbox
 from edgeml.device_agent.uplink.thinning import thinned
 from edgeml.device_agent.uplink.uplink import Uplink
 from edgeml.errors import AgentError, TelemetryError, UsageError
-from edgeml.telemetry import ActiveModel, Event, Reported, Status, Topics, Window
+from edgeml.telemetry import Event, Topics, Window
 
 _UNSAVED = 16
 """Closed windows kept in memory while the disk does not take them; more are merged."""
+
+_NEVER = float("inf")
 
 _RETRY_S = 1.0
 """Before the disk is tried again."""
@@ -71,8 +76,7 @@ class Agent:
         self._config = config
         self._bell = bell
         self._boot = new_boot()
-        self._facts = device_facts()
-        self._started_ms = _wall_ms()
+        self._notifier = Notifier(os.environ)
         self._unsaved: list[Window] = []
         self._uplink: Uplink | None = None
         self._topics = Topics(config.site, device_name(config))
@@ -99,7 +103,15 @@ class Agent:
             )
             for model in config.model
         ]
-        routes = Routes(self._by_name)
+        self._overview = Overview(
+            config,
+            topics=self._topics,
+            boot=self._boot,
+            services=self._services,
+            outbox=self._outbox,
+            connected=lambda: self._uplink is not None and self._uplink.connected,
+        )
+        routes = Routes(self._by_name, self._overview.now)
         self._api = None
         if config.http:
             host, port = split_address(config.http, what="local call's")
@@ -117,8 +129,8 @@ class Agent:
                 config.broker,
                 topics=self._topics,
                 outbox=self._outbox,
-                status=self._status,
-                reported=self._reported,
+                status=self._overview.birth,
+                reported=self._overview.reported,
                 frames=handlers(
                     list(zip(config.model, self._services, strict=True)), self._publish_result
                 ),
@@ -136,6 +148,7 @@ class Agent:
             while not self._bell.ended:
                 self._bell.wait(self._patience())
                 self._close_windows(only_due=True)
+                self._notifier.alive(time.monotonic())
         finally:
             self._end()
 
@@ -150,7 +163,9 @@ class Agent:
         for service in self._services:
             service.start()
         while not self._bell.ended and not all(s.settled.is_set() for s in self._services):
-            self._bell.wait(None)
+            now = time.monotonic()
+            self._notifier.alive(now, starting=True)
+            self._bell.wait(_until(self._notifier.due, now))
         if self._bell.ended:
             return
         self._refuse_namesakes()
@@ -174,6 +189,8 @@ class Agent:
             device=self._topics.device,
             boot=self._boot,
         )
+        serving = ", ".join(f"{s.name} {s.version} ({s.artifact})" for s in states)
+        self._notifier.ready(f"serving {serving}" if serving else "no model")
 
     def _refuse_namesakes(self) -> None:
         names = [service.state.name for service in self._services]
@@ -188,6 +205,7 @@ class Agent:
     def _end(self) -> None:
         """Inputs stop, queued work ends, the last windows are stored and sent, workers go."""
         logs.info("ending")
+        self._notifier.stopping()
         for source in self._folders:
             source.stop()
         for service in self._services:
@@ -206,8 +224,8 @@ class Agent:
     def _patience(self) -> float | None:
         if self._unsaved:
             return _RETRY_S
-        due = min((service.window_due for service in self._services), default=float("inf"))
-        return None if due == float("inf") else max(0.0, due - time.monotonic())
+        due = min(self._notifier.due, *(service.window_due for service in self._services), _NEVER)
+        return _until(due, time.monotonic())
 
     def _close_windows(self, *, only_due: bool) -> None:
         now = time.monotonic()
@@ -226,6 +244,7 @@ class Agent:
                 del self._unsaved[0]
                 continue
             window = self._unsaved.pop(0)
+            self._overview.windows[window.model] += 1
             logs.info(
                 "window",
                 model=window.model,
@@ -293,30 +312,17 @@ class Agent:
         if self._uplink is not None:
             self._uplink.publish_result(topic, payload)
 
-    def _status(self, online: bool) -> Status:
-        active = (s.state for s in self._services if s.state.phase == "active")
-        return Status(
-            online=online,
-            boot=self._boot,
-            agent=__version__,
-            started_ms=self._started_ms,
-            facts=self._facts,
-            models=tuple(
-                ActiveModel(name=s.name, version=s.version, bundle=s.bundle, artifact=s.artifact)
-                for s in active
-            ),
-        )
-
-    def _reported(self) -> Reported:
-        states = [service.state for service in self._services]
-        return Reported(boot=self._boot, models=tuple(s for s in states if s.phase != "starting"))
-
 
 def _state_path(config: Config) -> Path:
     if config.state is not None:
         return config.state.absolute()
     name = f"{config.site}-{device_name(config)}"
     return platformdirs.user_state_path("edgeml") / "agent" / name
+
+
+def _until(due: float, now: float) -> float | None:
+    """Seconds to wait; None for ever."""
+    return None if due == _NEVER else max(0.0, due - now)
 
 
 def _wall_ms() -> int:

@@ -12,7 +12,6 @@ import ipaddress
 import threading
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -79,25 +78,6 @@ class LocalApi:
     def drain(self, timeout_s: float) -> None:
         """Wait for the answers that are being written, at most this long."""
         self._server.drain(timeout_s)
-
-
-def read_token(path: Path | None) -> str:
-    """The token in a file, without the white space around it; empty where there is no file.
-
-    Raises:
-        UsageError: the file cannot be read, or is empty.
-    """
-    if path is None:
-        return ""
-    try:
-        token = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"The token cannot be read from {path}: {error}", expected="a file of ASCII text"
-        ) from error
-    if not token:
-        raise UsageError(f"The token file {path} is empty", remedy="openssl rand -hex 32 makes one")
-    return token
 
 
 def _is_loopback(host: str) -> bool:

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import msgspec
 
 from edgeml import __version__
-from edgeml.device_agent.local import oip
+from edgeml.device_agent.local import metrics, oip
+from edgeml.device_agent.local.status import AgentStatus
 from edgeml.device_agent.serving import requests
 from edgeml.device_agent.serving.admission import Outcome
 from edgeml.device_agent.serving.service import Service
@@ -56,10 +57,16 @@ class Reply(NamedTuple):
 class Routes:
     """Args:
     services: by model name; asked anew with each call.
+    status: the whole agent's, likewise.
     """
 
-    def __init__(self, services: Callable[[], Mapping[str, Service]]) -> None:
+    def __init__(
+        self,
+        services: Callable[[], Mapping[str, Service]],
+        status: Callable[[], AgentStatus],
+    ) -> None:
         self._services = services
+        self._status = status
 
     def answer(self, call: Call) -> Reply:
         """Answer a call; a refusal is an answer, too."""
@@ -91,32 +98,51 @@ class Routes:
 
     def _answer(self, call: Call) -> Reply:
         path = call.path.partition("?")[0].strip("/").split("/")
+        reply = self._own(call, path) or self._protocol(call, path)
+        if reply is None:
+            raise RefusedCall(
+                404,
+                f"There is no {call.method} {call.path}. Expected /v2/health/live, "
+                "/v2/health/ready, /v2/models/MODEL, /v2/models/MODEL/infer, /metrics or "
+                "/edgeml/v1/status.",
+            )
+        return reply
+
+    def _own(self, call: Call, path: list[str]) -> Reply | None:
+        """What edgeml has beside the protocol."""
+        match call.method, *path:
+            case "GET", "metrics":
+                return Reply(200, metrics.render(self._status()), metrics.CONTENT_TYPE)
+            case "GET", "edgeml", "v1", "status":
+                return _json(self._status())
+            case _:
+                return None
+
+    def _protocol(self, call: Call, path: list[str]) -> Reply | None:
+        """The Open Inference Protocol."""
+        reply: Reply | None = None
         match call.method, *_without_version(path):
             case "GET", _, "v2":
-                return _json(
-                    {"name": "edgeml", "version": __version__, "extensions": oip.EXTENSIONS}
-                )
+                about = {"name": "edgeml", "version": __version__, "extensions": oip.EXTENSIONS}
+                reply = _json(about)
             case "GET", _, "v2", "health", "live":
-                return _json({"live": True})
+                reply = _json({"live": True})
             case "GET", _, "v2", "health", "ready":
                 services = self._services().values()
-                if services and all(service.ready for service in services):
-                    return _json({"ready": True})
-                raise RefusedCall(503, "Not every model serves.")
+                if not services or not all(service.ready for service in services):
+                    raise RefusedCall(503, "Not every model serves.")
+                reply = _json({"ready": True})
             case "GET", version, "v2", "models", name, "ready":
-                if self.service(name, version).ready:
-                    return _json({"name": name, "ready": True})
-                raise RefusedCall(503, f"{name} does not serve.")
+                if not self.service(name, version).ready:
+                    raise RefusedCall(503, f"{name} does not serve.")
+                reply = _json({"name": name, "ready": True})
             case "GET", version, "v2", "models", name:
-                return self._metadata(self.service(name, version))
+                reply = self._metadata(self.service(name, version))
             case "POST", version, "v2", "models", name, "infer":
-                return self._infer(self.service(name, version), call)
+                reply = self._infer(self.service(name, version), call)
             case _:
-                raise RefusedCall(
-                    404,
-                    f"There is no {call.method} {call.path}. Expected /v2/health/live, "
-                    "/v2/health/ready, /v2/models/MODEL or /v2/models/MODEL/infer.",
-                )
+                pass
+        return reply
 
     def _metadata(self, service: Service) -> Reply:
         manifest = service.manifest

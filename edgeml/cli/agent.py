@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeml.cli.shared import verb_app
+from edgeml.cli.shared import Json, verb_app, write_json
 
 if TYPE_CHECKING:
     from edgeml.device_agent.config import Config
+    from edgeml.device_agent.local.client import Client
 
 app = verb_app(help="Serve a bundle on this device and report on it.", no_args_is_help=True)
 
@@ -81,6 +82,55 @@ def run(
         folders=tuple(folder or ()),
     )
     become_agent(complete, log_json=log_json)
+
+
+_Socket = Annotated[
+    str, typer.Option("--socket", help="The agent's Unix socket; this device's own by default.")
+]
+_Url = Annotated[str, typer.Option("--url", help="The agent's HTTP address, instead.")]
+_TokenFile = Annotated[
+    Path | None, typer.Option("--token-file", help="Holds the token that it wants over HTTP.")
+]
+
+
+@app.command("status")
+def status(
+    socket: _Socket = "",
+    url: _Url = "",
+    token_file: _TokenFile = None,
+    once: Annotated[bool, typer.Option("--once", help="Show it once, not live.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1)] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Show what an agent does: live on a terminal, until Ctrl-C; once elsewhere."""
+    import sys
+
+    import msgspec
+
+    from edgeml.cli.agent_status import show, show_live
+    from edgeml.device_agent.local.status import AgentStatus
+
+    with _client(socket, url, token_file) as client:
+
+        def fetch() -> AgentStatus:
+            return msgspec.convert(client.get("/edgeml/v1/status"), AgentStatus)
+
+        if as_json:
+            write_json(fetch())
+        elif once or not sys.stdout.isatty():
+            show(fetch())
+        else:
+            show_live(fetch, every_s=every)
+
+
+def _client(socket: str, url: str, token_file: Path | None) -> Client:
+    from edgeml.device_agent.local.client import Client
+    from edgeml.device_agent.local.token import read_token
+    from edgeml.errors import UsageError
+
+    if socket and url:
+        raise UsageError("Both --socket and --url were given", expected="one of them")
+    return Client(url or socket, token=read_token(token_file))
 
 
 def _with_flags(
