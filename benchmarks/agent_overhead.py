@@ -51,6 +51,7 @@ from edgeml.device_agent.limits.watch import Watch
 from edgeml.device_agent.local.client import Client
 from edgeml.device_agent.local.local_api import LocalApi
 from edgeml.device_agent.serving.recorder import Recorder
+from edgeml.device_agent.serving.room import Room
 from edgeml.device_agent.serving.service import Details, Hooks, Service
 from edgeml.device_agent.serving.windows import WindowClock
 from edgeml.device_agent.worker.layout import Layout, TensorSpec
@@ -181,7 +182,9 @@ def compare(name: str, path: Path, calls: int) -> None:
         boot="bench",
         artifacts=folder,
         logs_folder=path.parent,
+        profiles=folder / "profiles",
         watch=watch,
+        room=Room(None, used_bytes=watch.resident_bytes),
         hooks=Hooks(event=ignore_event, changed=lambda: None),
     )
     service.start()

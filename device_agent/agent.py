@@ -31,6 +31,7 @@ from edgeml.device_agent.local.socket_api import SocketApi
 from edgeml.device_agent.local.token import read_token
 from edgeml.device_agent.notify import Notifier
 from edgeml.device_agent.overview import Overview
+from edgeml.device_agent.serving.room import Room
 from edgeml.device_agent.serving.service import Details, Hooks, Service
 from edgeml.device_agent.state import StateFolder
 from edgeml.device_agent.uplink.outbox import Appended, Outbox
@@ -92,13 +93,19 @@ class Agent:
         self._damage_told = ""
         self._watch = Watch(bounds.MEMORY_POLL_S, find_limiter())
         hooks = Hooks(event=self._event, changed=self._changed)
+        workers_mb = config.workers_mb
+        room = Room(
+            int(workers_mb * 1e6) if workers_mb else None, used_bytes=self._watch.resident_bytes
+        )
         self._services = [
             Service(
                 model,
                 boot=self._boot,
                 artifacts=self._state.artifacts,
                 logs_folder=self._state.logs,
+                profiles=self._state.profiles,
                 watch=self._watch,
+                room=room,
                 hooks=hooks,
             )
             for model in config.model

@@ -82,6 +82,18 @@ class ModelConfig(Section, frozen=True):
     restarts: Annotated[int, Meta(ge=0)] = 10
     """Workers started again within :data:`RESTART_SPAN_S`, further and further apart; then the
     model is given up. A missed deadline or two an hour never comes near that."""
+    standby: bool = False
+    """Keep a second worker, loaded and warm, where there is room for it: it takes over at once from
+    one that is lost. Costs its memory once more, which small devices lack."""
+    ladder: bool = True
+    """Serve with a cheaper artifact of the bundle while the device is overloaded, short of memory
+    or hot. No effect where ``target`` names one."""
+    ladder_s: Seconds = 10.0
+    """How long overload, memory pressure or heat must last before a step down."""
+    quiet_s: Seconds = 60.0
+    """And quiet before a step up; doubles when that did not hold."""
+    hot_c: Annotated[float, Meta(gt=10, lt=150)] = 85.0
+    """Of the hottest thermal zone, °C. Boards throttle from 80 to 95."""
     mqtt: tuple[MqttInput, ...] = ()
     folder: tuple[FolderInput, ...] = ()
 
@@ -141,6 +153,9 @@ class Config(Section, frozen=True):
     outbox_mb: Annotated[float, Meta(gt=0)] = 32.0
     """What may wait for the collector, 10^6 bytes. A window of twenty statistics has about 1.5 kB:
     two weeks of minutes. When it is full neighbouring windows are merged."""
+    workers_mb: Annotated[float, Meta(gt=0)] | None = None
+    """What all workers together may have resident, 10^6 bytes; one more is started beside another
+    only within it. Default: what the machine has to spare."""
     drain_s: Seconds = 5.0
     """At the end: for requests that wait, and again for what the broker has not taken yet.
     systemd kills after 90 s, Docker after 10 s."""
@@ -163,6 +178,15 @@ RESTART_SPAN_S = 300.0
 RESTART_BASE_S = 0.2
 RESTART_CAP_S = 30.0
 """How long a restart counts; the delay before the second one in that time, and the longest."""
+
+KEEP_S = 0.25
+"""How often a model's keeper looks at memory, sensors and misses."""
+
+STANDBY_REST_S = 30.0
+"""After a second worker was lost or did not come up, before another try."""
+
+PROFILE_KEEP_S = 600.0
+"""How often what serving shows of an artifact's cost goes to the disk."""
 
 EVENTS_KEPT = 1000
 """Events that wait for the broker, in the outbox. Some hundred bytes each."""

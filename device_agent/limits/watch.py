@@ -96,6 +96,12 @@ class Watch:
             if watched in self._watched:
                 self._watched.remove(watched)
 
+    def resident_bytes(self) -> int:
+        """Of all workers together."""
+        with self._lock:
+            watched = list(self._watched)
+        return sum(entry.worker.resident_bytes() or 0 for entry in watched)
+
     def stop(self) -> None:
         """End the thread."""
         self._stop.set()

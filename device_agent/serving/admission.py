@@ -34,6 +34,8 @@ class Shed(NamedTuple):
 
     key: int
     reason: str
+    strained: bool = False
+    """Whether a faster model would have taken it."""
 
 
 class Admission:
@@ -93,7 +95,7 @@ class Admission:
         ahead = [r for r in self._queue if r not in older] if older else self._queue
         reason = self._refusal(request, ahead, now)
         if reason:
-            return self._shed([request], reason)
+            return self._shed([request], reason, strained=self._ready_at is None)
         for frame in older:
             self._queue.remove(frame)
         insort(self._queue, request, key=_urgency)
@@ -114,9 +116,9 @@ class Admission:
             if now < request.deadline and now + needed <= request.deadline:
                 self._running = request
                 self._started = now
-                return request, self._shed(hopeless, _TOO_LATE)
+                return request, self._shed(hopeless, _TOO_LATE, strained=True)
             hopeless.append(request)
-        return None, self._shed(hopeless, _TOO_LATE)
+        return None, self._shed(hopeless, _TOO_LATE, strained=True)
 
     def finish(self, outcome: Outcome, *, took_s: float | None = None) -> None:
         """The running request has ended.
@@ -199,9 +201,11 @@ class Admission:
             begin = max(now, self._started + (p50 if elapsed < p50 else p99))
         return begin if self._ready_at is None else max(begin, self._ready_at)
 
-    def _shed(self, requests: Sequence[Request], reason: str) -> list[Shed]:
+    def _shed(
+        self, requests: Sequence[Request], reason: str, *, strained: bool = False
+    ) -> list[Shed]:
         self.outcomes["shed"] += len(requests)
-        return [Shed(request.key, reason) for request in requests]
+        return [Shed(request.key, reason, strained) for request in requests]
 
 
 _TOO_LATE = "its deadline cannot be met any more"

@@ -25,7 +25,7 @@ class Intake:
     missed: told of each request that is shed.
     """
 
-    def __init__(self, *, capacity: int, probe_s: float, missed: Callable[[Outcome], None]) -> None:
+    def __init__(self, *, capacity: int, probe_s: float, missed: Callable[[Shed], None]) -> None:
         self._admission = Admission(capacity=capacity, latency=Latency(), probe_s=probe_s)
         self._admission.close("the model is not ready yet")
         self._missed = missed
@@ -197,4 +197,4 @@ class Intake:
     def _end_shed(self, shed: Sequence[Shed]) -> None:
         for entry in shed:
             self._tickets.pop(entry.key).end("shed", {}, entry.reason)
-            self._missed("shed")
+            self._missed(entry)

@@ -50,6 +50,7 @@ class Lineup:
         self._guest: Variant | None = None
         self._closed: deque[Window] = deque()
         self._outcomes: Counter[Outcome] = Counter()
+        self._strained = 0
         self._latency = LatencyHistogram()
 
     @property
@@ -92,10 +93,19 @@ class Lineup:
         if runner.variant.recorder is not None:
             runner.variant.recorder.served(ticket.inputs, outputs)
 
-    def missed(self, outcome: Outcome, runner: Runner | None = None) -> None:
-        """A request ended without a result; ``runner`` had begun it."""
+    def missed(
+        self, outcome: Outcome, runner: Runner | None = None, *, strained: bool = False
+    ) -> None:
+        """A request ended without a result.
+
+        Args:
+            outcome: of it.
+            runner: who had begun it; None where nobody had.
+            strained: a faster model would have served it.
+        """
         with self._lock:
             self._outcomes[outcome] += 1
+            self._strained += strained
             variant = runner.variant if runner is not None else self._variant
             if variant is not None and variant.recorder is not None:
                 variant.recorder.missed(outcome)
@@ -105,6 +115,12 @@ class Lineup:
         """Requests by what became of them, since the start."""
         with self._lock:
             return {name: self._outcomes[name] for name in OUTCOMES}
+
+    @property
+    def served_and_strained(self) -> tuple[int, int]:
+        """Requests since the start that were served, and that a faster model would have served."""
+        with self._lock:
+            return self._outcomes["served"], self._strained
 
     @property
     def latency(self) -> LatencyHistogram:

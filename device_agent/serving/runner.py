@@ -39,6 +39,7 @@ class Variant:
         folder: to extract the artifact into.
         layout: of the memory that its workers share.
         threads: of the runtime.
+        limit_bytes: of a worker's memory, while it loads, too; None for no limit.
 
     Attributes:
         latency: of its inferences.
@@ -49,11 +50,19 @@ class Variant:
     """
 
     def __init__(
-        self, bundle: Bundle, artifact: Artifact, *, folder: Path, layout: Layout, threads: int
+        self,
+        bundle: Bundle,
+        artifact: Artifact,
+        *,
+        folder: Path,
+        layout: Layout,
+        threads: int,
+        limit_bytes: int | None,
     ) -> None:
         self.bundle = bundle
         self.artifact = artifact
         self.layout = layout
+        self.limit_bytes = limit_bytes
         self._folder = folder
         self._threads = threads
         self.latency = Latency()
@@ -125,8 +134,6 @@ class Starter:
         self, *, log: Path, start_timeout_s: float, watch: Watch, gone: Callable[[], None]
     ) -> None:
         self.start_timeout_s = start_timeout_s
-        self.limit_bytes: int | None = None
-        """Of a worker's memory; None for no limit. It holds while the model loads, too."""
         self._log = log
         self._watch = watch
         self._gone = gone
@@ -141,7 +148,7 @@ class Starter:
             WorkerError: it does not come up.
         """
         begin = time.monotonic()
-        limit, spec = self.limit_bytes, variant.spec()
+        limit, spec = variant.limit_bytes, variant.spec()
         options = gpu.within(spec.options, spec.target, limit, shared=gpu.shares_memory())
         hold = self._watch.hold(limit, data_limit=spec.target not in gpu.GPU_TARGETS)
         try:

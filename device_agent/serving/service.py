@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,15 +21,18 @@ from edgeml.bundle import Bundle, Manifest, open_bundle
 from edgeml.device_agent import config as bounds
 from edgeml.device_agent import logs
 from edgeml.device_agent.config import ModelConfig
-from edgeml.device_agent.install.bringup import Proved, bring_up
+from edgeml.device_agent.install.bringup import Proved, bring_up, qualify, variants
 from edgeml.device_agent.install.selection import Rejected
 from edgeml.device_agent.limits.watch import Watch
-from edgeml.device_agent.serving.admission import Outcome
+from edgeml.device_agent.serving.admission import Outcome, Shed
 from edgeml.device_agent.serving.guest import Guest
 from edgeml.device_agent.serving.intake import Intake
-from edgeml.device_agent.serving.keeper import Keeper
+from edgeml.device_agent.serving.keeper import Keeper, Policy, Sensors
+from edgeml.device_agent.serving.ladder import Thresholds
 from edgeml.device_agent.serving.lineup import Lineup
-from edgeml.device_agent.serving.runner import Runner, Starter
+from edgeml.device_agent.serving.profiles import Profiles
+from edgeml.device_agent.serving.room import Room, peak_bytes
+from edgeml.device_agent.serving.runner import Runner, Starter, Variant
 from edgeml.device_agent.serving.snapshot import ModelSnapshot
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.device_agent.worker.layout import Array
@@ -83,8 +86,11 @@ class Service:
         boot: of this run.
         artifacts: folder to extract into.
         logs_folder: for the workers' own output.
+        profiles: folder for what artifacts cost here.
         watch: looks after workers.
+        room: for one worker more.
         hooks: whom to tell.
+        machine: what the ladder goes by.
     """
 
     def __init__(
@@ -94,12 +100,16 @@ class Service:
         boot: str,
         artifacts: Path,
         logs_folder: Path,
+        profiles: Path,
         watch: Watch,
+        room: Room,
         hooks: Hooks,
+        machine: Sensors | None = None,
     ) -> None:
         self._config = config
         self._artifacts = artifacts
         self._hooks = hooks
+        self._profiles = Profiles(profiles)
         stem = re.sub(r"[^A-Za-z0-9._-]", "-", config.bundle.stem)[:64] or "model"
         self._state = ModelState(
             name=stem, version="unknown", bundle="", artifact="", phase="starting"
@@ -114,7 +124,7 @@ class Service:
             watch=watch,
             gone=self._gone,
         )
-        self._intake = Intake(capacity=config.queue, probe_s=bounds.PROBE_S, missed=self._missed)
+        self._intake = Intake(capacity=config.queue, probe_s=bounds.PROBE_S, missed=self._shed)
         self._lineup = Lineup(
             self._intake,
             self._starter,
@@ -127,9 +137,14 @@ class Service:
             intake=self._intake,
             lineup=self._lineup,
             starter=self._starter,
-            restarts=config.restarts,
+            room=room,
+            profiles=self._profiles,
+            policy=_policy(config),
+            qualify=self._qualify,
             tell=self._tell,
+            serves=self._serves,
             given_up=self._fail,
+            machine=machine or Sensors(),
         )
         self._threads = (
             threading.Thread(target=self._guarded, args=(self._keep,), name="keeper", daemon=True),
@@ -205,7 +220,7 @@ class Service:
         """Everything that can be told of it now. From any thread."""
         runner, variant, state = self._intake.runner, self._lineup.variant, self._state
         resident = runner.worker.resident_bytes() if runner is not None else None
-        limit = self._starter.limit_bytes
+        limit = variant.limit_bytes if variant is not None else None
         return ModelSnapshot(
             name=state.name,
             version=state.version,
@@ -221,9 +236,9 @@ class Service:
             last_start_ms=variant.start_ms if variant is not None else None,
             resident_mb=resident / 1e6 if resident is not None else None,
             limit_mb=limit / 1e6 if limit is not None else None,
-            variants=(state.artifact,) if state.artifact else (),
-            step=0,
-            standby=False,
+            variants=tuple(rung.artifact.id for rung in self._keeper.rungs),
+            step=self._keeper.step,
+            standby=self._keeper.standby is not None,
             profile=variant.profile if variant is not None else None,
         )
 
@@ -234,21 +249,32 @@ class Service:
         Raises:
             AgentError: it does not come up, or is of another model; what served serves on.
         """
-        manifest = bundle.manifest
-        found = self._prepare(bundle, cancelled)
-        with self._keeper.changing:
-            if cancelled() or self._intake.ending:
-                self._starter.stop(found.runner)
-                raise AgentError(f"The agent ended before {manifest.version} could take over")
-            self._take_over(found)
-            self._keeper.reset()
-        self._keeper.wake()  # the worker may have died in between
+        self._check(bundle)
+        candidates = self._variants(bundle)
+        beside = self._makes_room(candidates[0])
+        if beside:
+            found = self._bring_up(bundle, candidates, cancelled, in_time=True)
+            with self._keeper.turn():
+                if cancelled() or self._intake.ending:
+                    self._starter.stop(found.runner)
+                    self._keeper.restore()
+                    raise AgentError("The agent ended before the version could take over")
+                self._take_over(found)
+        else:
+            with self._keeper.turn():
+                self._keeper.unload(f"version {bundle.manifest.version} is being loaded")
+                try:
+                    found = self._bring_up(bundle, candidates, cancelled, in_time=True)
+                except EdgemlError:
+                    self._keeper.restore()
+                    raise
+                self._take_over(found)
         return Adopted(
-            version=manifest.version,
+            version=bundle.manifest.version,
             bundle=bundle.sha256,
             artifact=found.runner.variant.artifact.id,
             rejected=found.rejected,
-            beside=True,
+            beside=beside,
             start_ms=found.runner.start_ms,
         )
 
@@ -282,13 +308,13 @@ class Service:
         _check_names(manifest)
         self._manifest = manifest
         self._report("verified", name=manifest.name, version=manifest.version, bundle=bundle.sha256)
-        found = self._bring_up(bundle, lambda: self._intake.ending)
+        found = self._bring_up(bundle, self._variants(bundle), lambda: False, in_time=False)
         self._report(
             "proved",
             artifact=found.runner.variant.artifact.id,
             memory_limit=found.runner.watched.memory_limit,
         )
-        with self._keeper.changing:
+        with self._keeper.turn():
             self._take_over(found)
 
     def _settle(self) -> None:
@@ -340,7 +366,7 @@ class Service:
             if guest is not None and guest.runner is not runner:
                 guest.saw(ticket, outputs)
         else:
-            self._lineup.missed(outcome, runner)
+            self._lineup.missed(outcome, runner, strained=outcome == "late")
         if late is not None:
             if worker.settle(self._config.grace_ms / 1000):
                 took_s = time.monotonic() - began
@@ -353,46 +379,72 @@ class Service:
 
     # On any.
 
-    def _prepare(self, bundle: Bundle, cancelled: Callable[[], bool]) -> Proved:
+    def _check(self, bundle: Bundle) -> None:
         manifest = bundle.manifest
         if self._manifest is not None and manifest.name != self._state.name:
             raise AgentError(
                 f"The bundle holds the model '{manifest.name}'", expected=f"'{self._state.name}'"
             )
         _check_names(manifest)
-        return self._bring_up(bundle, lambda: cancelled() or self._intake.ending)
 
-    def _bring_up(self, bundle: Bundle, cancelled: Callable[[], bool]) -> Proved:
-        manifest = bundle.manifest
-        memory_mb = self._config.memory_mb or manifest.budgets.memory_mb
-        self._starter.limit_bytes = int(memory_mb * 1e6) if memory_mb else None
-        found = bring_up(
+    def _variants(self, bundle: Bundle) -> tuple[list[Variant], list[Rejected]]:
+        memory_mb = self._config.memory_mb or bundle.manifest.budgets.memory_mb
+        return variants(
             bundle,
             wanted=self._config.target,
             threads=self._config.threads,
+            limit_bytes=int(memory_mb * 1e6) if memory_mb else None,
             folder=self._artifacts / bundle.sha256[:16],
-            starter=self._starter,
-            cancelled=cancelled,
+            profiles=self._profiles,
         )
-        for entry in found.rejected:
+
+    def _bring_up(
+        self,
+        bundle: Bundle,
+        found: tuple[list[Variant], list[Rejected]],
+        cancelled: Callable[[], bool],
+        *,
+        in_time: bool,
+    ) -> Proved:
+        """A runner of a bundle.
+
+        Args:
+            bundle: of this model.
+            found: its variants.
+            cancelled: asked between artifacts.
+            in_time: refuse what does not meet the deadline; a model that served yesterday is not
+                refused for a device that is busy starting.
+        """
+        proved = bring_up(
+            bundle,
+            *found,
+            starter=self._starter,
+            profiles=self._profiles,
+            deadline_s=self._deadline_of(bundle) if in_time else None,
+            cancelled=lambda: cancelled() or self._intake.ending,
+        )
+        for entry in proved.rejected:
             logs.warn("passed over", artifact=entry.artifact, reason=entry.reason)
-        return found
+        return proved
+
+    def _deadline_of(self, bundle: Bundle) -> float:
+        budgets = bundle.manifest.budgets
+        return (self._config.deadline_ms or budgets.deadline_ms or bounds.DEADLINE_MS) / 1000
+
+    def _makes_room(self, candidates: Sequence[Variant]) -> bool:
+        """Whether a worker of the best artifact fits beside what serves."""
+        return self._keeper.makes_room(max((peak_bytes(v) for v in candidates[:1]), default=0))
+
+    def _qualify(self, runner: Runner) -> str:
+        return qualify(runner, self._config.start_timeout_s, self._profiles, deadline_s=None)
 
     def _take_over(self, found: Proved) -> None:
-        """From the next request on, this one serves. Whoever calls holds ``changing``."""
+        """From the next request on, this one serves. In the keeper's turn."""
         runner, variant = found.runner, found.runner.variant
         manifest = variant.bundle.manifest
-        deadline_ms = self._config.deadline_ms or manifest.budgets.deadline_ms or bounds.DEADLINE_MS
         self._manifest = manifest
-        self._deadline_s = deadline_ms / 1000
-        self._lineup.put(runner)
-        self._report(
-            "active",
-            version=manifest.version,
-            bundle=variant.bundle.sha256,
-            artifact=variant.artifact.id,
-            memory_limit=runner.watched.memory_limit,
-        )
+        self._deadline_s = self._deadline_of(variant.bundle)
+        self._keeper.begin(runner, found.ladder)
         limit = runner.watched.limit_bytes
         logs.info(
             "serving",
@@ -400,8 +452,18 @@ class Service:
             version=manifest.version,
             artifact=variant.artifact.id,
             cosine=f"{variant.proof.cosine:.6f}" if variant.proof else "unknown",
-            deadline_ms=f"{deadline_ms:g}",
+            deadline_ms=f"{self._deadline_s * 1000:g}",
             memory_mb=f"{limit / 1e6:g}" if limit else "none",
+        )
+
+    def _serves(self, runner: Runner) -> None:
+        bundle, artifact = runner.variant.bundle, runner.variant.artifact
+        self._report(
+            "active",
+            version=bundle.manifest.version,
+            bundle=bundle.sha256,
+            artifact=artifact.id,
+            memory_limit=runner.watched.memory_limit,
         )
 
     def _guarded(self, work: Callable[[], None]) -> None:
@@ -428,8 +490,8 @@ class Service:
     def _tell(self, kind: str, message: str, details: Details) -> None:
         self._hooks.event(kind, message, self._state.name, details)
 
-    def _missed(self, outcome: Outcome) -> None:
-        self._lineup.missed(outcome)
+    def _shed(self, entry: Shed) -> None:
+        self._lineup.missed("shed", strained=entry.strained)
 
     def _gone(self) -> None:
         """A worker has ended; called from the watch."""
@@ -447,6 +509,20 @@ class Service:
             self._guest = None
         guest.lost(error)
         return True
+
+
+def _policy(config: ModelConfig) -> Policy:
+    thresholds = Thresholds(
+        span_s=config.ladder_s,
+        quiet_s=config.quiet_s,
+        celsius=config.hot_c,
+        celsius_low=config.hot_c - 10,
+    )
+    return Policy(
+        restarts=config.restarts,
+        standby=config.standby,
+        ladder=thresholds if config.ladder and not config.target else None,
+    )
 
 
 def _check_names(manifest: Manifest) -> None:

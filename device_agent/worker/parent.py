@@ -173,6 +173,11 @@ class Worker:
         with self._lock:
             return _resident_bytes(self.pid) if self._alive else None
 
+    def peak_bytes(self) -> int | None:
+        """The most that it ever had resident; None when it has ended."""
+        with self._lock:
+            return _peak_bytes(self.pid) if self._alive else None
+
     def kill(self) -> None:
         """Send SIGKILL. From any thread; whoever waits in :meth:`run` then sees it die."""
         with self._lock:
@@ -250,7 +255,7 @@ def _socket_pair(
 def _allocate(nbytes: int) -> tuple[mmap.mmap, int]:
     """Memory that exists in full, as a map and the descriptor to pass on."""
     # Asked before the kernel is: it would rather kill somebody than say that there is not enough.
-    if nbytes > _available_bytes() * MEMORY_SHARE:
+    if nbytes > available_bytes() * MEMORY_SHARE:
         raise _no_room(nbytes)
     handle = os.memfd_create("edgeml-worker", os.MFD_CLOEXEC)
     try:
@@ -270,7 +275,8 @@ def _no_room(nbytes: int) -> WorkerError:
     )
 
 
-def _available_bytes() -> int:
+def available_bytes() -> int:
+    """Memory that the machine has to spare."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == "MemAvailable":
@@ -285,3 +291,12 @@ def _resident_bytes(pid: int) -> int | None:
         return None
     pages = int(fields[1])
     return pages * mmap.PAGESIZE or None  # a zombie has none
+
+
+def _peak_bytes(pid: int) -> int | None:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == "VmHWM":
+                return int(value.split()[0]) * 1024
+    return None
