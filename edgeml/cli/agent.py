@@ -84,6 +84,21 @@ def run(
     become_agent(complete, log_json=log_json)
 
 
+@app.command("install")
+def install(
+    config: Annotated[Path, typer.Option(help="Configuration of the agent (TOML).")],
+    user: Annotated[str, typer.Option(help="User to run as; root by default.")] = "",
+    unit: Annotated[
+        Path | None, typer.Option(help="File to write, instead of the system's.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the unit and write nothing.")] = False,
+) -> None:
+    """Write the systemd unit that runs the agent on this device."""
+    from edgeml.cli.agent_install import install as write
+
+    write(config, user=user, unit=unit, show=show)
+
+
 _Socket = Annotated[
     str, typer.Option("--socket", help="The agent's Unix socket; this device's own by default.")
 ]

@@ -175,8 +175,8 @@ def test_buckets_add_up_and_units_are_prometheus_own():
     assert found["edgeml_outbox_merged_total",] == 7
     assert found["edgeml_outbox_dropped_total",] == 8
     assert ("edgeml_worker_limit_bytes", "digits") not in found  # there is none
-    info = ("1.0", "active", "digits", "cgroup2", "tflite-int8")
-    assert found["edgeml_model_info", *info] == 1
+    info = ("edgeml_model_info", "1.0", "active", "digits", "cgroup2", "tflite-int8")
+    assert found[info] == 1
 
 
 def test_a_person_reads_the_same(capsys: pytest.CaptureFixture[str]):
