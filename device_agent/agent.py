@@ -18,6 +18,9 @@ import platformdirs
 from edgeml.device_agent import config as bounds
 from edgeml.device_agent import logs
 from edgeml.device_agent.bell import Bell
+from edgeml.device_agent.commands.actions import Captures, actions
+from edgeml.device_agent.commands.executor import Commands
+from edgeml.device_agent.commands.record import CommandRecord
 from edgeml.device_agent.config import Config, device_name, split_address
 from edgeml.device_agent.facts import new_boot
 from edgeml.device_agent.inputs.folder import FolderSource
@@ -49,8 +52,11 @@ _RETRY_S = 1.0
 """Before the disk is tried again."""
 
 
-def run(config: Config) -> None:
+def run(config: Config) -> bool:
     """Run until SIGTERM or SIGINT, then end in order.
+
+    Returns:
+        Whether the agent is to start anew: it was asked to, over the broker.
 
     Raises:
         UsageError: the configuration contradicts itself.
@@ -61,7 +67,9 @@ def run(config: Config) -> None:
     bell = Bell()
     bell.end_on(signal.SIGTERM, signal.SIGINT)
     with ExitStack() as stack:
-        Agent(config, bell, stack).run()
+        agent = Agent(config, bell, stack)
+        agent.run()
+    return agent.restarts
 
 
 class Agent:
@@ -78,6 +86,8 @@ class Agent:
         self._bell = bell
         self._boot = new_boot()
         self._notifier = Notifier(os.environ)
+        self.restarts = False
+        """Whether another run is to follow."""
         self._unsaved: list[Window] = []
         self._uplink: Uplink | None = None
         self._topics = Topics(config.site, device_name(config))
@@ -131,6 +141,22 @@ class Agent:
         )
         stack.callback(self._socket.stop)
         self._folders: list[FolderSource] = []
+        self._captures = Captures()
+        self._commands = Commands(
+            actions(
+                services=self._by_name,
+                status=self._overview.now,
+                captures=self._captures,
+                restart=self._restart,
+            ),
+            allowed=config.commands.allow,
+            record=stack.enter_context(
+                CommandRecord(self._state.path, kept=bounds.COMMANDS_KEPT, wall_ms=_wall_ms())
+            ),
+            boot=self._boot,
+            publish=self._publish_answer,
+            waiting=bounds.MAX_COMMANDS,
+        )
         if config.broker is not None:
             self._uplink = Uplink(
                 config.broker,
@@ -141,6 +167,7 @@ class Agent:
                 frames=handlers(
                     list(zip(config.model, self._services, strict=True)), self._publish_result
                 ),
+                commands=self._commands.offer,
             )
         elif any(model.mqtt for model in config.model):
             raise UsageError(
@@ -196,6 +223,7 @@ class Agent:
             device=self._topics.device,
             boot=self._boot,
         )
+        self._commands.start()
         serving = ", ".join(f"{s.name} {s.version} ({s.artifact})" for s in states)
         self._notifier.ready(f"serving {serving}" if serving else "no model")
 
@@ -221,7 +249,9 @@ class Agent:
             self._api.drain(self._config.drain_s)
             self._api.stop()
         self._socket.stop()
+        self._commands.stop(self._config.drain_s)
         self._close_windows(only_due=False)
+        self._captures.end()
         if self._uplink is not None:
             self._uplink.flush(self._config.drain_s)
             self._uplink.stop()
@@ -252,6 +282,7 @@ class Agent:
                 continue
             window = self._unsaved.pop(0)
             self._overview.windows[window.model] += 1
+            self._captures.closed(window)
             logs.info(
                 "window",
                 model=window.model,
@@ -314,6 +345,14 @@ class Agent:
 
     def _by_name(self) -> dict[str, Service]:
         return {service.state.name: service for service in self._services}
+
+    def _restart(self) -> None:
+        self.restarts = True
+        self._bell.end()
+
+    def _publish_answer(self, payload: bytes) -> None:
+        if self._uplink is not None:
+            self._uplink.publish_result(self._topics.leaf("cmd/result"), payload, qos=1)
 
     def _publish_result(self, topic: str, payload: bytes) -> None:
         if self._uplink is not None:

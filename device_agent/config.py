@@ -131,6 +131,16 @@ class BrokerConfig(Section, frozen=True):
     resend_cap_s: Seconds = 600.0
 
 
+CommandKind = Literal["status", "logs", "restart", "profile", "capture"]
+
+
+class CommandsConfig(Section, frozen=True):
+    """What may be asked of this device over MQTT. Who may ask is the broker's to say."""
+
+    allow: tuple[CommandKind, ...] = ()
+    """Nothing, unless it stands here: a broker's password must not be enough to stop a model."""
+
+
 class Config(Section, frozen=True):
     """The whole file."""
 
@@ -161,6 +171,7 @@ class Config(Section, frozen=True):
     systemd kills after 90 s, Docker after 10 s."""
     broker: BrokerConfig | None = None
     """No table, no MQTT: windows wait in the outbox."""
+    commands: CommandsConfig = CommandsConfig()
     model: tuple[ModelConfig, ...] = ()
 
 
@@ -214,6 +225,15 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
 }
 """Of agent and worker, over that of whoever started them."""
+
+MAX_COMMANDS = 16
+"""Commands that wait; more are refused."""
+
+COMMANDS_KEPT = 10_000
+"""Commands that a device remembers, so as to do none twice. Some hundred bytes each."""
+
+LOG_LINES = 1000
+"""Lines of the log that are kept in memory for the command ``logs``."""
 
 MAX_RESULTS = 64
 """Answers to MQTT frames that wait for the connection; older ones go: nobody wants them late."""

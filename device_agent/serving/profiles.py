@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from edgeml.bundle import Golden
+from edgeml.bundle import Bundle, Golden
 from edgeml.device_agent import logs
 from edgeml.device_agent.serving.runner import Runner
 from edgeml.device_agent.serving.snapshot import Profile
@@ -112,6 +112,12 @@ class Profiles:
             logs.warn("profile not kept", artifact=profile.artifact, reason=error)
             with contextlib.suppress(OSError):
                 draft.unlink()
+
+    def forget(self, bundle: Bundle) -> None:
+        """Measure all artifacts of a bundle anew when they are brought up."""
+        for artifact in bundle.manifest.artifacts:
+            with contextlib.suppress(OSError):
+                self._path(bundle.sha256, artifact.id).unlink()
 
     def _path(self, bundle: str, artifact: str) -> Path:
         return self._folder / f"{bundle[:16]}-{artifact}.json"

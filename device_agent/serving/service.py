@@ -278,6 +278,19 @@ class Service:
             start_ms=found.runner.start_ms,
         )
 
+    def renew(self) -> Adopted:
+        """Put a fresh worker in the place of what serves, its cost on this device measured anew;
+        the version stays. As :meth:`adopt`.
+
+        Raises:
+            AgentError: nothing serves, or it does not come up again.
+        """
+        variant = self._lineup.variant
+        if variant is None:
+            raise AgentError(f"{self._state.name} does not serve")
+        self._profiles.forget(variant.bundle)
+        return self.adopt(variant.bundle)
+
     def stop(self, drain_s: float) -> None:
         """Take nothing more, let what waits finish within ``drain_s``, end workers and threads."""
         self._intake.end(drain_s)

@@ -56,6 +56,7 @@ class Uplink:
     status: makes the birth message.
     reported: makes the reported state.
     frames: topic filter → whom to give what comes on it.
+    commands: whom to give what is asked of this device, and whether the broker had kept it.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Uplink:
         status: Callable[[bool], Status],
         reported: Callable[[], Reported],
         frames: Mapping[str, OnFrame],
+        commands: Callable[[bytes, bool], None],
     ) -> None:
         self._config = config
         self._topics = topics
@@ -74,6 +76,7 @@ class Uplink:
         self._status = status
         self._reported = reported
         self._frames = frames
+        self._commands = commands
         self._delivery = Delivery(
             in_flight=config.in_flight,
             resend_s=config.resend_s,
@@ -101,7 +104,7 @@ class Uplink:
         self._skip_delay = False
         self._news = False
         """There may be something to send that was not there at the last look."""
-        self._results: deque[tuple[str, bytes]] = deque(maxlen=bounds.MAX_RESULTS)
+        self._results: deque[tuple[str, bytes, int]] = deque(maxlen=bounds.MAX_RESULTS)
         self._flushed = threading.Condition()
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._dialer = Dialer(config, client_id=f"edgeml-{topics.site}-{topics.device}")
@@ -126,9 +129,9 @@ class Uplink:
         with contextlib.suppress(BlockingIOError, OSError):
             os.write(self._writer, b"\0")
 
-    def publish_result(self, topic: str, payload: bytes) -> None:
+    def publish_result(self, topic: str, payload: bytes, *, qos: int = 0) -> None:
         """Send an answer, or lose it with the connection. From any thread."""
-        self._results.append((topic, payload))
+        self._results.append((topic, payload, qos))
         self.wake()
 
     def flush(self, timeout_s: float) -> None:
@@ -268,8 +271,8 @@ class Uplink:
             self._dirty.clear()
             self._publish_state(client)
         while self._results:
-            topic, payload = self._results.popleft()
-            client.publish(topic, payload, qos=0)
+            topic, payload, qos = self._results.popleft()
+            client.publish(topic, payload, qos=qos)
         underway = set(self._events_sent.values())
         for number, event in self._outbox.events():
             if number not in underway and len(self._events_sent) < self._config.in_flight:
@@ -342,7 +345,8 @@ class Uplink:
         self._windows_sent.clear()
         self._taken.clear()
         self._dirty.clear()
-        filters = [(self._topics.stored, 1), *((topic, 0) for topic in self._frames)]
+        asked = [(self._topics.stored, 1), (self._topics.leaf("cmd"), 1)]
+        filters = [*asked, *((topic, 0) for topic in self._frames)]
         client.subscribe(filters)
         self._publish_state(client)
         self._set_connected(True)
@@ -361,6 +365,9 @@ class Uplink:
     ) -> None:
         if message.topic == self._topics.stored:
             self._take_mark(bytes(message.payload))
+            return
+        if message.topic == self._topics.leaf("cmd"):
+            self._commands(bytes(message.payload), bool(message.retain))
             return
         for topic, on_frame in self._frames.items():
             if paho.topic_matches_sub(topic, message.topic):

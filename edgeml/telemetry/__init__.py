@@ -5,6 +5,8 @@ from edgeml.telemetry.merging import merge, merge_key
 from edgeml.telemetry.messages import (
     SCHEMA,
     ActiveModel,
+    Command,
+    CommandResult,
     DeviceFacts,
     Event,
     Message,
@@ -20,6 +22,8 @@ from edgeml.telemetry.topics import Topic, Topics, check_name, every_device, par
 __all__ = [
     "SCHEMA",
     "ActiveModel",
+    "Command",
+    "CommandResult",
     "DeviceFacts",
     "Event",
     "Message",
