@@ -25,6 +25,11 @@ from edgeml.device_agent.config import Config, device_name, split_address
 from edgeml.device_agent.facts import new_boot
 from edgeml.device_agent.inputs.folder import FolderSource
 from edgeml.device_agent.inputs.frames import handlers
+from edgeml.device_agent.install.disk import Disk
+from edgeml.device_agent.install.installer import Installer
+from edgeml.device_agent.install.ledger import Ledger
+from edgeml.device_agent.install.shelf import Shelf
+from edgeml.device_agent.install.versions import Shelved
 from edgeml.device_agent.limits.limiter import find_limiter
 from edgeml.device_agent.limits.watch import Watch
 from edgeml.device_agent.local.local_api import LocalApi
@@ -102,7 +107,9 @@ class Agent:
         )
         self._damage_told = ""
         self._watch = Watch(bounds.MEMORY_POLL_S, find_limiter())
-        hooks = Hooks(event=self._event, changed=self._changed)
+        shelf = Shelf(Ledger(self._state.path, Disk()), self._event)
+        self._installer = Installer(shelf, healthy_s=config.healthy_s, tell=self._event)
+        hooks = Hooks(event=self._service_event, changed=self._changed)
         workers_mb = config.workers_mb
         room = Room(
             int(workers_mb * 1e6) if workers_mb else None, used_bytes=self._watch.resident_bytes
@@ -117,6 +124,7 @@ class Agent:
                 watch=self._watch,
                 room=room,
                 hooks=hooks,
+                versions=Shelved(shelf, model.bundle),
             )
             for model in config.model
         ]
@@ -128,7 +136,7 @@ class Agent:
             outbox=self._outbox,
             connected=lambda: self._uplink is not None and self._uplink.connected,
         )
-        routes = Routes(self._by_name, self._overview.now)
+        routes = Routes(self._by_name, self._overview.now, self._installer)
         self._api = None
         if config.http:
             host, port = split_address(config.http, what="local call's")
@@ -203,6 +211,9 @@ class Agent:
         if self._bell.ended:
             return
         self._refuse_namesakes()
+        for service in self._services:
+            self._installer.serves(service.state.name, service)
+        self._installer.start()
         active = [s for s in self._services if s.state.phase == "active"]
         if self._services and not active:
             raise AgentError("; ".join(s.state.error.rstrip(".") for s in self._services))
@@ -241,10 +252,12 @@ class Agent:
         """Inputs stop, queued work ends, the last windows are stored and sent, workers go."""
         logs.info("ending")
         self._notifier.stopping()
+        self._installer.end()
         for source in self._folders:
             source.stop()
         for service in self._services:
             service.stop(self._config.drain_s)
+        self._installer.join()
         if self._api is not None:
             self._api.drain(self._config.drain_s)
             self._api.stop()
@@ -321,6 +334,10 @@ class Agent:
                 "",
                 {},
             )
+
+    def _service_event(self, kind: str, message: str, model: str, details: Details) -> None:
+        self._event(kind, message, model, details)
+        self._installer.noticed(kind, model)
 
     def _event(self, kind: str, message: str, model: str, details: Details) -> None:
         event = Event(

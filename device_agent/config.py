@@ -166,6 +166,9 @@ class Config(Section, frozen=True):
     workers_mb: Annotated[float, Meta(gt=0)] | None = None
     """What all workers together may have resident, 10^6 bytes; one more is started beside another
     only within it. Default: what the machine has to spare."""
+    healthy_s: Seconds = 300.0
+    """A new version that serves for so long without losing a worker is confirmed; until then a
+    crash loop ends in the last one that was."""
     drain_s: Seconds = 5.0
     """At the end: for requests that wait, and again for what the broker has not taken yet.
     systemd kills after 90 s, Docker after 10 s."""

@@ -8,18 +8,21 @@ a failed inference.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from edgeml import __version__
+from edgeml.device_agent.install.installer import Installer
+from edgeml.device_agent.install.lifecycle import Mode
 from edgeml.device_agent.local import metrics, oip
 from edgeml.device_agent.local.status import AgentStatus
 from edgeml.device_agent.serving import requests
 from edgeml.device_agent.serving.admission import Outcome
 from edgeml.device_agent.serving.service import Service
 from edgeml.device_agent.serving.tickets import Ticket
-from edgeml.errors import AgentError, SourceError
+from edgeml.errors import AgentError, EdgemlError, SourceError, UsageError
 
 STATUS: Mapping[Outcome, int] = {"served": 200, "shed": 503, "late": 504, "failed": 500}
 
@@ -54,19 +57,36 @@ class Reply(NamedTuple):
     header_length: int | None = None
 
 
+class Deploy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``POST /edgeml/v1/models/NAME/versions``.
+
+    Attributes:
+        bundle: its path on this device.
+        mode: what it is to be.
+        share: of the requests, for ``split``.
+    """
+
+    bundle: str
+    mode: Mode = "active"
+    share: float = 0.0
+
+
 class Routes:
     """Args:
     services: by model name; asked anew with each call.
     status: the whole agent's, likewise.
+    installer: changes versions.
     """
 
     def __init__(
         self,
         services: Callable[[], Mapping[str, Service]],
         status: Callable[[], AgentStatus],
+        installer: Installer,
     ) -> None:
         self._services = services
         self._status = status
+        self._installer = installer
 
     def answer(self, call: Call) -> Reply:
         """Answer a call; a refusal is an answer, too."""
@@ -104,7 +124,7 @@ class Routes:
                 404,
                 f"There is no {call.method} {call.path}. Expected /v2/health/live, "
                 "/v2/health/ready, /v2/models/MODEL, /v2/models/MODEL/infer, /metrics or "
-                "/edgeml/v1/status.",
+                "/edgeml/v1/status, /edgeml/v1/models/MODEL/versions.",
             )
         return reply
 
@@ -115,8 +135,34 @@ class Routes:
                 return Reply(200, metrics.render(self._status()), metrics.CONTENT_TYPE)
             case "GET", "edgeml", "v1", "status":
                 return _json(self._status())
+            case "GET", "edgeml", "v1", "models", name, "versions":
+                record = self._installer.records.get(name)
+                if record is None:
+                    raise RefusedCall(404, f"There is no model '{name}'.")
+                return _json(record)
+            case "POST", "edgeml", "v1", "models", name, "versions":
+                return self._change(name, call.body)
+            case "POST", "edgeml", "v1", "models", name, "rollback":
+                return self._change(name, None)
             case _:
                 return None
+
+    def _change(self, name: str, deploy: bytes | None) -> Reply:
+        """Another version of a model, or, without a body, the one before. The answer comes when it
+        serves, or when it was refused."""
+        if name not in self._installer.records:
+            raise RefusedCall(404, f"There is no model '{name}'.")
+        try:
+            if deploy is None:
+                return _json(self._installer.rollback(name))
+            wish = msgspec.json.decode(deploy, type=Deploy)
+            return _json(
+                self._installer.install(name, Path(wish.bundle), mode=wish.mode, share=wish.share)
+            )
+        except (msgspec.DecodeError, UsageError) as error:
+            raise RefusedCall(400, str(error)) from error
+        except EdgemlError as error:
+            raise RefusedCall(409, str(error)) from error
 
     def _protocol(self, call: Call, path: list[str]) -> Reply | None:
         """The Open Inference Protocol."""

@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from edgeml.device_agent.serving.pairs import Disagreement
 from edgeml.device_agent.serving.runner import Runner
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.device_agent.worker.layout import Array
-from edgeml.device_agent.worker.parent import WorkerError
 
 
 class Guest(Protocol):
-    """Called on the model's thread, between requests: be quick, and raise nothing.
-
-    :meth:`Service.invite <edgeml.device_agent.serving.service.Service.invite>` brings its runner
-    up, :meth:`~edgeml.device_agent.serving.service.Service.host` lets it take part.
+    """Brought up by :meth:`Service.accompany
+    <edgeml.device_agent.serving.service.Service.accompany>`. :meth:`takes` and :meth:`saw` are
+    called on the model's thread, between requests: be quick, and raise nothing.
     """
 
     @property
     def runner(self) -> Runner:
         """Its worker. Used by the model's thread only for what :meth:`takes`."""
+        ...
+
+    @property
+    def share(self) -> float:
+        """Of the requests that it serves."""
+        ...
+
+    @property
+    def disagreement(self) -> Disagreement | None:
+        """With the active version; None where no input is seen by both."""
         ...
 
     def takes(self, ticket: Ticket) -> bool:
@@ -31,6 +40,6 @@ class Guest(Protocol):
         """The active version answered this."""
         ...
 
-    def lost(self, error: WorkerError) -> None:
-        """Its worker is gone; it takes part no more. Called from any of the service's threads."""
+    def close(self) -> None:
+        """Its part is over."""
         ...

@@ -70,7 +70,7 @@ class Intake:
     ) -> Ticket:
         """Offer a request that must be answered within ``deadline_s``."""
         now = time.monotonic()
-        ticket = Ticket(inputs, arrived=now, deadline=now + deadline_s, done=done)
+        ticket = Ticket(inputs, arrived=now, deadline=now + deadline_s, stream=stream, done=done)
         with self._wake:
             key = next(self._keys)
             self._tickets[key] = ticket
@@ -78,6 +78,12 @@ class Intake:
             self._wake.notify_all()
         self._end_shed(shed)
         return ticket
+
+    def until_idle(self, seconds: float) -> bool:
+        """Wait at most so long for nothing to run or wait; returns whether it came to that."""
+        with self._wake:
+            idle = self._wake.wait_for(lambda: self.ending or self._admission.idle, seconds)
+            return idle and not self.ending
 
     # The model's thread.
 

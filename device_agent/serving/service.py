@@ -17,12 +17,14 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from edgeml.bundle import Bundle, Manifest, open_bundle
+from edgeml.bundle import Bundle, Manifest
 from edgeml.device_agent import config as bounds
 from edgeml.device_agent import logs
 from edgeml.device_agent.config import ModelConfig
 from edgeml.device_agent.install.bringup import Proved, bring_up, qualify, variants
+from edgeml.device_agent.install.lifecycle import Beside
 from edgeml.device_agent.install.selection import Rejected
+from edgeml.device_agent.install.versions import Fixed, Versions
 from edgeml.device_agent.limits.watch import Watch
 from edgeml.device_agent.serving.admission import Outcome, Shed
 from edgeml.device_agent.serving.guest import Guest
@@ -30,10 +32,13 @@ from edgeml.device_agent.serving.intake import Intake
 from edgeml.device_agent.serving.keeper import Keeper, Policy, Sensors
 from edgeml.device_agent.serving.ladder import Thresholds
 from edgeml.device_agent.serving.lineup import Lineup
+from edgeml.device_agent.serving.pairs import Disagreement
 from edgeml.device_agent.serving.profiles import Profiles
 from edgeml.device_agent.serving.room import Room, peak_bytes
 from edgeml.device_agent.serving.runner import Runner, Starter, Variant
-from edgeml.device_agent.serving.snapshot import ModelSnapshot
+from edgeml.device_agent.serving.shadow import Shadow
+from edgeml.device_agent.serving.snapshot import GuestSnapshot, ModelSnapshot
+from edgeml.device_agent.serving.split import Split
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.device_agent.worker.layout import Array
 from edgeml.device_agent.worker.parent import (
@@ -90,6 +95,7 @@ class Service:
         watch: looks after workers.
         room: for one worker more.
         hooks: whom to tell.
+        versions: which bundle is to serve; the configuration's where it is not given.
         machine: what the ladder goes by.
     """
 
@@ -104,9 +110,11 @@ class Service:
         watch: Watch,
         room: Room,
         hooks: Hooks,
+        versions: Versions | None = None,
         machine: Sensors | None = None,
     ) -> None:
         self._config = config
+        self._versions: Versions = versions or Fixed(config.bundle)
         self._artifacts = artifacts
         self._hooks = hooks
         self._profiles = Profiles(profiles)
@@ -117,6 +125,8 @@ class Service:
         self._manifest: Manifest | None = None
         self._deadline_s = bounds.DEADLINE_MS / 1000
         self._guest: Guest | None = None
+        self._parting: Guest | None = None
+        self._guest_lost: Callable[[str], None] = lambda _: None
         self._guest_lock = threading.Lock()
         self._starter = Starter(
             log=logs_folder / f"{stem}.log",
@@ -240,11 +250,23 @@ class Service:
             step=self._keeper.step,
             standby=self._keeper.standby is not None,
             profile=variant.profile if variant is not None else None,
+            guest=self._describe_guest(),
         )
 
-    def adopt(self, bundle: Bundle, *, cancelled: Callable[[], bool] = lambda: False) -> Adopted:
+    def adopt(
+        self,
+        bundle: Bundle,
+        *,
+        proved: Callable[[], None] = lambda: None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Adopted:
         """Serve another bundle of the same model: bring its best artifact up, prove it, and put it
         in the place of what serves now, between two requests. From any thread but the service's.
+
+        Args:
+            bundle: every hash checked.
+            proved: called when it may serve, and before it does; what it raises ends the attempt.
+            cancelled: asked meanwhile.
 
         Raises:
             AgentError: it does not come up, or is of another model; what served serves on.
@@ -255,16 +277,18 @@ class Service:
         if beside:
             found = self._bring_up(bundle, candidates, cancelled, in_time=True)
             with self._keeper.turn():
-                if cancelled() or self._intake.ending:
-                    self._starter.stop(found.runner)
+                try:
+                    self._commit(found, proved, cancelled)
+                except EdgemlError:
                     self._keeper.restore()
-                    raise AgentError("The agent ended before the version could take over")
+                    raise
                 self._take_over(found)
         else:
             with self._keeper.turn():
                 self._keeper.unload(f"version {bundle.manifest.version} is being loaded")
                 try:
                     found = self._bring_up(bundle, candidates, cancelled, in_time=True)
+                    self._commit(found, proved, cancelled)
                 except EdgemlError:
                     self._keeper.restore()
                     raise
@@ -291,6 +315,81 @@ class Service:
         self._profiles.forget(variant.bundle)
         return self.adopt(variant.bundle)
 
+    def accompany(
+        self,
+        bundle: Bundle,
+        *,
+        mode: Beside,
+        share: float,
+        proved: Callable[[], None] = lambda: None,
+        cancelled: Callable[[], bool] = lambda: False,
+        lost: Callable[[str], None],
+    ) -> Adopted:
+        """Have another bundle of the same model take part beside the one that serves: as a shadow,
+        or for a share of the requests. From any thread but the service's.
+
+        Args:
+            bundle: every hash checked.
+            mode: what it is there for.
+            share: of the requests, for a split.
+            proved: called when it may take part, and before it does; what it raises ends it.
+            cancelled: asked meanwhile.
+            lost: called with the reason when its worker is gone; it takes part no more then.
+
+        Raises:
+            AgentError: it does not come up beside the active one, or takes other inputs.
+        """
+        self._check(bundle)
+        version, candidates = bundle.manifest.version, self._variants(bundle)
+        active = self._lineup.variant
+        if active is None or any(entry.layout != active.layout for entry in candidates[0]):
+            raise AgentError(
+                f"{version} has other inputs or outputs than what serves",
+                expected="the same ones, where it is to take part beside it",
+            )
+        if not self._makes_room(candidates[0]):
+            raise AgentError(f"There is no memory for {version} beside what serves")
+        found = self._bring_up(bundle, candidates, cancelled, in_time=True)
+        self._commit(found, proved, cancelled)
+        runner = found.runner
+        guest: Guest
+        if mode == "shadow":
+            guest = Shadow(
+                runner,
+                waiting=lambda: self._intake.waiting,
+                until_idle=self._intake.until_idle,
+                timeout_s=self._config.start_timeout_s,
+                lost=lambda error: self._see_off(runner, error),
+                report=self._report_pairs,
+            )
+        else:
+            self._lineup.host(runner.variant)
+            guest = Split(runner, share=share)
+        with self._guest_lock:
+            self._guest, self._guest_lost = guest, lost
+        self._gone()  # it may have died in between
+        return Adopted(
+            version=version,
+            bundle=bundle.sha256,
+            artifact=runner.variant.artifact.id,
+            rejected=found.rejected,
+            beside=True,
+            start_ms=runner.start_ms,
+        )
+
+    def dismiss(self) -> None:
+        """End the part of a guest; nothing where there is none."""
+        with self._guest_lock:
+            guest, self._guest, self._parting = self._guest or self._parting, None, None
+        if guest is None:
+            return
+        self._intake.release(guest.runner)
+        guest.close()
+        self._lineup.host(None)
+        self._starter.stop(guest.runner)
+        if guest.disagreement is not None:
+            self._report_pairs(guest.disagreement)
+
     def stop(self, drain_s: float) -> None:
         """Take nothing more, let what waits finish within ``drain_s``, end workers and threads."""
         self._intake.end(drain_s)
@@ -299,6 +398,7 @@ class Service:
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()
+        self.dismiss()
         runner = self._intake.runner
         self._intake.refuse("the model does not serve any more")
         if runner is not None:
@@ -316,17 +416,40 @@ class Service:
         self._keeper.run()
 
     def _come_up(self) -> None:
-        bundle = open_bundle(self._config.bundle)
+        problem: EdgemlError | None = None
+        for bundle in self._versions.choices():
+            problem = self._attempt(bundle)
+            if problem is None:
+                return
+        if problem is not None:
+            raise problem
+
+    def _attempt(self, bundle: Bundle) -> EdgemlError | None:
+        try:
+            self._start_with(bundle)
+        except EdgemlError as error:
+            if not self._intake.ending:
+                self._versions.refused(bundle, error)
+            return error
+        return None
+
+    def _start_with(self, bundle: Bundle) -> None:
         manifest = bundle.manifest
         _check_names(manifest)
         self._manifest = manifest
         self._report("verified", name=manifest.name, version=manifest.version, bundle=bundle.sha256)
-        found = self._bring_up(bundle, self._variants(bundle), lambda: False, in_time=False)
+        in_time = self._versions.on_trial(bundle)
+        found = self._bring_up(bundle, self._variants(bundle), lambda: False, in_time=in_time)
         self._report(
             "proved",
             artifact=found.runner.variant.artifact.id,
             memory_limit=found.runner.watched.memory_limit,
         )
+        try:
+            self._versions.proved(bundle)
+        except EdgemlError:
+            self._starter.stop(found.runner)
+            raise
         with self._keeper.turn():
             self._take_over(found)
 
@@ -440,6 +563,18 @@ class Service:
             logs.warn("passed over", artifact=entry.artifact, reason=entry.reason)
         return proved
 
+    def _commit(
+        self, found: Proved, proved: Callable[[], None], cancelled: Callable[[], bool]
+    ) -> None:
+        """Last moment to say no to a runner that may serve."""
+        try:
+            if cancelled() or self._intake.ending:
+                raise AgentError("The agent ended before the version could take over")
+            proved()
+        except EdgemlError:
+            self._starter.stop(found.runner)
+            raise
+
     def _deadline_of(self, bundle: Bundle) -> float:
         budgets = bundle.manifest.budgets
         return (self._config.deadline_ms or budgets.deadline_ms or bounds.DEADLINE_MS) / 1000
@@ -514,14 +649,38 @@ class Service:
         self._keeper.wake()
 
     def _see_off(self, runner: Runner, error: WorkerError) -> bool:
-        """End a guest's part where ``runner`` is its own; returns whether it is."""
+        """End a guest's part where ``runner`` is its own; returns whether it is. What is left of it
+        goes with :meth:`dismiss`."""
         with self._guest_lock:
             guest = self._guest
             if guest is None or guest.runner is not runner:
                 return False
-            self._guest = None
-        guest.lost(error)
+            self._guest, self._parting = None, guest
+            lost = self._guest_lost
+        lost(str(error))
         return True
+
+    def _describe_guest(self) -> GuestSnapshot | None:
+        guest = self._guest
+        if guest is None:
+            return None
+        variant = guest.runner.variant
+        return GuestSnapshot(
+            version=variant.bundle.manifest.version,
+            bundle=variant.bundle.sha256,
+            artifact=variant.artifact.id,
+            share=guest.share,
+            disagreement=guest.disagreement,
+        )
+
+    def _report_pairs(self, found: Disagreement) -> None:
+        version = self._state.version
+        self._tell(
+            "disagreement",
+            f"The shadow and {version} disagree on {found.differing} of {found.pairs} inputs, "
+            f"{found.low:.2%} to {found.high:.2%} of them at 95 % confidence",
+            msgspec.to_builtins(found),
+        )
 
 
 def _policy(config: ModelConfig) -> Policy:

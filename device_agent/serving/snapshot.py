@@ -6,6 +6,8 @@ from bisect import bisect_left
 
 import msgspec
 
+from edgeml.device_agent.serving.pairs import Disagreement
+
 BOUNDS_MS = (0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 10_000.0)
 """Upper bounds of the latency histogram's cells. Of a few per decade, as Prometheus has them."""
 
@@ -59,6 +61,24 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     peak_mb: float
 
 
+class GuestSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A second version beside the one that serves.
+
+    Attributes:
+        version: of the model.
+        bundle: SHA-256 of its bundle.
+        artifact: that runs.
+        share: of the requests that it serves; 0 for a shadow.
+        disagreement: a shadow's, with the version that serves.
+    """
+
+    version: str
+    bundle: str
+    artifact: str
+    share: float
+    disagreement: Disagreement | None
+
+
 class ModelSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One model, all it tells.
 
@@ -81,6 +101,7 @@ class ModelSnapshot(msgspec.Struct, frozen=True, kw_only=True):
         step: which of them serves, 0 for the first.
         standby: whether a warm second worker waits.
         profile: of the artifact on this device.
+        guest: a second version beside it.
     """
 
     name: str
@@ -101,3 +122,4 @@ class ModelSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     step: int
     standby: bool
     profile: Profile | None
+    guest: GuestSnapshot | None = None

@@ -16,6 +16,7 @@ class Ticket:
         inputs: by name.
         arrived: monotonic seconds.
         deadline: monotonic seconds.
+        stream: that it is of; empty for none.
         outcome: None while it is on its way.
         outputs: by name; empty unless served.
         message: why not, unless served.
@@ -30,6 +31,7 @@ class Ticket:
         "message",
         "outcome",
         "outputs",
+        "stream",
     )
 
     def __init__(
@@ -38,11 +40,13 @@ class Ticket:
         *,
         arrived: float,
         deadline: float,
+        stream: str = "",
         done: Callable[[Ticket], None] | None,
     ) -> None:
         self.inputs = inputs
         self.arrived = arrived
         self.deadline = deadline
+        self.stream = stream
         self.outcome: Outcome | None = None
         self.outputs: dict[str, Array] = {}
         self.message = ""

@@ -86,6 +86,7 @@ def sleeper_bundle(
     path: Path,
     *,
     name: str = "sleeper",
+    version: str = "1.0",
     budgets: Budgets | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
@@ -108,7 +109,7 @@ def sleeper_bundle(
     return pack(
         path,
         name=name,
-        version="1.0",
+        version=version,
         artifacts=[artifact],
         members={entry: buffer.getvalue()},
         golden=_golden(),
