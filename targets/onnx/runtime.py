@@ -2,7 +2,7 @@
 
 ONNX Runtime lists the providers that it was built with and, when one cannot start, carries on with
 the CPU. :func:`open_with` looks at what it got after the session was made and refuses anything
-else than what was asked for.
+else than what was asked for: see :mod:`edgeml.targets.onnx.placement`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeml.errors import RefusedError, SourceError
+from edgeml.targets.onnx import placement
 from edgeml.targets.runtime import Array, Session, TensorInfo, dtype_name
 
 Provider = tuple[str, dict[str, str]]
@@ -66,12 +67,13 @@ def open_with(
         providers: name and options of each, best first.
         entry: the model.
         threads: within an operator.
-        options: session configuration entries (``session.…``); others are ignored.
+        options: session configuration entries (``session.…``) and ``placement.share``; others
+            are ignored.
 
     Raises:
         RefusedError: the session would run on another provider than the first one, or would leave
-            nodes to the CPU where ``session.disable_cpu_ep_fallback`` is 1.
-        SourceError: the file is no ONNX model.
+            more nodes to others than the options allow.
+        SourceError: the file is no ONNX model, or an option is wrong.
     """
     runtime = _module()
     wanted = providers[0][0]
@@ -85,6 +87,10 @@ def open_with(
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3
+    least = placement.least_share(options)
+    names = wanted != _CPU and placement.tells(runtime)
+    if names:  # its own refusal would name no node
+        options = {**options, placement.RECORD: "1", placement.STRICT: "0"}
     for key, value in options.items():
         if key.startswith(_SESSION):
             settings.add_session_config_entry(key, value)
@@ -100,23 +106,10 @@ def open_with(
         raise _refusal(entry, wanted, error) from error
     # Otherwise a provider that fails later is replaced, session and all, in the middle of a run.
     session.disable_fallback()
-    check_provider(wanted, session.get_providers())
+    found = placement.nodes(session) if names else []
+    asked = [name for name, _ in providers]
+    placement.check(asked, session.get_providers(), found, least)
     return _OrtSession(session, runtime.RunOptions())
-
-
-def check_provider(wanted: str, got: Sequence[str]) -> None:
-    """Refuses a session whose first provider is not the one that was asked for.
-
-    Raises:
-        RefusedError: always, when they differ.
-    """
-    if not got or got[0] != wanted:
-        raise RefusedError(
-            f"ONNX Runtime was asked for {wanted} and fell back to {', '.join(got) or 'nothing'} "
-            "without a word",
-            remedy="Check the GPU's driver, and that the CUDA, cuDNN and TensorRT libraries are of "
-            "the versions that this onnxruntime-gpu was built for.",
-        )
 
 
 class _OrtSession:

@@ -34,8 +34,14 @@ FILES = {
     "tflite": ("tiny.tflite",),
     "openvino": ("tiny.xml", "tiny.bin"),
     "onnx": ("tiny.onnx",),
+    "onnx-cuda": ("tiny.onnx",),
 }
-PACKAGES = {"tflite": "ai-edge-litert", "openvino": "openvino", "onnx": "onnxruntime"}
+PACKAGES = {
+    "tflite": "ai-edge-litert",
+    "openvino": "openvino",
+    "onnx": "onnxruntime",
+    "onnx-cuda": "onnxruntime-gpu",
+}
 
 IMAGE = Tensor(name="image", shape=(1, 1, 8, 8), dtype="float32", meaning="image", layout="NCHW")
 SCORES = Tensor(name="scores", shape=(1, CLASSES), dtype="float32", meaning="scores")
