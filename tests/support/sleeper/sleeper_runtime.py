@@ -34,20 +34,26 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Sl
     if options.get("load") == "hang":
         _ring()
         time.sleep(600)
-    return Sleeper(entry, crash_at=int(options.get("crash_at", "0")))
+    return Sleeper(
+        entry,
+        crash_at=int(options.get("crash_at", "0")),
+        slow_s=float(options.get("slow_s", "0")),
+        megabytes=int(options.get("megabytes", "0")),
+    )
 
 
 class Sleeper:
     inputs = (TensorInfo("image", (1, 1, 8, 8), "float32"),)
     outputs = (TensorInfo("scores", (1, 4), "float32"),)
 
-    def __init__(self, entry: Path, *, crash_at: int) -> None:
+    def __init__(self, entry: Path, *, crash_at: int, slow_s: float, megabytes: int) -> None:
         self._calls = 0
         self._crash_at = crash_at
+        self._slow_s = slow_s
         with np.load(entry) as weights:
             self._weights = weights["weights"]
             self._bias = weights["bias"]
-        self._hoard: list[Any] = []
+        self._hoard: list[Any] = [np.ones(megabytes * 10**6, dtype=np.uint8)]
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         image = feeds["image"]
@@ -55,6 +61,7 @@ class Sleeper:
         self._calls += 1
         if self._calls == self._crash_at:
             os.kill(os.getpid(), signal.SIGSEGV)
+        time.sleep(self._slow_s)
         logits = image.reshape(1, -1) @ self._weights + self._bias
         powers = np.exp(logits - logits.max())
         return {"scores": (powers / powers.sum()).astype(np.float32)}
