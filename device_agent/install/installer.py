@@ -394,4 +394,5 @@ class Installer:
         if guest is None or guest.release.bundle != bundle:
             return
         self._dismiss(self._services[name], name, reason)
+        logs.warn("guest lost", model=name, version=guest.release.version, reason=reason)
         self._tell("guest-lost", reason, name, {"version": guest.release.version})

@@ -30,6 +30,10 @@ JSON = "application/json"
 BINARY = "application/octet-stream"
 
 
+_WISHES = frozenset({"versions", "rollback", "dismiss"})
+"""What may be posted to a model, beside requests."""
+
+
 class RefusedCall(Exception):  # noqa: N818 - it is an answer
     """A call that ends with this status and sentence."""
 
@@ -140,25 +144,25 @@ class Routes:
                 if record is None:
                     raise RefusedCall(404, f"There is no model '{name}'.")
                 return _json(record)
-            case "POST", "edgeml", "v1", "models", name, "versions":
-                return self._change(name, call.body)
-            case "POST", "edgeml", "v1", "models", name, "rollback":
-                return self._change(name, None)
+            case "POST", "edgeml", "v1", "models", name, wish if wish in _WISHES:
+                return self._change(name, wish, call.body)
             case _:
                 return None
 
-    def _change(self, name: str, deploy: bytes | None) -> Reply:
-        """Another version of a model, or, without a body, the one before. The answer comes when it
-        serves, or when it was refused."""
-        if name not in self._installer.records:
+    def _change(self, name: str, wish: str, body: bytes) -> Reply:
+        """Make another version serve, or take part. The answer comes when it does, or when it was
+        refused."""
+        installer = self._installer
+        if name not in installer.records:
             raise RefusedCall(404, f"There is no model '{name}'.")
         try:
-            if deploy is None:
-                return _json(self._installer.rollback(name))
-            wish = msgspec.json.decode(deploy, type=Deploy)
-            return _json(
-                self._installer.install(name, Path(wish.bundle), mode=wish.mode, share=wish.share)
-            )
+            if wish == "rollback":
+                return _json(installer.rollback(name))
+            if wish == "dismiss":
+                return _json(installer.dismiss(name))
+            deploy = msgspec.json.decode(body, type=Deploy)
+            bundle = Path(deploy.bundle)
+            return _json(installer.install(name, bundle, mode=deploy.mode, share=deploy.share))
         except (msgspec.DecodeError, UsageError) as error:
             raise RefusedCall(400, str(error)) from error
         except EdgemlError as error:
