@@ -246,6 +246,7 @@ class Keeper:
 
     def _recover(self, runner: Runner, error: WorkerError) -> None:
         self._lost = None
+        self._intake.release(runner)  # the model's thread may still be reading from it
         self._starter.stop(runner)
         kind, message = _breach(error, runner)
         logs.warn(kind, model=self._name(), reason=message)

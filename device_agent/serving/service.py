@@ -486,10 +486,9 @@ class Service:
             late = error
         except WorkerError as error:
             lost, message = error, str(error)
-        except Exception as error:
-            ticket.end("failed", {}, f"A fault of the agent: {error}")
-            self._lineup.missed("failed", runner)
-            raise
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not leave callers waiting
+            logs.LOG.exception("fault", extra={"fields": {"model": self._state.name}})
+            message = f"A fault of the agent: {error}"
         took_s = time.monotonic() - began
         if late is not None or (outcome == "served" and began + took_s > ticket.deadline):
             allowed_ms = (ticket.deadline - ticket.arrived) * 1000

@@ -163,6 +163,7 @@ def test_a_warm_standby_takes_over(tmp_path: Path):
 def test_there_is_no_standby_where_there_is_no_room(tmp_path: Path):
     bundle = sleeper_bundle(tmp_path, options={"megabytes": "50"})
     with serving(bundle, tmp_path, standby=True, room_mb=120) as desk:
+        desk.wait_until(lambda: desk.service._keeper._standby_from, "try")
         desk.call(CRASH)
         assert desk.wait_for("replaced")["standby"] == 0
         assert not desk.service.snapshot().standby
