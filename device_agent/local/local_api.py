@@ -177,7 +177,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get(oip.HEADER_LENGTH)
         if length is not None and not length.isdigit():
             raise RefusedCall(400, f"{oip.HEADER_LENGTH} is {length!r}. Expected a number.")
-        return Call(self.command, self.path, body, None if length is None else int(length))
+        cut = None if length is None else int(length)
+        return Call(self.command, self.path, body, cut, trusted=bool(self.server.token))
 
     def _check_token(self) -> None:
         shown = self.headers.get("Authorization", "").encode("latin-1", "replace")

@@ -30,7 +30,11 @@ def render(status: AgentStatus) -> bytes:
         """What the library takes for a registry: it asks for no more than this."""
 
         def collect(self) -> Iterable[Metric]:
-            return [*_of_agent(status), *_of_models(status.models)]
+            return [
+                *_of_agent(status),
+                *_of_models(status.models),
+                *_of_guests(status.models),
+            ]
 
     return generate_latest(Once())  # type: ignore[arg-type]
 
@@ -90,6 +94,20 @@ def _of_models(models: tuple[ModelSnapshot, ...]) -> Iterator[Metric]:
         yield _gauge(name, what, samples, "model")
     restarts: list[_Sample] = [((m.name,), m.restarts) for m in models]
     yield _counter("worker_restarts", "Workers lost and replaced", restarts, "model")
+
+
+def _of_guests(models: tuple[ModelSnapshot, ...]) -> Iterator[Metric]:
+    guests = [(m.name, m.guest) for m in models if m.guest is not None]
+    share: list[_Sample] = [((name, guest.version), guest.share) for name, guest in guests]
+    yield _gauge("guest_share", "Requests for a version beside it", share, "model", "version")
+    pairs: list[_Sample] = []
+    differing: list[_Sample] = []
+    for name, guest in guests:
+        if guest.disagreement is not None:
+            pairs.append(((name, guest.version), guest.disagreement.pairs))
+            differing.append(((name, guest.version), guest.disagreement.differing))
+    yield _counter("shadow_pairs", "Inputs that both answered", pairs, "model", "version")
+    yield _counter("shadow_differing", "On which they disagree", differing, "model", "version")
 
 
 def _latency(models: tuple[ModelSnapshot, ...]) -> Metric:

@@ -50,6 +50,8 @@ class Call(NamedTuple):
     body: bytes = b""
     header_length: int | None = None
     """Of the JSON in the body, where bytes follow it."""
+    trusted: bool = False
+    """It came over the socket, or with the token: it may change what runs."""
 
 
 class Reply(NamedTuple):
@@ -145,13 +147,17 @@ class Routes:
                     raise RefusedCall(404, f"There is no model '{name}'.")
                 return _json(record)
             case "POST", "edgeml", "v1", "models", name, wish if wish in _WISHES:
-                return self._change(name, wish, call.body)
+                return self._change(call, name, wish)
             case _:
                 return None
 
-    def _change(self, name: str, wish: str, body: bytes) -> Reply:
+    def _change(self, call: Call, name: str, wish: str) -> Reply:
         """Make another version serve, or take part. The answer comes when it does, or when it was
         refused."""
+        if not call.trusted:
+            raise RefusedCall(
+                403, "Versions are changed over the agent's socket, or over HTTP with a token."
+            )
         installer = self._installer
         if name not in installer.records:
             raise RefusedCall(404, f"There is no model '{name}'.")
@@ -160,7 +166,7 @@ class Routes:
                 return _json(installer.rollback(name))
             if wish == "dismiss":
                 return _json(installer.dismiss(name))
-            deploy = msgspec.json.decode(body, type=Deploy)
+            deploy = msgspec.json.decode(call.body, type=Deploy)
             bundle = Path(deploy.bundle)
             return _json(installer.install(name, bundle, mode=deploy.mode, share=deploy.share))
         except (msgspec.DecodeError, UsageError) as error:

@@ -194,9 +194,9 @@ class _Caller:
             case wire.Open(model):
                 self._open(model)
             case wire.Get(path):
-                self._document(Call("GET", path))
+                self._document(Call("GET", path, trusted=True))
             case wire.Post(path, body):
-                self._document(Call("POST", path, body))
+                self._document(Call("POST", path, body, trusted=True))
 
     def _open(self, model: str) -> None:
         manifest = self._routes.service(model).manifest

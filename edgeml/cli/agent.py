@@ -108,6 +108,46 @@ _TokenFile = Annotated[
 ]
 
 
+@app.command("deploy")
+def deploy(
+    bundle: Annotated[Path, typer.Argument(help="The bundle, on this device.")],
+    model: Annotated[str, typer.Option(help="Its name, where the bundle has another.")] = "",
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="Beside what serves, on copies of idle time.")
+    ] = False,
+    split: Annotated[
+        float,
+        typer.Option(help="Beside what serves, for this share of the requests.", min=0, max=1),
+    ] = 0.0,
+    socket: _Socket = "",
+    url: _Url = "",
+    token_file: _TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """Have a running agent serve another version, once proved; no request is dropped."""
+    from edgeml.cli import agent_versions
+
+    with _client(socket, url, token_file, timeout_s=agent_versions.PATIENCE_S) as client:
+        change = agent_versions.deploy(client, bundle, model=model, shadow=shadow, split=split)
+    agent_versions.show(change, as_json=as_json)
+
+
+@app.command("rollback")
+def rollback(
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    socket: _Socket = "",
+    url: _Url = "",
+    token_file: _TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """Have a running agent serve the version before again."""
+    from edgeml.cli import agent_versions
+
+    with _client(socket, url, token_file, timeout_s=agent_versions.PATIENCE_S) as client:
+        change = agent_versions.rollback(client, model)
+    agent_versions.show(change, as_json=as_json)
+
+
 @app.command("status")
 def status(
     socket: _Socket = "",
@@ -138,14 +178,14 @@ def status(
             show_live(fetch, every_s=every)
 
 
-def _client(socket: str, url: str, token_file: Path | None) -> Client:
+def _client(socket: str, url: str, token_file: Path | None, *, timeout_s: float = 30.0) -> Client:
     from edgeml.device_agent.local.client import Client
     from edgeml.device_agent.local.token import read_token
     from edgeml.errors import UsageError
 
     if socket and url:
         raise UsageError("Both --socket and --url were given", expected="one of them")
-    return Client(url or socket, token=read_token(token_file))
+    return Client(url or socket, token=read_token(token_file), timeout_s=timeout_s)
 
 
 def _with_flags(

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from edgeml.device_agent.local.status import AgentStatus
-    from edgeml.device_agent.serving.snapshot import ModelSnapshot
+    from edgeml.device_agent.serving.pairs import Disagreement
+    from edgeml.device_agent.serving.snapshot import GuestSnapshot, ModelSnapshot
 
 _BAR = " ▁▂▃▄▅▆▇█"
 
@@ -87,7 +88,23 @@ def _model(model: ModelSnapshot, windows: int) -> list[str]:
         worker.append(f"latest start {model.last_start_ms:.0f} ms")
     worker.append(f"{windows} windows")
     lines = ["", " · ".join(name), f"  {' · '.join(requests)}", f"  {_latency(model)}"]
-    return [*lines, f"  {' · '.join(worker)}"]
+    lines.append(f"  {' · '.join(worker)}")
+    if model.guest is not None:
+        lines.append(f"  {_guest(model.guest)}")
+    return lines
+
+
+def _guest(guest: GuestSnapshot) -> str:
+    role = f"for {guest.share:.0%} of the requests" if guest.share else "as a shadow"
+    text = f"beside it {guest.version}, {guest.artifact}, {role}"
+    if guest.disagreement is not None:
+        text += f" · {_disagreement(guest.disagreement)}"
+    return text
+
+
+def _disagreement(found: Disagreement) -> str:
+    share = f"{found.low:.1%} … {found.high:.1%}"
+    return f"they disagree on {found.differing} of {found.pairs} inputs ({share})"
 
 
 def _artifact(model: ModelSnapshot) -> str:

@@ -21,7 +21,7 @@ FRAME = images(1, seed=3)
 
 
 def deploy(agent: AgentProcess, bundle: Path, model: str = "tiny", **wish: object) -> dict:
-    with agent.client(model) as client:
+    with Client(agent.socket) as client:
         path = f"/edgeml/v1/models/{model}/versions"
         return client.post(path, {"bundle": str(bundle), **wish})
 
@@ -65,11 +65,14 @@ def test_a_version_is_installed_and_the_one_before_comes_back(
     assert (change["version"], change["mode"], change["artifact"]) == ("2.0", "active", "onnx-fp32")
     assert serving(agent) == "2.0"
     assert record(agent)["fallback"]["version"] == "1.0"
-    with agent.client() as client:
+    with Client(agent.socket) as client:
         back = client.post("/edgeml/v1/models/tiny/rollback", {})
     assert back["version"] == "1.0"
     assert serving(agent) == "1.0"
-    with agent.client() as client, pytest.raises(CallError, match="no version was before") as error:
+    with (
+        Client(agent.socket) as client,
+        pytest.raises(CallError, match="no version was before") as error,
+    ):
         client.post("/edgeml/v1/models/tiny/rollback", {})
     assert error.value.status == 409
     assert agent.terminate() == 0
@@ -159,7 +162,7 @@ def test_a_swap_under_load_drops_no_request(start_agent: StartAgent, one: Path, 
         thread.start()
     for version in ("2.0", "3.0"):
         deploy(agent, tiny_bundle(tmp_path, version=version))
-    with agent.client() as client:
+    with Client(agent.socket) as client:
         client.post("/edgeml/v1/models/tiny/rollback", {})
     stop.set()
     for thread in callers:

@@ -25,7 +25,8 @@ import edgeml
 from edgeml.device_agent.local.call_error import CallError
 from edgeml.device_agent.local.metrics import render
 from edgeml.device_agent.local.status import AgentStatus, BrokerState, OutboxState
-from edgeml.device_agent.serving.snapshot import LatencyHistogram, ModelSnapshot
+from edgeml.device_agent.serving.pairs import Disagreement
+from edgeml.device_agent.serving.snapshot import GuestSnapshot, LatencyHistogram, ModelSnapshot
 
 Samples = dict[tuple[str, ...], float]
 
@@ -129,6 +130,13 @@ def full_status() -> AgentStatus:
         step=1,
         standby=True,
         profile=None,
+        guest=GuestSnapshot(
+            version="2.0",
+            bundle="1" * 64,
+            artifact="onnx-fp32",
+            share=0.0,
+            disagreement=Disagreement(pairs=200, differing=3, low=0.005, high=0.043, max_abs=0.5),
+        ),
     )
     return AgentStatus(
         agent="0.1.0",
@@ -174,6 +182,9 @@ def test_buckets_add_up_and_units_are_prometheus_own():
     assert found["edgeml_standby_workers", "digits"] == 1
     assert found["edgeml_outbox_merged_total",] == 7
     assert found["edgeml_outbox_dropped_total",] == 8
+    assert found["edgeml_guest_share", "2.0", "digits"] == 0
+    assert found["edgeml_shadow_pairs_total", "2.0", "digits"] == 200
+    assert found["edgeml_shadow_differing_total", "2.0", "digits"] == 3
     assert ("edgeml_worker_limit_bytes", "digits") not in found  # there is none
     info = ("edgeml_model_info", "1.0", "active", "digits", "cgroup2", "tflite-int8")
     assert found[info] == 1
@@ -191,6 +202,7 @@ def test_a_person_reads_the_same(capsys: pytest.CaptureFixture[str]):
         "digits 1.0 · tflite-int8 (step 2 of 2) + standby · active",
         "5 served · 1 late · 2 shed · 0 failed · 3 waiting, one running",
         "80 MB, limit by cgroup2 · 1 restarts · latest start 250 ms · 11 windows",
+        "beside it 2.0, onnx-fp32, as a shadow · they disagree on 3 of 200 inputs (0.5% … 4.3%)",
     ):
         assert part in text
 

@@ -243,3 +243,11 @@ def test_an_empty_token_is_no_token(start_agent: StartAgent, tmp_path: Path):
     agent = start_agent("--config", tmp_path / "agent.toml")
     assert agent.end() == 2
     assert "token is empty" in agent.lines[-1]
+
+
+def test_without_a_token_nobody_changes_versions_over_http(agent: AgentProcess):
+    with Client(agent.url) as client:
+        for change in ("versions", "rollback"):
+            with pytest.raises(CallError, match="over the agent's socket, or over HTTP") as caught:
+                client.post(f"/edgeml/v1/models/tiny/{change}", {"bundle": "/nowhere"})
+            assert caught.value.status == 403

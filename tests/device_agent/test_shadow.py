@@ -19,7 +19,7 @@ from support.bundles import pack, parity, tiny_bundle
 from support.weights import BIAS, WEIGHTS, images, scores
 
 from edgeml.bundle import Artifact, Budgets, Golden, Requirement, describe, open_bundle
-from edgeml.device_agent.local.client import CallError
+from edgeml.device_agent.local.client import CallError, Client
 from edgeml.device_agent.serving.pairs import Pairs, wilson
 from edgeml.device_agent.serving.shadow import FIRST_REPORT
 from edgeml.device_agent.serving.split import Draw
@@ -58,7 +58,7 @@ def contrary_bundle(folder: Path, *, version: str) -> Path:
 
 
 def post(agent: AgentProcess, what: str, **document: object) -> Any:
-    with agent.client() as client:
+    with Client(agent.socket) as client:
         return client.post(f"/edgeml/v1/models/tiny/{what}", document)
 
 
