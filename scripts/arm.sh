@@ -5,14 +5,15 @@
 #   scripts/arm.sh test FOLDER [ARGS...]    the test suite marked `arm`; ARGS go to pytest
 #   scripts/arm.sh python FOLDER [ARGS...]  its Python, such as -m edgeml agent run --bundle B
 #
-# Needs x86-64 Linux with apt (Debian, Ubuntu) and pip. It is nobody's superuser and changes nothing
-# outside FOLDER: QEMU, the C library and Python are unpacked there, not installed.
+# Needs x86-64 Linux with apt (Debian, Ubuntu), pip and Python 3.11 or later. It installs nothing on
+# the machine and changes nothing outside FOLDER: QEMU, the C library and Python are unpacked there.
 #
 # How it works. FOLDER is a virtual environment of the ARM Python. FOLDER/bin/python is a script that
 # runs it in QEMU's user mode with the device's root in front of this machine's: a file that is in
 # FOLDER/root is the one that is found. A process that starts `sys.executable` starts that script
 # again, so agent and workers are all emulated and no binfmt handler is needed. onnxruntime and XNNPACK
-# crash on start unless /proc/cpuinfo is an ARM core's, so there is one in FOLDER/root.
+# crash on start unless /proc/cpuinfo is an ARM core's: one is mounted over it, where only the
+# processes started here see it (a mount namespace; without root a user namespace as well).
 #
 # What it cannot show: speed, and memory (a resident set holds QEMU's translations as well).
 set -eu
@@ -29,6 +30,15 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 say() { echo "arm: $*" >&2; }
 
 usage() { sed -n 's/^#   scripts/scripts/p' "$0" >&2; exit 2; }
+
+# The emulated Python, with an ARM core's /proc/cpuinfo.
+on_arm() {
+    private="--mount"
+    [ "$(id -u)" = 0 ] || private="--mount --user --map-root-user"
+    # shellcheck disable=SC2086,SC2016 # words, and a script of its own, on purpose
+    unshare $private sh -c 'mount --bind "$0/cpuinfo" /proc/cpuinfo && exec "$0/bin/python" "$@"' \
+        "$root" "$@"
+}
 
 # apt with lists, cache and installed packages of its own; $1 is the architecture.
 private_apt() {
@@ -56,7 +66,7 @@ setup() {
     for program in apt-get dpkg-deb python3; do
         command -v $program >/dev/null || { say "there is no $program here"; exit 1; }
     done
-    mkdir -p "$root/apt" "$root/bin" "$root/root/proc" "$root/lib/python3.11/site-packages"
+    mkdir -p "$root/apt" "$root/bin" "$root/lib/python3.11/site-packages"
     keys=/usr/share/keyrings/debian-archive-keyring.gpg
     [ -e $keys ] || { say "install debian-archive-keyring: Debian's signatures are checked"; exit 1; }
     mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
@@ -69,7 +79,7 @@ setup() {
     mv "$root/apt/qemu/usr/bin/qemu-aarch64-static" "$root/bin/"
     rm -r "$root/apt"
 
-    cat >"$root/root/proc/cpuinfo" <<END
+    cat >"$root/cpuinfo" <<END
 processor	: 0
 BogoMIPS	: 108.00
 Features	: fp asimd evtstrm crc32 cpuid
@@ -100,7 +110,7 @@ END
         --only-binary=:all: --constraint "$here/edgeml/toolchain/constraints/light.txt" \
         $wanted $TOOLS
     echo "$here" >"$site/edgeml.pth"
-    "$root/bin/python" -c "import platform, numpy, onnxruntime, ai_edge_litert.interpreter
+    on_arm -c "import platform, numpy, onnxruntime, ai_edge_litert.interpreter
 print('arm: Python', platform.python_version(), 'on', platform.machine(), 'with numpy', numpy.__version__)" >&2
 }
 
@@ -111,7 +121,11 @@ root=$(cd "$2" && pwd)
 shift 2
 case $verb in
     setup) setup ;;
-    python) exec "$root/bin/python" "$@" ;;
-    test) cd "$here" && exec "$root/bin/python" -m pytest -p no:cacheprovider -m arm "$@" ;;
+    python) on_arm "$@" ;;
+    test)
+        cd "$here"
+        # Emulated, an agent with ONNX Runtime takes half a minute to start.
+        EDGEML_TEST_PATIENCE_S=600 on_arm -m pytest -p no:cacheprovider -m arm "$@"
+        ;;
     *) usage ;;
 esac

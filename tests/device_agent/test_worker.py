@@ -116,7 +116,7 @@ def test_an_output_that_is_not_what_the_manifest_says(tmp_path: Path):
 
 def long_openvino(path: Path) -> Path:
     """An IR of four hundred products of matrices: some ten seconds on one core."""
-    import openvino as ov
+    ov = pytest.importorskip("openvino")
     from openvino import opset13 as ops
 
     image = ops.parameter([1, 1, 8, 8], np.float32, name="image")
@@ -174,7 +174,7 @@ def test_what_a_worker_writes_is_bounded(sleeper: Worker, tmp_path: Path):
 
 
 def test_the_last_words_of_a_worker_are_quoted(sleeper: Worker):
-    with pytest.raises(WorkerDiedError, match=r"died with SIGSEGV \(.*farewell\)"):
+    with pytest.raises(WorkerDiedError, match=r"died with SIGSEGV \(.*farewell"):
         sleeper.run({"image": frame(CRASH)}, timeout_s=60)
 
 
