@@ -8,7 +8,7 @@ opened and not before.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
@@ -156,6 +156,23 @@ class NamedSession:
         self.check(feeds)
         results = self._session.run({self._to_runtime[name]: feeds[name] for name in self._inputs})
         return {name: results[runtime] for name, runtime in self._from_runtime.items()}
+
+    def bound(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
+        """A run of always the same arrays, whose content may change. They are checked once, here.
+
+        Raises:
+            SourceError: as :meth:`run`.
+        """
+        self.check(feeds)
+        session = self._session
+        given = {self._to_runtime[name]: feeds[name] for name in self._inputs}
+        names = tuple(self._from_runtime.items())
+
+        def run() -> dict[str, Array]:
+            results = session.run(given)
+            return {name: results[runtime] for name, runtime in names}
+
+        return run
 
     @property
     def can_cancel(self) -> bool:

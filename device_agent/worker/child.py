@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,13 @@ def serve(argument: str, doorbell: socket.socket) -> None:
             spec.inputs,
             spec.outputs,
         )
-        session.check(inputs)
+        run = session.bound(inputs)
     except Exception as error:  # noqa: BLE001 - whatever a runtime raises, the agent must hear it
         doorbell.send(wire.message(wire.BROKEN, text=_sentence(error)))
         return
     breaker = _Breaker(session, socket.socket(fileno=spec.control))
     doorbell.send(wire.message(wire.READY, text=wire.CAN_CANCEL if session.can_cancel else ""))
-    _serve(doorbell, session, breaker, inputs, outputs)
+    _serve(doorbell, run, breaker, outputs)
 
 
 class _Breaker:
@@ -74,9 +74,8 @@ class _Breaker:
 
 def _serve(
     doorbell: socket.socket,
-    session: NamedSession,
+    run: Callable[[], dict[str, Array]],
     breaker: _Breaker,
-    inputs: Mapping[str, Array],
     outputs: Mapping[str, Array],
 ) -> None:
     while ring := doorbell.recv(wire.MAX_MESSAGE):
@@ -84,7 +83,7 @@ def _serve(
         try:
             breaker.running(number)
             try:
-                results = session.run(inputs)
+                results = run()
             finally:
                 breaker.running(0)
             for name, place in outputs.items():

@@ -59,10 +59,12 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 def message(code: int, number: int = 0, text: str = "") -> bytes:
     """A datagram."""
-    return HEAD.pack(code, number) + text.encode(errors="replace")[:MAX_TEXT]
+    head = HEAD.pack(code, number)
+    return head + text.encode(errors="replace")[:MAX_TEXT] if text else head
 
 
 def parse(datagram: bytes) -> tuple[int, int, str]:
     """Code, number and text of a datagram."""
     code, number = HEAD.unpack_from(datagram)
-    return code, number, datagram[HEAD.size :].decode(errors="replace")
+    text = datagram[HEAD.size :].decode(errors="replace") if len(datagram) > HEAD.size else ""
+    return code, number, text
