@@ -15,6 +15,9 @@ from typing import Literal, NamedTuple
 
 from edgeml.device_agent.serving.latency import Latency
 
+LIKELY = 0.9
+"""What waits is begun if this share of inferences would end in time."""
+
 Outcome = Literal["served", "late", "shed", "failed"]
 OUTCOMES: tuple[Outcome, ...] = ("served", "late", "shed", "failed")
 
@@ -112,7 +115,8 @@ class Admission:
         hopeless: list[Request] = []
         while self._queue:
             request = self._queue.pop(0)
-            needed = 0.0 if request.key == self._probe else self._latency.p99
+            # Admission reckoned with the worst; to drop what was admitted takes better reasons.
+            needed = 0.0 if request.key == self._probe else self._latency.quantile(LIKELY)
             if now < request.deadline and now + needed <= request.deadline:
                 self._running = request
                 self._started = now
@@ -173,10 +177,8 @@ class Admission:
     def _refusal(self, request: Request, waiting: Sequence[Request], now: float) -> str:
         if len(waiting) >= self._capacity:
             return f"{len(waiting)} requests wait already"
-        p50, p99 = self._latency.p50, self._latency.p99
-        begin = self._free_at(now, p50, p99)
         place = bisect_right(waiting, _urgency(request), key=_urgency)
-        end = begin + place * p50 + p99
+        end = self._end(place, now)
         if end > request.deadline:
             probe = self.idle and now - self._last_admitted >= self._probe_s
             if probe and self._ready_at is None and now < request.deadline:
@@ -188,18 +190,20 @@ class Admission:
                 f"its deadline is in {(request.deadline - now) * 1000:.1f} ms"
             )
         for position in range(place, len(waiting)):
-            before = begin + position * p50 + p99
-            if before <= waiting[position].deadline < before + p50:
+            deadline = waiting[position].deadline
+            if self._end(position, now) <= deadline < self._end(position + 1, now):
                 return "another one that was admitted would be late for it"
         return ""
 
-    def _free_at(self, now: float, p50: float, p99: float) -> float:
-        """When the next request may begin."""
-        begin = now
+    def _end(self, ahead: int, now: float) -> float:
+        """When a request will have ended that so many wait before."""
+        latency = self._latency
+        begin = now + latency.of_several(ahead)
         if self._running is not None:
-            elapsed = now - self._started
-            begin = max(now, self._started + (p50 if elapsed < p50 else p99))
-        return begin if self._ready_at is None else max(begin, self._ready_at)
+            begin = max(begin, self._started + latency.of_several(ahead + 1))
+        if self._ready_at is not None:
+            begin = max(begin, self._ready_at + latency.of_several(ahead))
+        return begin + latency.p99
 
     def _shed(
         self, requests: Sequence[Request], reason: str, *, strained: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 from hypothesis import given
@@ -183,3 +184,39 @@ def test_every_request_ends_exactly_once(steps, capacity, service_s):
     ended.update(entry.key for entry in queue.clear("the end"))
     assert ended == Counter(range(1, offered + 1))
     assert queue.outcomes.total() == offered
+
+
+def test_under_three_times_its_capacity_what_is_admitted_meets_its_deadline():
+    """A queue whose server takes 10 ms, now more, now less, and an arrival each 3 ms or so."""
+    chance = random.Random(1)
+    latency = Latency()
+
+    def service_s() -> float:
+        return 0.010 * chance.lognormvariate(0, 0.2)
+
+    for _ in range(100):
+        latency.add(service_s())
+    queue = Admission(capacity=8, latency=latency, probe_s=1.0)
+    outcomes: Counter[str] = Counter()
+    arrival, now, began, key = 0.0, 0.0, 0.0, 0
+    running: Request | None = None
+    ends = float("inf")
+    while key < 5000:
+        if ends <= arrival:
+            now = ends
+            assert running is not None
+            outcomes["in time" if now <= running.deadline else "late"] += 1
+            queue.finish("served", took_s=now - began)
+            running, ends = None, float("inf")
+        else:
+            now, key = arrival, key + 1
+            arrival += chance.expovariate(300)
+            refused = queue.offer(request(key, now + 0.050), now=now)
+            outcomes["refused" if refused else "admitted"] += 1
+        if running is None:
+            running, dropped = queue.take(now=now)
+            outcomes["dropped"] += len(dropped)
+            if running is not None:
+                began, ends = now, now + service_s()
+    assert outcomes["in time"] >= 0.99 * (outcomes["admitted"] - queue.waiting - 1)
+    assert outcomes["in time"] * 0.010 >= 0.95 * now  # and nearly all of its capacity is used

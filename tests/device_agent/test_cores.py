@@ -29,6 +29,19 @@ def test_a_latency_quantile_is_that_of_the_latest_times(times, share):
     assert latency.quantile(share) == expected
 
 
+@given(st.lists(st.floats(1e-5, 1), min_size=1, max_size=600), st.integers(0, 20))
+def test_several_inferences_take_their_mean_and_some_more_and_no_more_than_the_worst(times, count):
+    latency = Latency()
+    for seconds in times:
+        latency.add(seconds)
+    recent = np.array(times[-256:])
+    expected = count * recent.mean() + 2.33 * np.sqrt(count) * recent.std()
+    bound = min(expected, count * latency.p99)
+    assert latency.of_several(count) == pytest.approx(bound, rel=1e-3, abs=1e-6)
+    latency.clear()
+    assert latency.of_several(3) == 0
+
+
 def test_a_worker_that_dies_now_and_then_is_back_at_once():
     policy = RestartPolicy(limit=3, span_s=60, base_s=0.5, cap_s=5)
     assert [policy.died(now) for now in (0.0, 100.0, 200.0)] == [0.0, 0.0, 0.0]
