@@ -35,6 +35,15 @@ class Shelf:
         self._tell = tell
         self.lock = threading.RLock()
         """Held by whoever changes something."""
+        if ledger.damaged:
+            logs.warn("ledger damaged", reason=ledger.damaged)
+            tell(
+                "ledger-damaged",
+                f"The ledger was damaged and moved aside; what serves is what the configuration "
+                f"names: {ledger.damaged}",
+                "",
+                {},
+            )
 
     @property
     def records(self) -> Mapping[str, Record]:

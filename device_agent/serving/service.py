@@ -279,7 +279,7 @@ class Service:
             with self._keeper.turn():
                 try:
                     self._commit(found, proved, cancelled)
-                except EdgemlError:
+                except BaseException:
                     self._keeper.restore()
                     raise
                 self._take_over(found)
@@ -289,7 +289,7 @@ class Service:
                 try:
                     found = self._bring_up(bundle, candidates, cancelled, in_time=True)
                     self._commit(found, proved, cancelled)
-                except EdgemlError:
+                except BaseException:
                     self._keeper.restore()
                     raise
                 self._take_over(found)
@@ -566,13 +566,16 @@ class Service:
         self, found: Proved, proved: Callable[[], None], cancelled: Callable[[], bool]
     ) -> None:
         """Last moment to say no to a runner that may serve."""
+        ended = cancelled() or self._intake.ending
         try:
-            if cancelled() or self._intake.ending:
-                raise AgentError("The agent ended before the version could take over")
-            proved()
-        except EdgemlError:
+            if not ended:
+                proved()
+        except BaseException:
             self._starter.stop(found.runner)
             raise
+        if ended:
+            self._starter.stop(found.runner)
+            raise AgentError("The agent ended before the version could take over")
 
     def _deadline_of(self, bundle: Bundle) -> float:
         budgets = bundle.manifest.budgets

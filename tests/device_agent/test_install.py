@@ -222,6 +222,7 @@ def test_a_damaged_ledger_is_moved_aside(start_agent: StartAgent, one: Path, tmp
     agent = start_agent("--bundle", one).ready()
     assert serving(agent) == "1.0"
     assert (tmp_path / "state" / "ledger.damaged").exists()
+    agent.wait_for("ledger damaged")
 
 
 def test_a_damaged_bundle_in_the_store_gives_way_to_the_one_before(
