@@ -115,6 +115,30 @@ def test_a_bundle_that_does_not_prove_itself_changes_nothing(
     assert "does not reproduce" in agent.wait_for("not installed")
 
 
+def test_a_version_that_is_too_slow_for_its_deadline_is_refused(
+    start_agent: StartAgent, one: Path, tmp_path: Path
+):
+    slow = tiny_bundle(tmp_path, version="2.0", budgets=Budgets(deadline_ms=1e-3))
+    agent = start_agent("--bundle", one).ready()
+    with pytest.raises(CallError, match="99th percentile on this device is .* the deadline is"):
+        deploy(agent, slow)
+    assert serving(agent) == "1.0"
+    assert agent.terminate() == 0
+    agent = start_agent("--bundle", slow).ready()
+    assert "99th percentile" in agent.wait_for("not installed .*version=2.0")
+    assert serving(agent) == "1.0"
+
+
+def test_a_version_that_needs_more_memory_than_its_budget_is_refused(
+    start_agent: StartAgent, one: Path, tmp_path: Path
+):
+    large = tiny_bundle(tmp_path, version="2.0", budgets=Budgets(memory_mb=5))
+    agent = start_agent("--bundle", one).ready()
+    with pytest.raises(CallError, match="5 MB are allowed"):
+        deploy(agent, large)
+    assert serving(agent) == "1.0"
+
+
 def test_bad_wishes_are_refused_in_words(start_agent: StartAgent, one: Path, tmp_path: Path):
     other = tiny_bundle(tmp_path, name="other", version="1.0")
     damaged = tmp_path / "damaged.edgeml"

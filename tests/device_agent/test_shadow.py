@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,7 @@ from support.weights import BIAS, WEIGHTS, images, scores
 from edgeml.bundle import Artifact, Budgets, Golden, Requirement, describe, open_bundle
 from edgeml.device_agent.local.client import CallError, Client
 from edgeml.device_agent.serving.pairs import Pairs, wilson
-from edgeml.device_agent.serving.shadow import FIRST_REPORT
+from edgeml.device_agent.serving.shadow import FIRST_REPORT, Shadow, idle_priority
 from edgeml.device_agent.serving.split import Draw
 
 FRAMES = images(200, seed=5)
@@ -135,6 +138,57 @@ def test_a_shadow_gets_nothing_while_requests_wait(start_agent: StartAgent, tmp_
         thread.join()
     pairs = guest_of(agent)["disagreement"]["pairs"]
     assert pairs < 6 * len(FRAMES)
+
+
+class FakeWorker:
+    """Answers at once, on whatever thread."""
+
+    pid = 2**22 + 1
+
+    def __init__(self) -> None:
+        self.ran = 0
+
+    def run(self, inputs: dict[str, np.ndarray], *, timeout_s: float) -> dict[str, np.ndarray]:
+        self.ran += 1
+        return {"scores": scores(inputs["image"])}
+
+    def kill(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("waiting", "idle", "ran"), [(0, True, 1), (3, True, 0), (0, False, 0)], ids=str
+)
+def test_a_copy_is_taken_and_run_only_while_there_is_nothing_else_to_do(
+    tmp_path: Path, waiting: int, idle: bool, ran: int
+):
+    bundle = open_bundle(tiny_bundle(tmp_path))
+    worker = FakeWorker()
+    runner: Any = SimpleNamespace(
+        worker=worker, variant=SimpleNamespace(bundle=bundle, artifact=bundle.manifest.artifacts[0])
+    )
+    shadow = Shadow(
+        runner,
+        waiting=lambda: waiting,
+        until_idle=lambda _: idle,
+        timeout_s=1,
+        lost=lambda error: pytest.fail(str(error)),
+        report=lambda _: None,
+    )
+    ticket: Any = SimpleNamespace(inputs={"image": FRAMES[:1]})
+    shadow.saw(ticket, {"scores": scores(FRAMES[:1])})
+    give_up = time.monotonic() + PATIENCE_S
+    while shadow.disagreement.pairs + shadow.skipped == 0:
+        assert time.monotonic() < give_up
+    shadow.close()
+    assert (worker.ran, shadow.disagreement.pairs, shadow.skipped) == (ran, ran, 1 - ran)
+
+
+def test_its_worker_gets_only_time_that_nobody_else_wants():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    idle_priority(child.pid)
+    assert os.sched_getscheduler(child.pid) == os.SCHED_IDLE
+    child.communicate(b"\n")
 
 
 def test_a_split_serves_its_share_and_the_windows_tell_the_versions_apart(
