@@ -9,44 +9,36 @@ from __future__ import annotations
 
 import re
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
 import msgspec
-import numpy as np
 
 from edgeml.bundle import Bundle, Manifest
 from edgeml.device_agent import config as bounds
 from edgeml.device_agent import logs
 from edgeml.device_agent.config import ModelConfig
-from edgeml.device_agent.install.bringup import Proved, bring_up, qualify, variants
+from edgeml.device_agent.install.bringup import Proved
 from edgeml.device_agent.install.lifecycle import Beside
 from edgeml.device_agent.install.selection import Rejected
 from edgeml.device_agent.install.versions import Fixed, Versions
 from edgeml.device_agent.limits.watch import Watch
-from edgeml.device_agent.serving.admission import Outcome, Shed
-from edgeml.device_agent.serving.guest import Guest
+from edgeml.device_agent.serving.admission import Shed
+from edgeml.device_agent.serving.candidates import Candidates
+from edgeml.device_agent.serving.execution import Execution
+from edgeml.device_agent.serving.guests import Guests
 from edgeml.device_agent.serving.intake import Intake
 from edgeml.device_agent.serving.keeper import Keeper, Policy, Sensors
 from edgeml.device_agent.serving.ladder import Thresholds
 from edgeml.device_agent.serving.lineup import Lineup
 from edgeml.device_agent.serving.pairs import Disagreement
 from edgeml.device_agent.serving.profiles import Profiles
-from edgeml.device_agent.serving.room import Room, peak_bytes
-from edgeml.device_agent.serving.runner import Runner, Starter, Variant
-from edgeml.device_agent.serving.shadow import Shadow
-from edgeml.device_agent.serving.snapshot import GuestSnapshot, ModelSnapshot
-from edgeml.device_agent.serving.split import Split
+from edgeml.device_agent.serving.room import Room
+from edgeml.device_agent.serving.runner import Runner, Starter
+from edgeml.device_agent.serving.snapshot import ModelSnapshot
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.device_agent.worker.layout import Array
-from edgeml.device_agent.worker.parent import (
-    RequestFailedError,
-    WorkerDiedError,
-    WorkerError,
-    WorkerLateError,
-)
 from edgeml.errors import AgentError, EdgemlError
 from edgeml.telemetry import ModelState, Window, check_name
 
@@ -115,7 +107,6 @@ class Service:
     ) -> None:
         self._config = config
         self._versions: Versions = versions or Fixed(config.bundle)
-        self._artifacts = artifacts
         self._hooks = hooks
         self._profiles = Profiles(profiles)
         stem = re.sub(r"[^A-Za-z0-9._-]", "-", config.bundle.stem)[:64] or "model"
@@ -124,10 +115,6 @@ class Service:
         )
         self._manifest: Manifest | None = None
         self._deadline_s = bounds.DEADLINE_MS / 1000
-        self._guest: Guest | None = None
-        self._parting: Guest | None = None
-        self._guest_lost: Callable[[str], None] = lambda _: None
-        self._guest_lock = threading.Lock()
         self._starter = Starter(
             log=logs_folder / f"{stem}.log",
             start_timeout_s=config.start_timeout_s,
@@ -142,6 +129,20 @@ class Service:
             window_s=config.window_s,
             closed=hooks.changed,
         )
+        self._guests = Guests(
+            self._intake,
+            self._lineup,
+            self._starter,
+            timeout_s=config.start_timeout_s,
+            report=self._report_pairs,
+        )
+        self._candidates = Candidates(
+            config,
+            artifacts=artifacts,
+            profiles=self._profiles,
+            starter=self._starter,
+            ending=lambda: self._intake.ending,
+        )
         self._keeper = Keeper(
             lambda: self._state.name,
             intake=self._intake,
@@ -150,15 +151,23 @@ class Service:
             room=room,
             profiles=self._profiles,
             policy=_policy(config),
-            qualify=self._qualify,
+            qualify=self._candidates.qualify,
             tell=self._tell,
             serves=self._serves,
             given_up=self._fail,
             machine=machine or Sensors(),
         )
+        self._execution = Execution(
+            self._intake,
+            self._lineup,
+            self._guests,
+            lost=self._keeper.lost,
+            grace_s=config.grace_ms / 1000,
+        )
+        drive = self._execution.run
         self._threads = (
             threading.Thread(target=self._guarded, args=(self._keep,), name="keeper", daemon=True),
-            threading.Thread(target=self._guarded, args=(self._drive,), name="model", daemon=True),
+            threading.Thread(target=self._guarded, args=(drive,), name="model", daemon=True),
         )
         self.settled = threading.Event()
         """Set when the model serves for the first time, or has failed to."""
@@ -250,7 +259,7 @@ class Service:
             step=self._keeper.step,
             standby=self._keeper.standby is not None,
             profile=variant.profile if variant is not None else None,
-            guest=self._describe_guest(),
+            guest=self._guests.describe(),
         )
 
     def adopt(
@@ -272,35 +281,22 @@ class Service:
             AgentError: it does not come up, or is of another model; what served serves on.
         """
         self._check(bundle)
-        candidates = self._variants(bundle)
-        beside = self._makes_room(candidates[0])
+        found = self._candidates.find(bundle)
+        beside = self._keeper.makes_room(found.need_bytes)
+        upcoming: Proved | None = None
         if beside:
-            found = self._bring_up(bundle, candidates, cancelled, in_time=True)
-            with self._keeper.turn():
-                try:
-                    self._commit(found, proved, cancelled)
-                except BaseException:
-                    self._keeper.restore()
-                    raise
-                self._take_over(found)
-        else:
-            with self._keeper.turn():
-                self._keeper.unload(f"version {bundle.manifest.version} is being loaded")
-                try:
-                    found = self._bring_up(bundle, candidates, cancelled, in_time=True)
-                    self._commit(found, proved, cancelled)
-                except BaseException:
-                    self._keeper.restore()
-                    raise
-                self._take_over(found)
-        return Adopted(
-            version=bundle.manifest.version,
-            bundle=bundle.sha256,
-            artifact=found.runner.variant.artifact.id,
-            rejected=found.rejected,
-            beside=beside,
-            start_ms=found.runner.start_ms,
-        )
+            upcoming = self._candidates.bring_up(bundle, found, cancelled, in_time=True)
+        with self._keeper.turn():
+            try:
+                if upcoming is None:
+                    self._keeper.unload(f"version {bundle.manifest.version} is being loaded")
+                    upcoming = self._candidates.bring_up(bundle, found, cancelled, in_time=True)
+                self._commit(upcoming, proved, cancelled)
+            except BaseException:
+                self._keeper.restore()
+                raise
+            self._take_over(upcoming)
+        return _adopted(upcoming, beside=beside)
 
     def renew(self) -> Adopted:
         """Put a fresh worker in the place of what serves, its cost on this device measured anew;
@@ -340,55 +336,23 @@ class Service:
             AgentError: it does not come up beside the active one, or takes other inputs.
         """
         self._check(bundle)
-        version, candidates = bundle.manifest.version, self._variants(bundle)
+        version, found = bundle.manifest.version, self._candidates.find(bundle)
         active = self._lineup.variant
-        if active is None or any(entry.layout != active.layout for entry in candidates[0]):
+        if active is None or any(entry.layout != active.layout for entry in found.variants):
             raise AgentError(
                 f"{version} has other inputs or outputs than what serves",
                 expected="the same ones, where it is to take part beside it",
             )
-        if not self._makes_room(candidates[0]):
+        if not self._keeper.makes_room(found.need_bytes):
             raise AgentError(f"There is no memory for {version} beside what serves")
-        found = self._bring_up(bundle, candidates, cancelled, in_time=True)
-        self._commit(found, proved, cancelled)
-        runner = found.runner
-        guest: Guest
-        if mode == "shadow":
-            guest = Shadow(
-                runner,
-                waiting=lambda: self._intake.waiting,
-                until_idle=self._intake.until_idle,
-                timeout_s=self._config.start_timeout_s,
-                lost=lambda error: self._see_off(runner, error),
-                report=self._report_pairs,
-            )
-        else:
-            self._lineup.host(runner.variant)
-            guest = Split(runner, share=share)
-        with self._guest_lock:
-            self._guest, self._guest_lost = guest, lost
-        self._gone()  # it may have died in between
-        return Adopted(
-            version=version,
-            bundle=bundle.sha256,
-            artifact=runner.variant.artifact.id,
-            rejected=found.rejected,
-            beside=True,
-            start_ms=runner.start_ms,
-        )
+        upcoming = self._candidates.bring_up(bundle, found, cancelled, in_time=True)
+        self._commit(upcoming, proved, cancelled)
+        self._guests.welcome(upcoming.runner, mode=mode, share=share, lost=lost)
+        return _adopted(upcoming, beside=True)
 
     def dismiss(self) -> None:
         """End the part of a guest; nothing where there is none."""
-        with self._guest_lock:
-            guest, self._guest, self._parting = self._guest or self._parting, None, None
-        if guest is None:
-            return
-        self._intake.release(guest.runner)
-        guest.close()
-        self._lineup.host(None)
-        self._starter.stop(guest.runner)
-        if guest.disagreement is not None:
-            self._report_pairs(guest.disagreement)
+        self._guests.dismiss()
 
     def stop(self, drain_s: float) -> None:
         """Take nothing more, let what waits finish within ``drain_s``, end workers and threads."""
@@ -439,7 +403,8 @@ class Service:
         self._manifest = manifest
         self._report("verified", name=manifest.name, version=manifest.version, bundle=bundle.sha256)
         in_time = self._versions.on_trial(bundle)
-        found = self._bring_up(bundle, self._variants(bundle), lambda: False, in_time=in_time)
+        candidates = self._candidates.find(bundle)
+        found = self._candidates.bring_up(bundle, candidates, lambda: False, in_time=in_time)
         self._report(
             "proved",
             artifact=found.runner.variant.artifact.id,
@@ -447,7 +412,7 @@ class Service:
         )
         try:
             self._versions.proved(bundle)
-        except EdgemlError:
+        except BaseException:
             self._starter.stop(found.runner)
             raise
         with self._keeper.turn():
@@ -456,61 +421,6 @@ class Service:
     def _settle(self) -> None:
         self.settled.set()
         self._hooks.changed()
-
-    # On the model's thread.
-
-    def _drive(self) -> None:
-        # NaN and infinity are for the statistics to count, not for NumPy to warn of.
-        np.seterr(all="ignore")
-        while (taken := self._intake.next(self._route)) is not None:
-            self._serve(*taken)
-
-    def _route(self, ticket: Ticket, runner: Runner) -> Runner:
-        guest = self._guest
-        return guest.runner if guest is not None and guest.takes(ticket) else runner
-
-    def _serve(self, ticket: Ticket, runner: Runner) -> None:
-        worker = runner.worker
-        outputs: dict[str, Array] = {}
-        outcome: Outcome = "failed"
-        message = ""
-        late: WorkerLateError | None = None
-        lost: WorkerError | None = None
-        began = time.monotonic()
-        try:
-            outputs = worker.run(ticket.inputs, timeout_s=ticket.deadline - began)
-            outcome = "served"
-        except RequestFailedError as error:
-            message = str(error)
-        except WorkerLateError as error:
-            late = error
-        except WorkerError as error:
-            lost, message = error, str(error)
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not leave callers waiting
-            logs.LOG.exception("fault", extra={"fields": {"model": self._state.name}})
-            message = f"A fault of the agent: {error}"
-        took_s = time.monotonic() - began
-        if late is not None or (outcome == "served" and began + took_s > ticket.deadline):
-            allowed_ms = (ticket.deadline - ticket.arrived) * 1000
-            outcome, outputs = "late", {}
-            message = f"The deadline of {allowed_ms:.0f} ms passed; the work was broken off"
-        ticket.end(outcome, outputs, message)
-        if outcome == "served":
-            self._lineup.served(runner, ticket, outputs)
-            guest = self._guest
-            if guest is not None and guest.runner is not runner:
-                guest.saw(ticket, outputs)
-        else:
-            self._lineup.missed(outcome, runner, strained=outcome == "late")
-        if late is not None:
-            if worker.settle(self._config.grace_ms / 1000):
-                took_s = time.monotonic() - began
-            else:
-                lost = late
-        if lost is not None and not self._see_off(runner, lost):
-            self._keeper.lost(runner, lost)
-        known = outcome in {"served", "late"} and lost is None
-        self._intake.finish(outcome, took_s=took_s if known else None)
 
     # On any.
 
@@ -521,46 +431,6 @@ class Service:
                 f"The bundle holds the model '{manifest.name}'", expected=f"'{self._state.name}'"
             )
         _check_names(manifest)
-
-    def _variants(self, bundle: Bundle) -> tuple[list[Variant], list[Rejected]]:
-        memory_mb = self._config.memory_mb or bundle.manifest.budgets.memory_mb
-        return variants(
-            bundle,
-            wanted=self._config.target,
-            threads=self._config.threads,
-            limit_bytes=int(memory_mb * 1e6) if memory_mb else None,
-            folder=self._artifacts / bundle.sha256[:16],
-            profiles=self._profiles,
-        )
-
-    def _bring_up(
-        self,
-        bundle: Bundle,
-        found: tuple[list[Variant], list[Rejected]],
-        cancelled: Callable[[], bool],
-        *,
-        in_time: bool,
-    ) -> Proved:
-        """A runner of a bundle.
-
-        Args:
-            bundle: of this model.
-            found: its variants.
-            cancelled: asked between artifacts.
-            in_time: refuse what does not meet the deadline; a model that served yesterday is not
-                refused for a device that is busy starting.
-        """
-        proved = bring_up(
-            bundle,
-            *found,
-            starter=self._starter,
-            profiles=self._profiles,
-            deadline_s=self._deadline_of(bundle) if in_time else None,
-            cancelled=lambda: cancelled() or self._intake.ending,
-        )
-        for entry in proved.rejected:
-            logs.warn("passed over", artifact=entry.artifact, reason=entry.reason)
-        return proved
 
     def _commit(
         self, found: Proved, proved: Callable[[], None], cancelled: Callable[[], bool]
@@ -577,23 +447,12 @@ class Service:
             self._starter.stop(found.runner)
             raise AgentError("The agent ended before the version could take over")
 
-    def _deadline_of(self, bundle: Bundle) -> float:
-        budgets = bundle.manifest.budgets
-        return (self._config.deadline_ms or budgets.deadline_ms or bounds.DEADLINE_MS) / 1000
-
-    def _makes_room(self, candidates: Sequence[Variant]) -> bool:
-        """Whether a worker of the best artifact fits beside what serves."""
-        return self._keeper.makes_room(max((peak_bytes(v) for v in candidates[:1]), default=0))
-
-    def _qualify(self, runner: Runner) -> str:
-        return qualify(runner, self._config.start_timeout_s, self._profiles, deadline_s=None)
-
     def _take_over(self, found: Proved) -> None:
         """From the next request on, this one serves. In the keeper's turn."""
         runner, variant = found.runner, found.runner.variant
         manifest = variant.bundle.manifest
         self._manifest = manifest
-        self._deadline_s = self._deadline_of(variant.bundle)
+        self._deadline_s = self._candidates.deadline_s(variant.bundle)
         self._keeper.begin(runner, found.ladder)
         limit = runner.watched.limit_bytes
         logs.info(
@@ -645,35 +504,8 @@ class Service:
 
     def _gone(self) -> None:
         """A worker has ended; called from the watch."""
-        guest = self._guest
-        if guest is not None and guest.runner.watched.dead:
-            self._see_off(guest.runner, WorkerDiedError("The worker died"))
+        self._guests.look()
         self._keeper.wake()
-
-    def _see_off(self, runner: Runner, error: WorkerError) -> bool:
-        """End a guest's part where ``runner`` is its own; returns whether it is. What is left of it
-        goes with :meth:`dismiss`."""
-        with self._guest_lock:
-            guest = self._guest
-            if guest is None or guest.runner is not runner:
-                return False
-            self._guest, self._parting = None, guest
-            lost = self._guest_lost
-        lost(str(error))
-        return True
-
-    def _describe_guest(self) -> GuestSnapshot | None:
-        guest = self._guest
-        if guest is None:
-            return None
-        variant = guest.runner.variant
-        return GuestSnapshot(
-            version=variant.bundle.manifest.version,
-            bundle=variant.bundle.sha256,
-            artifact=variant.artifact.id,
-            share=guest.share,
-            disagreement=guest.disagreement,
-        )
 
     def _report_pairs(self, found: Disagreement) -> None:
         version = self._state.version
@@ -683,6 +515,19 @@ class Service:
             f"{found.low:.2%} to {found.high:.2%} of them at 95 % confidence",
             msgspec.to_builtins(found),
         )
+
+
+def _adopted(found: Proved, *, beside: bool) -> Adopted:
+    runner = found.runner
+    bundle = runner.variant.bundle
+    return Adopted(
+        version=bundle.manifest.version,
+        bundle=bundle.sha256,
+        artifact=runner.variant.artifact.id,
+        rejected=found.rejected,
+        beside=beside,
+        start_ms=runner.start_ms,
+    )
 
 
 def _policy(config: ModelConfig) -> Policy:

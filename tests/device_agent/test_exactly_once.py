@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from edgeml.device_agent.config import ModelConfig
 from edgeml.device_agent.limits.watch import Watch
-from edgeml.device_agent.serving import intake, lineup, service
+from edgeml.device_agent.serving import execution, intake, lineup
 from edgeml.device_agent.serving.latency import Latency
 from edgeml.device_agent.serving.room import Room
 from edgeml.device_agent.serving.runner import Runner
@@ -74,7 +74,7 @@ class Machine(RuleBasedStateMachine):
         self.clock = Clock()
         self.patch = pytest.MonkeyPatch()
         fake = types.SimpleNamespace(monotonic=self.clock.monotonic, time_ns=lambda: 0)
-        for module in (intake, lineup, service):
+        for module in (intake, lineup, execution):
             self.patch.setattr(module, "time", fake)
         watch = Watch(1.0)
         self.service = Service(
@@ -113,7 +113,12 @@ class Machine(RuleBasedStateMachine):
         """A worker is put in place, whoever was there before."""
         latency = Latency()
         latency.add(takes)
-        variant = types.SimpleNamespace(latency=latency, recorder=None, start_ms=300.0)
+        variant = types.SimpleNamespace(
+            latency=latency,
+            recorder=None,
+            start_ms=300.0,
+            artifact=types.SimpleNamespace(id="fp32"),
+        )
         worker = Play(self.clock, self)
         runner = types.SimpleNamespace(variant=variant, worker=worker)
         self.intake.put(cast("Runner", runner))
@@ -156,13 +161,13 @@ class Machine(RuleBasedStateMachine):
         self.submit(0.1, stream)
         self.script, self.survives = (takes, ends), survives
         try:
-            taken = self.intake.next(self.service._route)
+            taken = self.intake.next(self.service._guests.route)
         except WouldWaitError:
             return
         assert taken is not None
         ticket, runner = taken
         assert self.clock.now < ticket.deadline  # nothing is begun that is late already
-        self.service._serve(ticket, runner)
+        self.service._execution.serve(ticket, runner)
         if ends == "dies" and takes <= ticket.deadline - ticket.arrived:
             assert self.intake.runner is not runner
 
