@@ -6,7 +6,6 @@ that takes root. Elsewhere agents use what they find.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import time
@@ -19,7 +18,7 @@ _PREFIX = "edgeml-tests-"
 
 @cache
 def test_group() -> Path | None:
-    """Made once a process, and removed at its end; None where it cannot be made."""
+    """Made once a process; :func:`remove_test_group` at its end. None where it cannot be made."""
     if not (MEMORY / "memory.limit_in_bytes").exists() or not os.access(MEMORY, os.W_OK):
         return None
     for stale in MEMORY.glob(f"{_PREFIX}*"):
@@ -30,8 +29,12 @@ def test_group() -> Path | None:
         path.mkdir(exist_ok=True)
     except OSError:
         return None
-    atexit.register(_remove, path)
     return path
+
+
+def remove_test_group() -> None:
+    """End what :func:`test_group` made in this process."""
+    _remove(MEMORY / f"{_PREFIX}{os.getpid()}")
 
 
 def joining(command: list[str]) -> list[str]:
@@ -43,6 +46,8 @@ def joining(command: list[str]) -> list[str]:
 
 
 def _remove(path: Path) -> None:
+    if not path.exists():
+        return
     for _ in range(100):  # a group stays busy for a moment after its last process
         with contextlib.suppress(OSError):
             for child in path.iterdir():
