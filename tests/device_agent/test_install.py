@@ -223,6 +223,20 @@ def test_a_version_whose_workers_keep_dying_is_rolled_back(start_agent: StartAge
     assert "lost 4 workers" in next(iter(record(agent, "sleeper")["refused"].values()))
 
 
+def test_a_version_that_is_given_up_is_rolled_back(start_agent: StartAgent, tmp_path: Path):
+    sleeper_bundle(tmp_path, version="1.0")
+    config = tmp_path / "agent.toml"
+    config.write_text('[[model]]\nbundle = "sleeper-1.0.edgeml"\nrestarts = 0\n')
+    agent = start_agent("--config", config, sleeper=True).ready()
+    deploy(agent, sleeper_bundle(tmp_path, version="2.0"), "sleeper")
+    (worker,) = agent.workers()
+    os.kill(worker, signal.SIGKILL)
+    agent.wait_for(" given-up ")
+    agent.wait_for("rolled back .*version=1.0")
+    agent.wait_for(" serving .*version=1.0", count=2)
+    assert serving(agent, "sleeper") == "1.0"
+
+
 def test_an_agent_that_is_killed_again_and_again_ends_in_the_confirmed_version(
     start_agent: StartAgent, one: Path, two: Path, tmp_path: Path
 ):
