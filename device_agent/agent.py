@@ -25,6 +25,8 @@ from edgeml.device_agent.config import Config, device_name, split_address
 from edgeml.device_agent.facts import new_boot
 from edgeml.device_agent.inputs.folder import FolderSource
 from edgeml.device_agent.inputs.frames import handlers
+from edgeml.device_agent.inputs.opening import open_sources
+from edgeml.device_agent.inputs.source import Source
 from edgeml.device_agent.install.disk import Disk
 from edgeml.device_agent.install.installer import Installer
 from edgeml.device_agent.install.ledger import Ledger
@@ -148,7 +150,7 @@ class Agent:
             group=config.socket_group,
         )
         stack.callback(self._socket.stop)
-        self._folders: list[FolderSource] = []
+        self._sources: list[FolderSource | Source] = []
         self._captures = Captures()
         self._commands = Commands(
             actions(
@@ -217,11 +219,13 @@ class Agent:
         active = [s for s in self._services if s.state.phase == "active"]
         if self._services and not active:
             raise AgentError("; ".join(s.state.error.rstrip(".") for s in self._services))
-        for model, service in zip(self._config.model, self._services, strict=True):
-            for entry in model.folder:
-                source = FolderSource(entry, service, self._state.path)
-                source.start()
-                self._folders.append(source)
+        self._sources = open_sources(
+            list(zip(self._config.model, self._services, strict=True)),
+            state=self._state.path,
+            publish=self._publish_result,
+        )
+        for source in self._sources:
+            source.start()
         states = [service.state for service in active]
         logs.info(
             "ready",
@@ -253,7 +257,7 @@ class Agent:
         logs.info("ending")
         self._notifier.stopping()
         self._installer.end()
-        for source in self._folders:
+        for source in self._sources:
             source.stop()
         for service in self._services:
             service.stop(self._config.drain_s)

@@ -57,6 +57,40 @@ class FolderInput(Section, frozen=True):
     a listing of a short folder costs some microseconds."""
 
 
+class CameraInput(Section, frozen=True):
+    """Frames from a camera or a video, through OpenCV (``edgeml[camera]``)."""
+
+    source: Annotated[str, Meta(min_length=1)]
+    """A V4L2 device (``/dev/video0``), a URL (``rtsp://…``) or a video file."""
+    newest: bool = True
+    """Of a camera only the newest frame waits. False: every frame is served, as of a file."""
+    order: Literal["", "rgb", "bgr", "grey"] = ""
+    """Of the channels that the model takes. Default: as the bundle's preprocessing says."""
+    fit: Literal["refuse", "stretch"] = "refuse"
+    """A frame of another size than the model's input: counted as failed, or stretched to it."""
+    every_s: Annotated[float, Meta(ge=0)] = 0.0
+    """Least time between two frames that are offered; 0 for all that come."""
+    results: str = ""
+    """MQTT topic for the answers, as the protocol's JSON; none where it is empty."""
+
+
+class AudioInput(Section, frozen=True):
+    """Sound from a WAV file, or from ALSA by its program ``arecord``."""
+
+    source: Annotated[str, Meta(min_length=1)]
+    """A file, or ``alsa:`` and a device, such as ``alsa:hw:1,0`` or ``alsa:default``."""
+    rate: Annotated[int, Meta(ge=0)] = 0
+    """Samples a second that the model takes. Default: as the bundle's preprocessing says."""
+    channels: Literal["refuse", "first", "average"] = "refuse"
+    """What becomes of a file with several channels."""
+    hop: Annotated[int, Meta(ge=0)] = 0
+    """Samples from the beginning of one input to that of the next; 0 for one after another."""
+    newest: bool = False
+    """Of the inputs only the newest waits."""
+    results: str = ""
+    """MQTT topic for the answers, as the protocol's JSON; none where it is empty."""
+
+
 class ModelConfig(Section, frozen=True):
     """One bundle to serve."""
 
@@ -96,6 +130,8 @@ class ModelConfig(Section, frozen=True):
     """Of the hottest thermal zone, °C. Boards throttle from 80 to 95."""
     mqtt: tuple[MqttInput, ...] = ()
     folder: tuple[FolderInput, ...] = ()
+    camera: tuple[CameraInput, ...] = ()
+    audio: tuple[AudioInput, ...] = ()
 
 
 class BrokerConfig(Section, frozen=True):
@@ -228,6 +264,10 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
 }
 """Of agent and worker, over that of whoever started them."""
+
+REOPEN_S = 1.0
+REOPEN_CAP_S = 30.0
+"""First and longest pause before a camera or a microphone that is gone is opened again."""
 
 MAX_COMMANDS = 16
 """Commands that wait; more are refused."""

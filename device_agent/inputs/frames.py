@@ -34,14 +34,22 @@ def _each(several: Sequence[OnFrame]) -> OnFrame:
     return on_frame
 
 
-def _handler(entry: MqttInput, service: Service, publish: Publish) -> OnFrame:
+def answering(topic: str, service: Service, publish: Publish) -> Callable[[Ticket], None]:
+    """Publishes what was served on a topic; nothing where that is empty."""
+
     def answer(ticket: Ticket) -> None:
-        if entry.results and ticket.outcome == "served":
+        if topic and ticket.outcome == "served":
             manifest = service.manifest
             encoded = oip.encode_response(
                 ticket.outputs, model=manifest.name, version=manifest.version
             )
-            publish(entry.results, encoded.body)
+            publish(topic, encoded.body)
+
+    return answer
+
+
+def _handler(entry: MqttInput, service: Service, publish: Publish) -> OnFrame:
+    answer = answering(entry.results, service, publish)
 
     def on_frame(topic: str, payload: bytes) -> None:
         try:
