@@ -55,6 +55,10 @@ from edgeml.device_agent.worker.layout import Layout, TensorSpec
 from edgeml.device_agent.worker.parent import Worker
 from edgeml.device_agent.worker.wire import WorkerSpec
 
+PAUSES_S = (0.0, 0.002)
+"""Between a program's calls. Without one, the next call waits for the statistics of the one before;
+with one, the processor has gone to sleep, for the bare call as well."""
+
 BLOCK = 50
 WARM_UP = 200
 CLIENTS = 3
@@ -76,8 +80,8 @@ def main() -> None:
             "8x8 float32": (MODELS / "cheap-8x8.onnx", small_frames(), "NCHW"),
             "224x224x3 uint8": (CAMERA, camera_frames(), "NHWC"),
         }
-        print("| input | path | p50 µs | p99 µs | added p50 µs | added p99 µs |")
-        print("| --- | --- | --- | --- | --- | --- |")
+        print("| input | pause | path | p50 µs | p99 µs | added p50 µs | added p99 µs |")
+        print("| --- | --- | --- | --- | --- | --- | --- |")
         for subject, (entry, frames, layout) in subjects.items():
             bundle = make_bundle(folder, entry, frames, layout=layout, name=entry.stem)
             compare(subject, bundle, entry, frames, arguments.calls)
@@ -117,12 +121,18 @@ def compare(subject: str, bundle: Path, entry: Path, frames: Array, calls: int) 
             "socket": socket,
             "http": lambda frame: by_http.infer({"image": frame}),
         }
-        times = measure(paths, frames, calls)
+        for pause_s in PAUSES_S:
+            tabulate(subject, pause_s, measure(paths, frames, calls, pause_s=pause_s))
+
+
+def tabulate(subject: str, pause_s: float, times: dict[str, list[float]]) -> None:
+    """A row for each path."""
     base50, base99 = np.quantile(times["bare"], [0.5, 0.99])
+    between = f"{pause_s * 1000:.0f} ms" if pause_s else "none"
     for path, found in times.items():
         p50, p99 = np.quantile(found, [0.5, 0.99])
         more = f"{p50 - base50:.0f} | {p99 - base99:.0f}" if path != "bare" else "– | –"
-        print(f"| {subject} | {path} | {p50:.0f} | {p99:.0f} | {more} |")
+        print(f"| {subject} | {between} | {path} | {p50:.0f} | {p99:.0f} | {more} |")
 
 
 def worker_spec(bundle: Path, entry: Path) -> WorkerSpec:
@@ -143,12 +153,16 @@ def worker_spec(bundle: Path, entry: Path) -> WorkerSpec:
     )
 
 
-def measure(paths: dict[str, Call], frames: Array, calls: int) -> dict[str, list[float]]:
+def measure(
+    paths: dict[str, Call], frames: Array, calls: int, *, pause_s: float
+) -> dict[str, list[float]]:
     """Microseconds of each call; the paths in turn, a block of calls each."""
     times: dict[str, list[float]] = {name: [] for name in paths}
     for block in range((WARM_UP + calls) // BLOCK):
         for name, call in paths.items():
             for frame in frames[:BLOCK, None]:
+                if pause_s:
+                    time.sleep(pause_s)
                 begin = time.perf_counter()
                 call(frame)
                 if block * BLOCK >= WARM_UP:
