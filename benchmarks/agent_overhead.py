@@ -1,17 +1,20 @@
 """What the agent adds to a bare runtime call, and what the statistics cost.
 
-    python benchmarks/agent_overhead.py [--calls N]
+    python benchmarks/agent_overhead.py [--calls N] [--mobilenet FILE]
 
-One model a size (``models/``: a mean over the image and one small product, so that the runtime
-takes as little as it can, in ONNX Runtime, which runs it on the caller's own thread), the same
-artifact and the same inputs on every path, the paths in turn within one run, so that a busy machine
-slows all of them. Fifty calls at a time: one
-by one, each would find the caches as the others left them.
+The same artifact and the same inputs on every path, the paths in turn within one run, so that a
+busy machine slows all of them. Fifty calls at a time: one by one, each would find the caches as the
+others left them. The models (``models/``) cost as little as they can, in ONNX Runtime, which runs
+them on the caller's own thread.
 
 * bare: the runtime in this process
 * worker: over the doorbell and shared memory into a worker process and back
-* service: the same with admission, the model's thread, statistics and outcomes: an in-process call
-* http: the service by way of the local call (small input only; JSON is not for frames)
+* socket: this process as a program on the device, ``edgeml.Client`` over the Unix socket and shared
+  memory, to an agent with admission, queue, deadline and statistics
+* http: the same by way of HTTP, with binary tensors
+
+With ``--mobilenet`` (``make_models.py`` writes it) also: throughput of one model under constant
+demand against the bare loop, and the share of the statistics in its inference.
 
 Prints the machine and Markdown tables for docs/benchmarks.md.
 """
@@ -19,209 +22,147 @@ Prints the machine and Markdown tables for docs/benchmarks.md.
 from __future__ import annotations
 
 import argparse
-import re
-import subprocess
+import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-from edgeml.bundle import (
-    Artifact,
-    Golden,
-    Manifest,
-    Parity,
-    Provenance,
-    Requirement,
-    Tensor,
-    Tolerance,
-    describe,
-    encode_golden,
-    open_bundle,
-    write_bundle,
+from agents import (
+    CAMERA,
+    FRAMES,
+    MODELS,
+    Array,
+    agent,
+    bare_session,
+    camera_frames,
+    machine,
+    make_bundle,
+    resident_mb,
+    small_frames,
 )
+
+from edgeml import Client
+from edgeml.bundle import open_bundle
 from edgeml.device_agent import config as bounds
-from edgeml.device_agent.client import Client
-from edgeml.device_agent.config import ModelConfig
-from edgeml.device_agent.local_api import LocalApi
-from edgeml.device_agent.recorder import Recorder
-from edgeml.device_agent.service import Details, Hooks, Service
-from edgeml.device_agent.watch import Watch
-from edgeml.device_agent.windows import WindowClock
+from edgeml.device_agent.serving.recorder import Recorder
+from edgeml.device_agent.serving.windows import WindowClock
 from edgeml.device_agent.worker.layout import Layout, TensorSpec
 from edgeml.device_agent.worker.parent import Worker
 from edgeml.device_agent.worker.wire import WorkerSpec
-from edgeml.machine import isa, processor
-from edgeml.statistics import fit_baseline
-from edgeml.targets.runtime import NamedSession, open_session
 
-MODELS = Path(__file__).with_name("models")
-CLASSES = 10
-SIZES: dict[str, tuple[int, ...]] = {"8x8": (1, 1, 8, 8), "224x224x3": (1, 3, 224, 224)}
-FRAMES = 64
+PAUSES_S = (0.0, 0.002)
+"""Between a program's calls. Without one, the next call waits for the statistics of the one before;
+with one, the processor has gone to sleep, for the bare call as well."""
+
 BLOCK = 50
 WARM_UP = 200
-AGENT = [sys.executable, "-m", "edgeml", "agent", "run", "--http", "127.0.0.1:0"]
+CLIENTS = 3
+"""Programs that call at the same time, so that a request is always waiting."""
 
-Array = NDArray[Any]
 Call = Callable[[Array], object]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What the agent adds to a bare runtime call.")
     parser.add_argument("--calls", type=int, default=3000, help="on each path")
-    calls: int = parser.parse_args().calls
+    parser.add_argument("--mobilenet", type=Path, help="MobileNetV2 as make_models.py writes it")
+    arguments = parser.parse_args()
     sys.setswitchinterval(bounds.SWITCH_S)  # as the agent does
-    print(f"{processor()}, {isa()}; Python {sys.version.split()[0]}, NumPy {np.__version__}\n")
-    with tempfile.TemporaryDirectory() as folder:
-        bundles = {name: make_bundle(Path(folder), name, shape) for name, shape in SIZES.items()}
-        print("| input | path | p50 µs | p99 µs | added p50 µs | added p99 µs | p50 ratio |")
+    print(f"{machine()}\n")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        subjects = {
+            "8x8 float32": (MODELS / "cheap-8x8.onnx", small_frames(), "NCHW"),
+            "224x224x3 uint8": (CAMERA, camera_frames(), "NHWC"),
+        }
+        print("| input | pause | path | p50 µs | p99 µs | added p50 µs | added p99 µs |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
-        for name, path in bundles.items():
-            compare(name, path, calls)
+        for subject, (entry, frames, layout) in subjects.items():
+            bundle = make_bundle(folder, entry, frames, layout=layout, name=entry.stem)
+            compare(subject, bundle, entry, frames, arguments.calls)
         print("\n| input | statistics | µs a frame | ns an input element |")
         print("| --- | --- | --- | --- |")
-        for name, path in bundles.items():
-            statistics(name, path)
+        for subject, (entry, frames, _) in subjects.items():
+            cost_us, streams = statistics(folder / f"{entry.stem}.edgeml", frames)
+            each = cost_us * 1000 / frames[0].size
+            print(f"| {subject} | {streams} | {cost_us:.0f} | {each:.1f} |")
         print("\n| process | resident MB |\n| --- | --- |")
-        resident("agent, no model", [])
-        resident("agent with a model (the worker apart)", ["--bundle", str(bundles["8x8"])])
+        with agent() as running:
+            print(f"| agent, no model | {resident_mb(running.pid):.1f} |")
+        with agent("--bundle", folder / "cheap-8x8.edgeml") as running:
+            print(f"| agent with a model (the worker apart) | {resident_mb(running.pid):.1f} |")
+        if arguments.mobilenet is not None:
+            large(folder, arguments.mobilenet)
 
 
-def make_bundle(folder: Path, name: str, shape: tuple[int, ...]) -> Path:
-    """A bundle of a model that costs nearly nothing to run."""
-    entry = MODELS / f"cheap-{name}.onnx"
-    frames = frames_of(shape)
-    with NamedSession(
-        open_session("onnx", entry), {"image": "image"}, {"scores": "scores"}
-    ) as session:
-        outputs = np.concatenate([session.run({"image": one[None]})["scores"] for one in frames])
-    tensors = (
-        Tensor(name="image", shape=shape, dtype="float32", meaning="image", layout="NCHW"),
-        Tensor(name="scores", shape=(1, CLASSES), dtype="float32", meaning="scores"),
-    )
-    baseline = fit_baseline(
-        {"image": frames},
-        {"scores": outputs},
-        input_tensors=tensors[:1],
-        output_tensors=tensors[1:],
-    )
-    members = {f"a/{entry.name}": entry.read_bytes()}
-    files = tuple(describe(member, content) for member, content in members.items())
-    members["golden.npz"] = encode_golden(Golden({"image": frames[:4]}, {"scores": outputs[:4]}))
-    members["baseline.json"] = baseline.encode()
-    artifact = Artifact(
-        id="onnx-fp32",
-        target="onnx",
-        precision="fp32",
-        files=files,
-        inputs={"image": "image"},
-        outputs={"scores": "scores"},
-        requires=Requirement(packages=("onnxruntime",)),
-        parity=Parity(cosine=1, max_abs=0, samples=FRAMES, tolerance=Tolerance(cosine=0.99)),
-        chosen=True,
-    )
-    manifest = Manifest(
-        name=f"cheap-{name}",
-        version="1",
-        created="2026-01-01T00:00:00Z",
-        inputs=tensors[:1],
-        outputs=tensors[1:],
-        artifacts=(artifact,),
-        golden=describe("golden.npz", members["golden.npz"]),
-        baseline=describe("baseline.json", members["baseline.json"]),
-        provenance=Provenance(source_format="", source_name="", source_sha256="", tools={}),
-    )
-    path = folder / f"{name}.edgeml"
-    write_bundle(path, manifest, members)
-    return path
-
-
-def frames_of(shape: tuple[int, ...]) -> Array:
-    """Noise images in 0..1: [FRAMES, c, h, w]."""
-    random = np.random.default_rng(6)
-    base = random.uniform(0.2, 0.8, (FRAMES, 1, 1, 1))
-    noise = random.normal(0, 0.1, (FRAMES, *shape[1:]))
-    return np.clip(base + noise, 0, 1).astype(np.float32)
-
-
-def compare(name: str, path: Path, calls: int) -> None:
+def compare(subject: str, bundle: Path, entry: Path, frames: Array, calls: int) -> None:
     """One table row a path."""
-    bundle = open_bundle(path)
-    manifest = bundle.manifest
-    (artifact,) = manifest.artifacts
-    folder = path.parent / f"{name}-artifact"
-    entry = bundle.extract(artifact, folder)
-    session = NamedSession(open_session("onnx", entry), artifact.inputs, artifact.outputs)
-    worker = Worker(
-        WorkerSpec(
-            target=artifact.target,
-            entry=str(entry),
-            threads=1,
-            options=artifact.requires.options,
-            inputs=artifact.inputs,
-            outputs=artifact.outputs,
-            layout=Layout(
-                tuple(TensorSpec(t.name, t.shape, t.dtype) for t in manifest.inputs),
-                tuple(TensorSpec(t.name, t.shape, t.dtype) for t in manifest.outputs),
-            ),
-        ),
-        log=path.parent / "worker.log",
-    )
-    worker.wait_ready(60)
-    watch = Watch(0.02)
-    watch.start()
-    service = Service(
-        ModelConfig(bundle=path, deadline_ms=60_000),
-        boot="bench",
-        artifacts=folder,
-        logs_folder=path.parent,
-        watch=watch,
-        hooks=Hooks(event=ignore_event, changed=lambda: None),
-    )
-    service.start()
-    service.settled.wait()
-    api = LocalApi("127.0.0.1", 0, lambda: {manifest.name: service})
-    api.start()
-    client = Client(api.url, manifest.name)
-    paths: dict[str, Call] = {
-        "bare": lambda one: session.run({"image": one}),
-        "worker": lambda one: worker.run({"image": one}, timeout_s=60),
-        "service": lambda one: service.submit({"image": one}).wait(),
-    }
-    if name == "8x8":
-        paths["http"] = lambda one: client.infer({"image": one})
-    times = measure(paths, frames_of(manifest.inputs[0].shape), calls)
-    bare = times["bare"]
-    for key, found in times.items():
+    with ExitStack() as stack:
+        session = stack.enter_context(bare_session(entry))
+        worker = Worker(worker_spec(bundle, entry), log=bundle.parent / "worker.log")
+        stack.callback(worker.close)
+        worker.wait_ready(60)
+        running = stack.enter_context(agent("--bundle", bundle))
+        by_socket, by_http = Client(running.socket, entry.stem), Client(running.url, entry.stem)
+        place = by_socket.places()["image"]
+
+        def socket(frame: Array) -> object:
+            place[...] = frame
+            return by_socket.infer({"image": place})
+
+        paths: dict[str, Call] = {
+            "bare": lambda frame: session.run({"image": frame}),
+            "worker": lambda frame: worker.run({"image": frame}, timeout_s=60),
+            "socket": socket,
+            "http": lambda frame: by_http.infer({"image": frame}),
+        }
+        for pause_s in PAUSES_S:
+            tabulate(subject, pause_s, measure(paths, frames, calls, pause_s=pause_s))
+
+
+def tabulate(subject: str, pause_s: float, times: dict[str, list[float]]) -> None:
+    """A row for each path."""
+    base50, base99 = np.quantile(times["bare"], [0.5, 0.99])
+    between = f"{pause_s * 1000:.0f} ms" if pause_s else "none"
+    for path, found in times.items():
         p50, p99 = np.quantile(found, [0.5, 0.99])
-        more = "–", "–", "1"
-        if key != "bare":
-            base50, base99 = np.quantile(bare, [0.5, 0.99])
-            more = f"{p50 - base50:.0f}", f"{p99 - base99:.0f}", f"{p50 / base50:.2f}"
-        print(f"| {name} | {key} | {p50:.0f} | {p99:.0f} | {' | '.join(more)} |")
-    client.close()
-    api.stop()
-    service.stop(0)
-    watch.stop()
-    worker.close()
+        more = f"{p50 - base50:.0f} | {p99 - base99:.0f}" if path != "bare" else "– | –"
+        print(f"| {subject} | {between} | {path} | {p50:.0f} | {p99:.0f} | {more} |")
 
 
-def ignore_event(_kind: str, _message: str, _model: str, _details: Details) -> None:
-    """Nobody listens."""
+def worker_spec(bundle: Path, entry: Path) -> WorkerSpec:
+    """A worker of the bundle's only artifact."""
+    manifest = open_bundle(bundle).manifest
+    (artifact,) = manifest.artifacts
+    return WorkerSpec(
+        target=artifact.target,
+        entry=str(entry),
+        threads=1,
+        options=artifact.requires.options,
+        inputs=artifact.inputs,
+        outputs=artifact.outputs,
+        layout=Layout(
+            tuple(TensorSpec(t.name, t.shape, t.dtype) for t in manifest.inputs),
+            tuple(TensorSpec(t.name, t.shape, t.dtype) for t in manifest.outputs),
+        ),
+    )
 
 
-def measure(paths: dict[str, Call], frames: Array, calls: int) -> dict[str, list[float]]:
+def measure(
+    paths: dict[str, Call], frames: Array, calls: int, *, pause_s: float
+) -> dict[str, list[float]]:
     """Microseconds of each call; the paths in turn, a block of calls each."""
     times: dict[str, list[float]] = {name: [] for name in paths}
     for block in range((WARM_UP + calls) // BLOCK):
         for name, call in paths.items():
             for frame in frames[:BLOCK, None]:
+                if pause_s:
+                    time.sleep(pause_s)
                 begin = time.perf_counter()
                 call(frame)
                 if block * BLOCK >= WARM_UP:
@@ -229,13 +170,13 @@ def measure(paths: dict[str, Call], frames: Array, calls: int) -> dict[str, list
     return times
 
 
-def statistics(name: str, path: Path) -> None:
-    """What counting costs, without any inference."""
-    bundle = open_bundle(path)
+def statistics(bundle_path: Path, frames: Array) -> tuple[float, int]:
+    """What counting costs, without any inference: µs a frame, and the number of statistics."""
+    bundle = open_bundle(bundle_path)
     baseline = bundle.baseline()
     assert baseline is not None
-    frames = frames_of(bundle.manifest.inputs[0].shape)
-    outputs = np.full((FRAMES, CLASSES), 1 / CLASSES, dtype=np.float32)
+    classes = bundle.manifest.outputs[0].shape[1]
+    outputs = np.full((FRAMES, classes), 1 / classes, dtype=np.float32)
     recorder = Recorder(
         baseline=baseline,
         clock=WindowClock(3600.0, now=0.0, wall_ms=0),
@@ -245,40 +186,59 @@ def statistics(name: str, path: Path) -> None:
         bundle=bundle.sha256,
         artifact="onnx-fp32",
     )
-    rounds = 50
-    begin = time.perf_counter()
-    for _ in range(rounds):
+    rounds: list[float] = []
+    for _ in range(50):
+        begin = time.perf_counter()
         for index in range(FRAMES):
-            recorder.served(
-                {"image": frames[index : index + 1]}, {"scores": outputs[index : index + 1]}
-            )
+            one = slice(index, index + 1)
+            recorder.served({"image": frames[one]}, {"scores": outputs[one]})
         recorder.close(now=0.0, wall_ms=0)
-    seconds = (time.perf_counter() - begin) / (rounds * FRAMES)
-    elements = frames[0].size
-    print(
-        f"| {name} | {len(baseline.streams)} | {seconds * 1e6:.0f} | "
-        f"{seconds * 1e9 / elements:.1f} |"
-    )
+        rounds.append((time.perf_counter() - begin) / FRAMES * 1e6)
+    return float(np.median(rounds)), len(baseline.streams)
 
 
-def resident(what: str, flags: list[str]) -> None:
-    """Resident set of a real agent, once it is ready."""
-    with tempfile.TemporaryDirectory() as state:
-        agent = subprocess.Popen(
-            [*AGENT, "--state", state, *flags],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert agent.stderr is not None
-        for line in agent.stderr:
-            if " ready " in line:
-                break
-        status = Path(f"/proc/{agent.pid}/status").read_text()
-        match = re.search(r"VmRSS:\s+(\d+) kB", status)
-        assert match
-        print(f"| {what} | {int(match[1]) * 1024 / 1e6:.1f} |")
-        agent.terminate()
-        agent.communicate()
+def large(folder: Path, entry: Path) -> None:
+    """Throughput and share of the statistics, of a model that costs what models cost."""
+    frames = camera_frames(32)
+    bundle = make_bundle(folder, entry, frames, layout="NHWC", name="mobilenet")
+    cost_us, _ = statistics(bundle, np.resize(frames, (FRAMES, *frames.shape[1:])))
+    bare: list[float] = []
+    rates: list[float] = []
+    with bare_session(entry) as session, agent("--bundle", bundle) as running:
+        for _ in range(5):  # in turn, as above
+            begin = time.perf_counter()
+            for frame in frames:
+                session.run({"image": frame[None]})
+            bare.append((time.perf_counter() - begin) / len(frames))
+            rates.append(throughput(running.socket, frames))
+    inference_us = float(np.median(bare)) * 1e6
+    rate, loop = float(np.median(rates)), 1e6 / inference_us
+    print("\n| MobileNetV2 | bare | agent | ratio |\n| --- | --- | --- | --- |")
+    print(f"| requests/s, {CLIENTS} programs | {loop:.1f} | {rate:.1f} | {rate / loop:.3f} |")
+    share = cost_us / inference_us
+    print("\n| MobileNetV2 | inference µs | statistics µs | share |\n| --- | --- | --- | --- |")
+    print(f"| 224x224x3 uint8 | {inference_us:.0f} | {cost_us:.0f} | {share:.1%} |")
+
+
+def throughput(socket: os.PathLike[str], frames: Array) -> float:
+    """Requests a second, with several programs that call one after another."""
+
+    def calls() -> None:
+        client = Client(socket, "mobilenet")
+        client.infer({"image": frames[0][None]})
+        ready.wait()
+        for frame in frames:
+            client.infer({"image": frame[None]})
+
+    ready = threading.Barrier(CLIENTS + 1)
+    programs = [threading.Thread(target=calls) for _ in range(CLIENTS)]
+    for program in programs:
+        program.start()
+    ready.wait()
+    begin = time.perf_counter()
+    for program in programs:
+        program.join()
+    return CLIENTS * len(frames) / (time.perf_counter() - begin)
 
 
 if __name__ == "__main__":

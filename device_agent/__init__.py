@@ -1,18 +1,16 @@
-"""The device agent: runs a bundle within its budgets, and reports on it without losing a window.
+"""The device agent: runs a bundle within its budgets, and says what its inputs look like.
 
-Pure cores decide and touch nothing; time comes in as an argument:
+A folder a concern:
 
-* :mod:`~edgeml.device_agent.selection`: which artifacts to try, in which order
-* :mod:`~edgeml.device_agent.admission`: which request runs, waits or is refused
-* :mod:`~edgeml.device_agent.latency`: how long the next one will take
-* :mod:`~edgeml.device_agent.restarts`: when a worker is started again, and when no more
-* :mod:`~edgeml.device_agent.windows`: when a window ends and what is in it
-* :mod:`~edgeml.device_agent.delivery`: which windows to send, and to send again
-* :mod:`~edgeml.device_agent.requests`, :mod:`~edgeml.device_agent.oip`: what a caller's data means
+* ``serving``: one model's way from request to answer: queue, deadline, worker, window
+* ``install``: from a bundle to an artifact that may serve here
+* ``worker``: the process that holds a runtime, and the agent's side of it
+* ``limits``: what a worker may use of the machine, and who holds it to that
+* ``inputs``: where frames come from besides a local call
+* ``local``: how programs on the same device call a model
+* ``uplink``: what must reach the collector, and the connection that it takes
 
-Thin edges touch: :mod:`~edgeml.device_agent.worker` (processes, shared memory),
-:mod:`~edgeml.device_agent.watch` (resident sets), :mod:`~edgeml.device_agent.outbox` (SQLite),
-:mod:`~edgeml.device_agent.uplink` (MQTT), :mod:`~edgeml.device_agent.local_api` (HTTP),
-:mod:`~edgeml.device_agent.folder` (files). :mod:`~edgeml.device_agent.service` holds one model
-together, :mod:`~edgeml.device_agent.agent` the whole.
+Cores decide and touch nothing (admission, restarts, windows, delivery, selection, latency); thin
+edges do the touching. :mod:`~edgeml.device_agent.serving.service` holds one model together,
+:mod:`~edgeml.device_agent.agent` the whole.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from edgeml.device_agent.agent import run
-from edgeml.device_agent.launch import parse_arguments
+from edgeml.device_agent.launch import become_agent, parse_arguments
 from edgeml.device_agent.logs import start_logging
 from edgeml.errors import EdgemlError
 
@@ -15,10 +15,12 @@ def main() -> int:
     try:
         config, log_json = parse_arguments(sys.argv[1])
         start_logging(as_json=log_json)
-        run(config)
+        restarts = run(config)
     except EdgemlError as error:
         sys.stderr.write(f"edgeml: {error}\n")
         return error.exit_code
+    if restarts:
+        become_agent(config, log_json=log_json)
     return 0
 
 

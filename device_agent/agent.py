@@ -6,41 +6,64 @@ uplink connects, so that a model that is refused is still heard of.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
-from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
 
 import platformdirs
 
-from edgeml import __version__
 from edgeml.device_agent import config as bounds
 from edgeml.device_agent import logs
 from edgeml.device_agent.bell import Bell
+from edgeml.device_agent.commands.actions import Captures, actions
+from edgeml.device_agent.commands.executor import Commands
+from edgeml.device_agent.commands.record import CommandRecord
 from edgeml.device_agent.config import Config, device_name, split_address
-from edgeml.device_agent.facts import device_facts, new_boot
-from edgeml.device_agent.folder import FolderSource
-from edgeml.device_agent.frames import handlers
-from edgeml.device_agent.local_api import LocalApi
-from edgeml.device_agent.outbox import Outbox
-from edgeml.device_agent.service import Details, Hooks, Service
+from edgeml.device_agent.facts import new_boot
+from edgeml.device_agent.inputs.folder import FolderSource
+from edgeml.device_agent.inputs.frames import handlers
+from edgeml.device_agent.inputs.opening import open_sources
+from edgeml.device_agent.inputs.source import Source
+from edgeml.device_agent.install.disk import Disk
+from edgeml.device_agent.install.installer import Installer
+from edgeml.device_agent.install.ledger import Ledger
+from edgeml.device_agent.install.shelf import Shelf
+from edgeml.device_agent.install.versions import Shelved
+from edgeml.device_agent.limits.limiter import find_limiter
+from edgeml.device_agent.limits.watch import Watch
+from edgeml.device_agent.local.local_api import LocalApi
+from edgeml.device_agent.local.routes import Routes
+from edgeml.device_agent.local.socket_address import NAME as SOCKET_NAME
+from edgeml.device_agent.local.socket_api import SocketApi
+from edgeml.device_agent.local.token import read_token
+from edgeml.device_agent.notify import Notifier
+from edgeml.device_agent.overview import Overview
+from edgeml.device_agent.serving.room import Room
+from edgeml.device_agent.serving.service import Details, Hooks, Service
 from edgeml.device_agent.state import StateFolder
-from edgeml.device_agent.uplink import Uplink
-from edgeml.device_agent.watch import Watch
+from edgeml.device_agent.uplink.outbox import Appended, Outbox
+from edgeml.device_agent.uplink.thinning import thinned
+from edgeml.device_agent.uplink.uplink import Uplink
 from edgeml.errors import AgentError, TelemetryError, UsageError
-from edgeml.telemetry import ActiveModel, Event, Reported, Status, Topics, Window
+from edgeml.telemetry import Event, Topics, Window
 
 _UNSAVED = 16
-"""Closed windows kept in memory while the disk does not take them."""
+"""Closed windows kept in memory while the disk does not take them; more are merged."""
+
+_NEVER = float("inf")
 
 _RETRY_S = 1.0
 """Before the disk is tried again."""
 
 
-def run(config: Config) -> None:
+def run(config: Config) -> bool:
     """Run until SIGTERM or SIGINT, then end in order.
+
+    Returns:
+        Whether the agent is to start anew: it was asked to, over the broker.
 
     Raises:
         UsageError: the configuration contradicts itself.
@@ -51,7 +74,9 @@ def run(config: Config) -> None:
     bell = Bell()
     bell.end_on(signal.SIGTERM, signal.SIGINT)
     with ExitStack() as stack:
-        Agent(config, bell, stack).run()
+        agent = Agent(config, bell, stack)
+        agent.run()
+    return agent.restarts
 
 
 class Agent:
@@ -67,9 +92,10 @@ class Agent:
         self._config = config
         self._bell = bell
         self._boot = new_boot()
-        self._facts = device_facts()
-        self._started_ms = _wall_ms()
-        self._unsaved: deque[Window] = deque(maxlen=_UNSAVED)
+        self._notifier = Notifier(os.environ)
+        self.restarts = False
+        """Whether another run is to follow."""
+        self._unsaved: list[Window] = []
         self._uplink: Uplink | None = None
         self._topics = Topics(config.site, device_name(config))
         self._state = stack.enter_context(StateFolder(_state_path(config)))
@@ -82,34 +108,76 @@ class Agent:
             )
         )
         self._damage_told = ""
-        self._watch = Watch(bounds.MEMORY_POLL_S)
-        hooks = Hooks(event=self._event, changed=self._changed)
+        self._watch = Watch(bounds.MEMORY_POLL_S, find_limiter())
+        shelf = Shelf(Ledger(self._state.path, Disk()), self._event)
+        self._installer = Installer(shelf, healthy_s=config.healthy_s, tell=self._event)
+        hooks = Hooks(event=self._service_event, changed=self._changed)
+        workers_mb = config.workers_mb
+        room = Room(
+            int(workers_mb * 1e6) if workers_mb else None, used_bytes=self._watch.resident_bytes
+        )
         self._services = [
             Service(
                 model,
                 boot=self._boot,
                 artifacts=self._state.artifacts,
                 logs_folder=self._state.logs,
+                profiles=self._state.profiles,
                 watch=self._watch,
+                room=room,
                 hooks=hooks,
+                versions=Shelved(shelf, model.bundle),
             )
             for model in config.model
         ]
+        self._overview = Overview(
+            config,
+            topics=self._topics,
+            boot=self._boot,
+            services=self._services,
+            outbox=self._outbox,
+            connected=lambda: self._uplink is not None and self._uplink.connected,
+        )
+        routes = Routes(self._by_name, self._overview.now, self._installer)
         self._api = None
         if config.http:
             host, port = split_address(config.http, what="local call's")
-            self._api = LocalApi(host, port, self._by_name)
-        self._folders: list[FolderSource] = []
+            self._api = LocalApi(host, port, routes, token=read_token(config.token_file))
+        self._socket = SocketApi(
+            config.socket or self._state.path / SOCKET_NAME,
+            routes,
+            mode=int(config.socket_mode, 8),
+            group=config.socket_group,
+        )
+        stack.callback(self._socket.stop)
+        self._sources: list[FolderSource | Source] = []
+        self._captures = Captures()
+        self._commands = Commands(
+            actions(
+                services=self._by_name,
+                status=self._overview.now,
+                captures=self._captures,
+                restart=self._restart,
+            ),
+            allowed=config.commands.allow,
+            record=stack.enter_context(
+                CommandRecord(self._state.path, kept=bounds.COMMANDS_KEPT, wall_ms=_wall_ms())
+            ),
+            boot=self._boot,
+            publish=self._publish_answer,
+            waiting=bounds.MAX_COMMANDS,
+        )
         if config.broker is not None:
             self._uplink = Uplink(
                 config.broker,
                 topics=self._topics,
                 outbox=self._outbox,
-                status=self._status,
-                reported=self._reported,
+                status=self._overview.birth,
+                reported=self._overview.reported,
                 frames=handlers(
                     list(zip(config.model, self._services, strict=True)), self._publish_result
                 ),
+                commands=self._commands.offer,
             )
         elif any(model.mqtt for model in config.model):
             raise UsageError(
@@ -124,6 +192,7 @@ class Agent:
             while not self._bell.ended:
                 self._bell.wait(self._patience())
                 self._close_windows(only_due=True)
+                self._notifier.alive(time.monotonic())
         finally:
             self._end()
 
@@ -134,25 +203,34 @@ class Agent:
             self._uplink.start()
         if self._api is not None:
             self._api.start()
+        self._socket.start()
         for service in self._services:
             service.start()
         while not self._bell.ended and not all(s.settled.is_set() for s in self._services):
-            self._bell.wait(None)
+            now = time.monotonic()
+            self._notifier.alive(now, starting=True)
+            self._bell.wait(_until(self._notifier.due, now))
         if self._bell.ended:
             return
         self._refuse_namesakes()
+        for service in self._services:
+            self._installer.serves(service.state.name, service)
+        self._installer.start()
         active = [s for s in self._services if s.state.phase == "active"]
         if self._services and not active:
             raise AgentError("; ".join(s.state.error.rstrip(".") for s in self._services))
-        for model, service in zip(self._config.model, self._services, strict=True):
-            for entry in model.folder:
-                source = FolderSource(entry, service, self._state.path)
-                source.start()
-                self._folders.append(source)
+        self._sources = open_sources(
+            list(zip(self._config.model, self._services, strict=True)),
+            state=self._state.path,
+            publish=self._publish_result,
+        )
+        for source in self._sources:
+            source.start()
         states = [service.state for service in active]
         logs.info(
             "ready",
             http=self._api.url if self._api else "off",
+            socket=self._socket.path,
             model=",".join(state.name for state in states) or "none",
             artifact=",".join(state.artifact for state in states) or "none",
             memory_limit=",".join(state.memory_limit for state in states) or "none",
@@ -160,6 +238,9 @@ class Agent:
             device=self._topics.device,
             boot=self._boot,
         )
+        self._commands.start()
+        serving = ", ".join(f"{s.name} {s.version} ({s.artifact})" for s in states)
+        self._notifier.ready(f"serving {serving}" if serving else "no model")
 
     def _refuse_namesakes(self) -> None:
         names = [service.state.name for service in self._services]
@@ -174,14 +255,20 @@ class Agent:
     def _end(self) -> None:
         """Inputs stop, queued work ends, the last windows are stored and sent, workers go."""
         logs.info("ending")
-        for source in self._folders:
+        self._notifier.stopping()
+        self._installer.end()
+        for source in self._sources:
             source.stop()
         for service in self._services:
             service.stop(self._config.drain_s)
+        self._installer.join()
         if self._api is not None:
             self._api.drain(self._config.drain_s)
             self._api.stop()
+        self._socket.stop()
+        self._commands.stop(self._config.drain_s)
         self._close_windows(only_due=False)
+        self._captures.end()
         if self._uplink is not None:
             self._uplink.flush(self._config.drain_s)
             self._uplink.stop()
@@ -191,16 +278,15 @@ class Agent:
     def _patience(self) -> float | None:
         if self._unsaved:
             return _RETRY_S
-        due = min((service.window_due for service in self._services), default=float("inf"))
-        return None if due == float("inf") else max(0.0, due - time.monotonic())
+        due = min(self._notifier.due, *(service.window_due for service in self._services), _NEVER)
+        return _until(due, time.monotonic())
 
     def _close_windows(self, *, only_due: bool) -> None:
         now = time.monotonic()
         for service in self._services:
             if not only_due or service.window_due <= now:
-                window = service.close_window(now=now, wall_ms=_wall_ms())
-                if window is not None:
-                    self._unsaved.append(window)
+                self._unsaved.extend(service.windows(now=now, wall_ms=_wall_ms()))
+        self._unsaved = thinned(self._unsaved, _UNSAVED)
         while self._unsaved:
             try:
                 appended = self._outbox.append(self._unsaved[0])
@@ -209,32 +295,37 @@ class Agent:
                 break
             except TelemetryError as error:  # more statistics than a message may hold
                 logs.warn("window dropped", reason=error)
-                self._unsaved.popleft()
+                del self._unsaved[0]
                 continue
-            window = self._unsaved.popleft()
+            window = self._unsaved.pop(0)
+            self._overview.windows[window.model] += 1
+            self._captures.closed(window)
             logs.info(
                 "window",
                 model=window.model,
-                sequence=appended.sequence,
                 rows=window.rows,
                 **{name: count for name, count in window.outcomes.items() if count},
             )
-            self._tell_dropped(appended.dropped)
+            self._tell_full(appended)
             if self._uplink is not None:
                 self._uplink.wake()
         self._tell_damage()
 
-    def _tell_dropped(self, dropped: int) -> None:
-        """An event for the 1st, 2nd, 4th, 8th … window that had to go."""
-        total = self._outbox.dropped
-        if dropped and total.bit_length() != (total - dropped).bit_length():
-            self._event(
-                "outbox-full",
-                f"{total} windows were given up: the collector has not taken them, and the outbox "
-                f"holds {self._config.outbox_mb:g} MB",
-                "",
-                {"dropped": total},
-            )
+    def _tell_full(self, appended: Appended) -> None:
+        """An event for the 1st, 2nd, 4th, 8th … window that was merged or had to go."""
+        box = self._outbox
+        for kind, now, total, what in (
+            ("outbox-merged", appended.merged, box.merged, "became part of another one"),
+            ("outbox-full", appended.dropped, box.dropped, "were given up"),
+        ):
+            if now and total.bit_length() != (total - now).bit_length():
+                self._event(
+                    kind,
+                    f"{total} windows {what}: the collector has not taken them, and the outbox "
+                    f"holds {self._config.outbox_mb:g} MB",
+                    "",
+                    {"windows": total},
+                )
 
     def _tell_damage(self) -> None:
         if self._outbox.damaged != self._damage_told:
@@ -247,6 +338,10 @@ class Agent:
                 "",
                 {},
             )
+
+    def _service_event(self, kind: str, message: str, model: str, details: Details) -> None:
+        self._event(kind, message, model, details)
+        self._installer.noticed(kind, model)
 
     def _event(self, kind: str, message: str, model: str, details: Details) -> None:
         event = Event(
@@ -272,27 +367,17 @@ class Agent:
     def _by_name(self) -> dict[str, Service]:
         return {service.state.name: service for service in self._services}
 
+    def _restart(self) -> None:
+        self.restarts = True
+        self._bell.end()
+
+    def _publish_answer(self, payload: bytes) -> None:
+        if self._uplink is not None:
+            self._uplink.publish_result(self._topics.leaf("cmd/result"), payload, qos=1)
+
     def _publish_result(self, topic: str, payload: bytes) -> None:
         if self._uplink is not None:
             self._uplink.publish_result(topic, payload)
-
-    def _status(self, online: bool) -> Status:
-        active = (s.state for s in self._services if s.state.phase == "active")
-        return Status(
-            online=online,
-            boot=self._boot,
-            agent=__version__,
-            started_ms=self._started_ms,
-            facts=self._facts,
-            models=tuple(
-                ActiveModel(name=s.name, version=s.version, bundle=s.bundle, artifact=s.artifact)
-                for s in active
-            ),
-        )
-
-    def _reported(self) -> Reported:
-        states = [service.state for service in self._services]
-        return Reported(boot=self._boot, models=tuple(s for s in states if s.phase != "starting"))
 
 
 def _state_path(config: Config) -> Path:
@@ -300,6 +385,11 @@ def _state_path(config: Config) -> Path:
         return config.state.absolute()
     name = f"{config.site}-{device_name(config)}"
     return platformdirs.user_state_path("edgeml") / "agent" / name
+
+
+def _until(due: float, now: float) -> float | None:
+    """Seconds to wait; None for ever."""
+    return None if due == _NEVER else max(0.0, due - now)
 
 
 def _wall_ms() -> int:

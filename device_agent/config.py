@@ -57,6 +57,40 @@ class FolderInput(Section, frozen=True):
     a listing of a short folder costs some microseconds."""
 
 
+class CameraInput(Section, frozen=True):
+    """Frames from a camera or a video, through OpenCV (``edgeml[camera]``)."""
+
+    source: Annotated[str, Meta(min_length=1)]
+    """A V4L2 device (``/dev/video0``), a URL (``rtsp://…``) or a video file."""
+    newest: bool = True
+    """Of a camera only the newest frame waits. False: every frame is served, as of a file."""
+    order: Literal["", "rgb", "bgr", "grey"] = ""
+    """Of the channels that the model takes. Default: as the bundle's preprocessing says."""
+    fit: Literal["refuse", "stretch"] = "refuse"
+    """A frame of another size than the model's input: counted as failed, or stretched to it."""
+    every_s: Annotated[float, Meta(ge=0)] = 0.0
+    """Least time between two frames that are offered; 0 for all that come."""
+    results: str = ""
+    """MQTT topic for the answers, as the protocol's JSON; none where it is empty."""
+
+
+class AudioInput(Section, frozen=True):
+    """Sound from a WAV file, or from ALSA by its program ``arecord``."""
+
+    source: Annotated[str, Meta(min_length=1)]
+    """A file, or ``alsa:`` and a device, such as ``alsa:hw:1,0`` or ``alsa:default``."""
+    rate: Annotated[int, Meta(ge=0)] = 0
+    """Samples a second that the model takes. Default: as the bundle's preprocessing says."""
+    channels: Literal["refuse", "first", "average"] = "refuse"
+    """What becomes of a file with several channels."""
+    hop: Annotated[int, Meta(ge=0)] = 0
+    """Samples from the beginning of one input to that of the next; 0 for one after another."""
+    newest: bool = False
+    """Of the inputs only the newest waits."""
+    results: str = ""
+    """MQTT topic for the answers, as the protocol's JSON; none where it is empty."""
+
+
 class ModelConfig(Section, frozen=True):
     """One bundle to serve."""
 
@@ -65,6 +99,9 @@ class ModelConfig(Section, frozen=True):
     """An artifact's id, or a target; empty lets the agent choose."""
     deadline_ms: Annotated[float, Meta(gt=0)] | None = None
     """From arrival to answer. Default: the bundle's budget, or else :data:`DEADLINE_MS`."""
+    grace_ms: Annotated[float, Meta(ge=0)] = 100.0
+    """After a deadline that passed, for the inference to be broken off or to end by itself; then
+    the worker is killed. Waiting is cheaper than the half second and more that a new one takes."""
     memory_mb: Annotated[float, Meta(gt=0)] | None = None
     """Resident set of the worker, in 10^6 bytes. Default: the bundle's budget, or else none."""
     queue: Annotated[int, Meta(ge=0, le=10_000)] = 8
@@ -79,8 +116,22 @@ class ModelConfig(Section, frozen=True):
     restarts: Annotated[int, Meta(ge=0)] = 10
     """Workers started again within :data:`RESTART_SPAN_S`, further and further apart; then the
     model is given up. A missed deadline or two an hour never comes near that."""
+    standby: bool = False
+    """Keep a second worker, loaded and warm, where there is room for it: it takes over at once from
+    one that is lost. Costs its memory once more, which small devices lack."""
+    ladder: bool = True
+    """Serve with a cheaper artifact of the bundle while the device is overloaded, short of memory
+    or hot. No effect where ``target`` names one."""
+    ladder_s: Seconds = 10.0
+    """How long overload, memory pressure or heat must last before a step down."""
+    quiet_s: Seconds = 60.0
+    """And quiet before a step up; doubles when that did not hold."""
+    hot_c: Annotated[float, Meta(gt=10, lt=150)] = 85.0
+    """Of the hottest thermal zone, °C. Boards throttle from 80 to 95."""
     mqtt: tuple[MqttInput, ...] = ()
     folder: tuple[FolderInput, ...] = ()
+    camera: tuple[CameraInput, ...] = ()
+    audio: tuple[AudioInput, ...] = ()
 
 
 class BrokerConfig(Section, frozen=True):
@@ -107,9 +158,23 @@ class BrokerConfig(Section, frozen=True):
     """Longest bound: a device is back within half a minute of its broker."""
     in_flight: Annotated[int, Meta(ge=1, le=1000)] = 16
     """Windows on their way at once. Under Mosquitto's default of 20 in flight for a client."""
+    backlog_s: Seconds = 0.25
+    """Mean of the random delay between two windows that waited while there was no connection; new
+    ones go at once. A day of minutes is back in six minutes, and a thousand devices that return
+    together are 4,000 windows a second, not a million at once."""
     resend_s: Seconds = 10.0
     """A window that the collector has not acknowledged is sent again; the interval doubles."""
     resend_cap_s: Seconds = 600.0
+
+
+CommandKind = Literal["status", "logs", "restart", "profile", "capture"]
+
+
+class CommandsConfig(Section, frozen=True):
+    """What may be asked of this device over MQTT. Who may ask is the broker's to say."""
+
+    allow: tuple[CommandKind, ...] = ()
+    """Nothing, unless it stands here: a broker's password must not be enough to stop a model."""
 
 
 class Config(Section, frozen=True):
@@ -121,15 +186,31 @@ class Config(Section, frozen=True):
     state: Path | None = None
     """Folder for the outbox, the artifacts and logs. Default: the user's state folder."""
     http: str = "127.0.0.1:8700"
-    """Address of the local call, loopback only; port 0 takes a free one, "" switches it off."""
+    """Address of the local call; port 0 takes a free one, "" switches it off. Another one than
+    loopback needs a token."""
+    token_file: Path | None = None
+    """Holds the token that callers over HTTP must show; none where it is not given."""
+    socket: Path | None = None
+    """The Unix socket of the local call. Default: ``agent.sock`` in the state folder."""
+    socket_mode: Annotated[str, Meta(pattern=r"^0?[0-7]{3}$")] = "0600"
+    """Permissions of the socket, octal: who may write to it may call."""
+    socket_group: str = ""
+    """Its group; the agent's own where it is empty."""
     outbox_mb: Annotated[float, Meta(gt=0)] = 32.0
     """What may wait for the collector, 10^6 bytes. A window of twenty statistics has about 1.5 kB:
-    two weeks of minutes. When it is full the oldest go."""
+    two weeks of minutes. When it is full neighbouring windows are merged."""
+    workers_mb: Annotated[float, Meta(gt=0)] | None = None
+    """What all workers together may have resident, 10^6 bytes; one more is started beside another
+    only within it. Default: what the machine has to spare."""
+    healthy_s: Seconds = 300.0
+    """A new version that serves for so long without losing a worker is confirmed; until then a
+    crash loop ends in the last one that was."""
     drain_s: Seconds = 5.0
     """At the end: for requests that wait, and again for what the broker has not taken yet.
     systemd kills after 90 s, Docker after 10 s."""
     broker: BrokerConfig | None = None
     """No table, no MQTT: windows wait in the outbox."""
+    commands: CommandsConfig = CommandsConfig()
     model: tuple[ModelConfig, ...] = ()
 
 
@@ -148,6 +229,15 @@ RESTART_BASE_S = 0.2
 RESTART_CAP_S = 30.0
 """How long a restart counts; the delay before the second one in that time, and the longest."""
 
+KEEP_S = 0.25
+"""How often a model's keeper looks at memory, sensors and misses."""
+
+STANDBY_REST_S = 30.0
+"""After a second worker was lost or did not come up, before another try."""
+
+PROFILE_KEEP_S = 600.0
+"""How often what serving shows of an artifact's cost goes to the disk."""
+
 EVENTS_KEPT = 1000
 """Events that wait for the broker, in the outbox. Some hundred bytes each."""
 
@@ -160,6 +250,10 @@ MAX_BODY = 64 * 2**20
 MAX_CALLERS = 32
 """HTTP connections at once, a thread each; the queue behind them is shorter anyway."""
 
+SHARED_BYTES = 256 * 2**20
+"""Memory that all callers over the socket share with the agent together, outside of any model's
+budget: forty 1080p frames."""
+
 CALLER_IDLE_S = 60.0
 """A connection without a request is closed after this."""
 
@@ -170,6 +264,19 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
 }
 """Of agent and worker, over that of whoever started them."""
+
+REOPEN_S = 1.0
+REOPEN_CAP_S = 30.0
+"""First and longest pause before a camera or a microphone that is gone is opened again."""
+
+MAX_COMMANDS = 16
+"""Commands that wait; more are refused."""
+
+COMMANDS_KEPT = 10_000
+"""Commands that a device remembers, so as to do none twice. Some hundred bytes each."""
+
+LOG_LINES = 1000
+"""Lines of the log that are kept in memory for the command ``logs``."""
 
 MAX_RESULTS = 64
 """Answers to MQTT frames that wait for the connection; older ones go: nobody wants them late."""
@@ -263,7 +370,11 @@ def _anchored(config: Config, folder: Path) -> Config:
             ca_file=folder / broker.ca_file if broker.ca_file else None,
         )
     state = folder / config.state if config.state else None
-    return replace(config, model=models, broker=broker, state=state)
+    token_file = folder / config.token_file if config.token_file else None
+    socket = folder / config.socket if config.socket else None
+    return replace(
+        config, model=models, broker=broker, state=state, token_file=token_file, socket=socket
+    )
 
 
 def _refuse_unknown(value: object, kind: object, where: str, place: str) -> None:

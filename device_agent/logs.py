@@ -6,8 +6,14 @@ import json
 import logging
 import sys
 import time
+from collections import deque
+
+from edgeml.device_agent import config as bounds
 
 LOG = logging.getLogger("edgeml.agent")
+
+_LINE = 2000
+"""Characters of a line that are remembered."""
 
 
 def say(level: int, what: str, **fields: object) -> None:
@@ -29,9 +35,28 @@ def start_logging(*, as_json: bool) -> None:
     """Send the agent's log to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if as_json else _Text())
-    LOG.handlers[:] = [handler]
+    recent = _Recent(handler.formatter)
+    LOG.handlers[:] = [handler, recent]
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
+
+
+def recent_lines(count: int) -> list[str]:
+    """The latest lines, as they were logged, oldest first."""
+    lines = [line for each in LOG.handlers if isinstance(each, _Recent) for line in each.lines]
+    return lines[-count:]
+
+
+class _Recent(logging.Handler):
+    """Remembers the latest lines."""
+
+    def __init__(self, formatter: logging.Formatter | None) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self.lines: deque[str] = deque(maxlen=bounds.LOG_LINES)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record)[:_LINE])
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

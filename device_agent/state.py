@@ -56,6 +56,11 @@ class StateFolder:
         return self.path / "artifacts"
 
     @property
+    def profiles(self) -> Path:
+        """What artifacts cost here. Kept from run to run."""
+        return self.path / "profiles"
+
+    @property
     def logs(self) -> Path:
         """Where the workers' own output goes, from their latest start."""
         return self.path / "logs"

@@ -6,7 +6,8 @@ command line; the parts behind them are :mod:`edgeml.exporter`, :mod:`edgeml.tar
 :mod:`edgeml.device_agent` and :mod:`edgeml.collector`.
 
 From Python, :func:`export` makes a bundle, :func:`exporting` does so event by event, and
-:class:`Session` runs one. Each is imported when it is first asked for.
+:class:`Session` runs one; :class:`Client` calls the agent of this device. Each is imported when it
+is first asked for.
 """
 
 from __future__ import annotations
@@ -18,13 +19,23 @@ if TYPE_CHECKING:
     from edgeml.api.exporting import export, exporting
     from edgeml.api.result import ExportResult
     from edgeml.api.session import Session
+    from edgeml.device_agent.local.client import Client
     from edgeml.errors import EdgemlError
 
-__all__ = ["EdgemlError", "ExportResult", "Session", "__version__", "export", "exporting"]
+__all__ = [
+    "Client",
+    "EdgemlError",
+    "ExportResult",
+    "Session",
+    "__version__",
+    "export",
+    "exporting",
+]
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Client": "edgeml.device_agent.local.client",
     "EdgemlError": "edgeml.errors",
     "ExportResult": "edgeml.api.result",
     "Session": "edgeml.api.session",

@@ -8,10 +8,10 @@ opened and not before.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -65,6 +65,16 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Lets go of the model's memory. The session is of no use afterwards."""
+        ...
+
+
+@runtime_checkable
+class Cancellable(Protocol):
+    """A session that can break off a run. Not every runtime can."""
+
+    def cancel(self) -> None:
+        """Have the :meth:`Session.run` that is at work raise soon: between two nodes of the graph,
+        at the earliest. From any thread."""
         ...
 
 
@@ -146,6 +156,33 @@ class NamedSession:
         self.check(feeds)
         results = self._session.run({self._to_runtime[name]: feeds[name] for name in self._inputs})
         return {name: results[runtime] for name, runtime in self._from_runtime.items()}
+
+    def bound(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
+        """A run of always the same arrays, whose content may change. They are checked once, here.
+
+        Raises:
+            SourceError: as :meth:`run`.
+        """
+        self.check(feeds)
+        session = self._session
+        given = {self._to_runtime[name]: feeds[name] for name in self._inputs}
+        names = tuple(self._from_runtime.items())
+
+        def run() -> dict[str, Array]:
+            results = session.run(given)
+            return {name: results[runtime] for name, runtime in names}
+
+        return run
+
+    @property
+    def can_cancel(self) -> bool:
+        """Whether :meth:`cancel` does anything."""
+        return isinstance(self._session, Cancellable)
+
+    def cancel(self) -> None:
+        """Break off the run that is at work, where the runtime can. From any thread."""
+        if isinstance(self._session, Cancellable):
+            self._session.cancel()
 
     def check(self, feeds: Mapping[str, Array]) -> None:
         """Refuses feeds that do not fit, saying what was found and what was expected."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from hypothesis import settings
 
 from edgeml.toolchain import install, store
 from edgeml.toolchain.spec import TOOLCHAINS
@@ -41,6 +42,19 @@ IN_TOOLCHAIN = store.serves_in_place(TOOLCHAINS["export"])
 
 collect_ignore = [] if IN_TOOLCHAIN else list(HEAVY)
 
+ARM = (
+    *("bundle", "statistics", "telemetry"),
+    *("device_agent/test_arm.py", "device_agent/test_worker.py", "device_agent/test_admission.py"),
+)
+"""Folders and files of the suite ``arm``, which ``scripts/arm.sh`` runs on an emulated Cortex-A72:
+the contracts that a device keeps, its worker, and the agent with every runtime that is there."""
+
+ARM_PLACES = [Path(__file__).parent / name for name in ARM]
+
+# How long an example takes says nothing on a busy or an emulated machine.
+settings.register_profile("edgeml", deadline=None)
+settings.load_profile("edgeml")
+
 
 def pytest_report_header() -> str:
     """Say which tests this environment leaves to another."""
@@ -48,6 +62,24 @@ def pytest_report_header() -> str:
     if IN_TOOLCHAIN:
         return f"edgeml: the converters are here, so {folders} can run"
     return f"edgeml: no converters here, so {folders} are left out; `make test` runs all"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what belongs to the suite ``arm``."""
+    for item in items:
+        if _on_arm(item.path):
+            item.add_marker(pytest.mark.arm)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """``-m arm`` reads nothing else: what other tests import is not on every device."""
+    if config.option.markexpr != "arm" or _on_arm(collection_path):
+        return None
+    return not any(place.is_relative_to(collection_path) for place in ARM_PLACES)
+
+
+def _on_arm(path: Path) -> bool:
+    return any(path.is_relative_to(place) for place in ARM_PLACES)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -80,7 +80,7 @@ def _contradiction(topic: Topic, message: Message) -> Refused | None:
 
 
 def _bad_window(window: Window) -> Refused | None:
-    numbers = (window.sequence, window.start_ms, window.duration_ms, window.rows)
+    numbers = (window.sequence, window.start_ms, window.duration_ms, window.rows, window.merged)
     if max(*numbers, *window.outcomes.values(), 0) > LARGEST:
         return Refused("value", f"a number above {LARGEST:,}")
     if window.oldest > window.sequence:

@@ -20,6 +20,8 @@ from edgeml.errors import CollectorError
 BUSY_MS = 2000
 """How long SQLite waits for a lock before the batch is given back and tried again."""
 
+_FROM_1 = "ALTER TABLE windows ADD COLUMN merged BIGINT NOT NULL DEFAULT 1"
+
 
 def database_url(text: str) -> sa.URL:
     """A SQLAlchemy URL; a plain path means SQLite.
@@ -87,6 +89,10 @@ def _begin_sqlite(connection: Connection) -> None:
 def _check_schema(connection: Connection, text: str) -> None:
     if sa.inspect(connection).has_table("schema"):
         found = connection.execute(sa.select(sa.func.max(tables.schema.c.version))).scalar()
+        if found == 1:
+            connection.execute(sa.text(_FROM_1))
+            connection.execute(sa.update(tables.schema).values(version=2))
+            found = 2
         if found != tables.SCHEMA:
             raise CollectorError(
                 f"the database {text} has schema {found}",

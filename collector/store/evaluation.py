@@ -41,6 +41,8 @@ class Arrived(msgspec.Struct, frozen=True, kw_only=True):
     bundle: str
     start_ms: int
     duration_ms: int
+    merged: int
+    """Windows of the device that were added up to this one."""
     received_ms: int
     counts: dict[str, Cells]
 
@@ -149,7 +151,9 @@ class Evaluator:
         monitor = known.monitor
         known.last_ms = window.received_ms
         known.threshold = self._budget.threshold(
-            streams=max(self._live, len(self._known)), duration_ms=window.duration_ms
+            streams=max(self._live, len(self._known)),
+            # A merged window is one test as any other: the budget goes by the device's windows.
+            duration_ms=window.duration_ms // window.merged,
         )
         was_armed = monitor.phase != "collecting"
         step = monitor.step(

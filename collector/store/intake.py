@@ -34,7 +34,7 @@ from edgeml.telemetry import Event, Reported, Status, Topics, Window
 
 _COPIED = (
     *("boot", "sequence", "model", "version", "artifact", "bundle", "start_ms", "duration_ms"),
-    "rows",
+    *("rows", "merged"),
 )
 _WINDOW_COLUMNS = (*_COPIED, "device_id", "outcomes", "received_ms", "evaluated", "refused")
 _ADD_COUNTS = sa.insert(counts)
@@ -272,6 +272,7 @@ class Intake:
             bundle=window.bundle,
             start_ms=window.start_ms,
             duration_ms=window.duration_ms,
+            merged=window.merged,
             received_ms=received.received_ms,
             counts={s.stream: np.asarray(s.cells, dtype=np.int64) for s in window.statistics},
         )
@@ -305,6 +306,7 @@ class Intake:
                     "bundle",
                     "start_ms",
                     "duration_ms",
+                    "merged",
                     "received_ms",
                 )
             },
@@ -318,6 +320,7 @@ class Intake:
             model=window.model,
             version=window.version,
             start_ms=window.start_ms,
+            merged=window.merged,
             counts={name: (grids[name], cells) for name, cells in window.counts.items()},
         )
         self._evaluator.evaluate(connection, window)

@@ -46,13 +46,14 @@ class Rollups:
         model: str,
         version: str,
         start_ms: int,
+        merged: int,
         counts: dict[str, tuple[str, NDArray[np.int64]]],
     ) -> None:
-        """Add a window's counts: grid and cells by stream."""
+        """Add a window's counts: grid and cells by stream, and how many windows it stands for."""
         for stream, (grid, cells) in counts.items():
             key = (device_id, model, version, stream, grid, hour(start_ms))
             total, windows = self._counts.get(key, (0, 0))
-            self._counts[key] = (cells + total, windows + 1)
+            self._counts[key] = (cells + total, windows + merged)
 
     def add_outcomes(
         self, *, device_id: int, model: str, version: str, start_ms: int, outcomes: dict[str, int]

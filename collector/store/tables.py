@@ -21,8 +21,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = 1
-"""Of the tables. A database with a higher one is left alone."""
+SCHEMA = 2
+"""Of the tables. A database with a higher one is left alone, one with a lower one is brought up."""
 
 metadata = MetaData()
 
@@ -79,6 +79,8 @@ windows = Table(
     Column("bundle", Text, nullable=False),
     Column("duration_ms", BigInteger, nullable=False),
     Column("rows", BigInteger, nullable=False),
+    # Windows that the device added up to this one.
+    Column("merged", BigInteger, nullable=False, server_default="1"),
     Column("outcomes", Text, nullable=False),
     Column("received_ms", BigInteger, nullable=False),
     Column("evaluated", Boolean, nullable=False),

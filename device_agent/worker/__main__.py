@@ -1,82 +1,27 @@
-"""The worker: loads one artifact, then runs it whenever the doorbell rings.
+"""A worker's first moment: wait until the agent has set its limits, and only then load anything.
 
-Started as ``python -m edgeml.device_agent.worker SPEC``. It imports NumPy and its own runtime,
-nothing of the agent. It ends when the agent does: the kernel kills it
-(``PR_SET_PDEATHSIG``), and the doorbell's end of file says the same.
+Started as ``python -m edgeml.device_agent.worker SPEC``. Memory is charged to the control group
+that a process is in when it takes it, so NumPy and the runtime are imported after GO.
 """
 
 from __future__ import annotations
 
-import mmap
+import json
 import signal
 import socket
 import sys
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
-import msgspec
-import numpy as np
-
-from edgeml.device_agent.worker import wire
-from edgeml.device_agent.worker.layout import Array
-from edgeml.processes import die_with_parent
-from edgeml.targets.runtime import NamedSession, open_session
 
 
 def main() -> None:
     """Runs until the agent goes away."""
-    spec = msgspec.json.decode(sys.argv[1], type=wire.WorkerSpec)
-    die_with_parent(spec.parent)
     # Ctrl-C reaches the whole foreground group; the agent alone decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    doorbell = socket.socket(fileno=spec.socket)
-    memory = mmap.mmap(spec.memory, spec.layout.nbytes)
-    inputs, outputs = spec.layout.views(memory)
-    try:
-        session = NamedSession(
-            open_session(spec.target, Path(spec.entry), threads=spec.threads, options=spec.options),
-            spec.inputs,
-            spec.outputs,
-        )
-        session.check(inputs)
-    except Exception as error:  # noqa: BLE001 - whatever a runtime raises, the agent must hear it
-        doorbell.send(wire.message(wire.BROKEN, text=_sentence(error)))
-        return
-    doorbell.send(wire.message(wire.READY))
-    _serve(doorbell, session, inputs, outputs)
+    doorbell = socket.socket(fileno=json.loads(sys.argv[1])["socket"])
+    if not doorbell.recv(1):
+        return  # the agent has changed its mind, or is gone
+    from edgeml.device_agent.worker.child import serve
 
-
-def _serve(
-    doorbell: socket.socket,
-    session: NamedSession,
-    inputs: Mapping[str, Array],
-    outputs: Mapping[str, Array],
-) -> None:
-    while ring := doorbell.recv(wire.MAX_MESSAGE):
-        _, number, _ = wire.parse(ring)
-        try:
-            results = session.run(inputs)
-            for name, place in outputs.items():
-                _put(name, results[name], place)
-            answer = wire.message(wire.DONE, number)
-        except Exception as error:  # noqa: BLE001 - likewise
-            answer = wire.message(wire.ERROR, number, _sentence(error))
-        doorbell.send(answer)
-
-
-def _put(name: str, result: Any, place: Array) -> None:
-    found = np.asarray(result)
-    if found.shape != place.shape or found.dtype != place.dtype:
-        raise ValueError(
-            f"Output '{name}' has shape {list(found.shape)} and dtype {found.dtype}. Expected "
-            f"shape {list(place.shape)} and dtype {place.dtype}, as the manifest says."
-        )
-    place[...] = found
-
-
-def _sentence(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    serve(sys.argv[1], doorbell)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """The agent's side of a worker: start it, run a request within a time limit, kill it.
 
-One thread starts, runs and closes a worker, and lives longer than it: the kernel's parent-death
-signal is tied to the *thread* that started the child. Only :meth:`Worker.kill` may be called from
-another one.
+Any thread may start a worker, and hand it to another; one at a time uses it. Only
+:meth:`Worker.kill` and :meth:`Worker.resident_bytes` may be called beside that.
 """
 
 from __future__ import annotations
@@ -11,12 +10,15 @@ import contextlib
 import errno
 import mmap
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -24,15 +26,13 @@ import msgspec
 from edgeml.device_agent.config import ENVIRONMENT
 from edgeml.device_agent.worker import wire
 from edgeml.device_agent.worker.layout import Array
+from edgeml.device_agent.worker.output import Output
 from edgeml.errors import AgentError
 
 _MODULE = "edgeml.device_agent.worker"
 
 MEMORY_SHARE = 0.5
 """Of the available memory, at most this for a model's inputs and outputs: the model needs some."""
-
-LAST_WORDS = 300
-"""Characters of a dead worker's own output that are quoted in an error."""
 
 
 class WorkerError(AgentError):
@@ -44,7 +44,7 @@ class RequestFailedError(WorkerError):
 
 
 class WorkerLateError(WorkerError):
-    """The time limit passed; the worker was killed."""
+    """The time limit passed."""
 
 
 class WorkerDiedError(WorkerError):
@@ -52,7 +52,8 @@ class WorkerDiedError(WorkerError):
 
 
 class Worker:
-    """A worker process. It loads its model by itself; :meth:`wait_ready` says when it has.
+    """A worker process. It takes no memory to speak of before :meth:`wait_ready`: limits may be
+    put on it until then.
 
     Args:
         spec: what to run; descriptors and the parent's id are filled in here.
@@ -63,49 +64,48 @@ class Worker:
     """
 
     def __init__(self, spec: wire.WorkerSpec, *, log: Path) -> None:
-        self._log = log
         self._lock = threading.Lock()
         self._number = 0
+        self._can_cancel = False
         self._memory, handle = _allocate(spec.layout.nbytes)
         self._inputs, self._outputs = spec.layout.views(self._memory)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._doorbell = ours
-        told = msgspec.structs.replace(
-            spec, socket=theirs.fileno(), memory=handle, parent=os.getpid()
-        )
-        try:
-            with log.open("wb") as output:
-                self._process = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-m",
-                        "edgeml.device_agent.worker",
-                        msgspec.json.encode(told).decode(),
-                    ],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=(theirs.fileno(), handle),
-                    env={**os.environ, **ENVIRONMENT},
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            theirs.callback(os.close, handle)
+            try:
+                self._doorbell, doorbell = _socket_pair(ours, theirs)
+                self._control, control = _socket_pair(ours, theirs)
+                self._output = Output(log)
+                theirs.callback(self._output.started)
+                told = msgspec.structs.replace(
+                    spec, socket=doorbell, control=control, memory=handle, parent=os.getpid()
                 )
-        except OSError as error:
-            ours.close()
-            raise WorkerError(f"A worker process cannot be started: {error}") from error
-        finally:
-            theirs.close()
-            os.close(handle)
+                self._process = _spawn(
+                    [sys.executable, "-m", _MODULE, msgspec.json.encode(told).decode()],
+                    output=self._output.writer,
+                    handles=(doorbell, control, handle),
+                )
+            except OSError as error:
+                raise WorkerError(f"A worker process cannot be started: {error}") from error
+            ours.pop_all()
+        self._ring = select.poll()
+        self._ring.register(self._doorbell, select.POLLIN)
         self.pid = self._process.pid
         self._alive = True
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Wait until the model is loaded.
+        """Have it load its model, and wait until it has.
 
         Raises:
             WorkerError: it cannot be, or takes longer; the process is gone.
         """
         try:
+            self._doorbell.send(wire.message(wire.GO))
+        except OSError as error:
+            raise self._died() from error
+        try:
             code, _, text = self._answer(timeout_s)
         except WorkerLateError as error:
+            self.close()
             raise WorkerError(
                 f"The worker did not load its model within {timeout_s:g} s{self._last_words()}",
                 remedy="Give it more time with start_timeout_s.",
@@ -113,22 +113,30 @@ class Worker:
         if code != wire.READY:
             self.close()
             raise WorkerError(text)
+        self._can_cancel = text == wire.CAN_CANCEL
 
     def run(self, feeds: Mapping[str, Array], *, timeout_s: float) -> dict[str, Array]:
         """Run one request; return copies of the outputs.
 
         Args:
             feeds: arrays of exactly the layout's shapes and dtypes.
-            timeout_s: time that is left for it. When it is over, the worker is killed, and a
-                result that comes at the same moment is thrown away.
+            timeout_s: time that is left for it. When it is over, a result that comes at the same
+                moment is thrown away.
 
         Raises:
             RequestFailedError: the runtime raised; the worker is still of use.
-            WorkerLateError: too slow, and gone.
+            WorkerLateError: too slow, and still at it: :meth:`settle` it.
             WorkerDiedError: gone.
         """
         for name, place in self._inputs.items():
-            place[...] = feeds[name]
+            given = feeds.get(name)
+            # A request may have been made for an earlier version's inputs.
+            if given is None or given.shape != place.shape or given.dtype != place.dtype:
+                raise RequestFailedError(
+                    f"The request does not fit input '{name}'",
+                    expected=f"shape {list(place.shape)} and dtype {place.dtype}",
+                )
+            place[...] = given
         self._number += 1
         try:
             self._doorbell.send(wire.message(wire.RUN, self._number))
@@ -142,10 +150,36 @@ class Worker:
             raise RequestFailedError(f"The runtime failed: {text}")
         return {name: place.copy() for name, place in self._outputs.items()}
 
+    def settle(self, grace_s: float) -> bool:
+        """After a run that was late: break it off where the runtime can, wait for its end, and kill
+        the worker where that does not come. The result is thrown away.
+
+        Args:
+            grace_s: to wait.
+
+        Returns:
+            Whether the worker is still of use.
+        """
+        until = time.monotonic() + grace_s
+        try:
+            if self._can_cancel:
+                self._control.send(wire.message(wire.CANCEL, self._number))
+            while self._answer(until - time.monotonic())[1] != self._number:
+                pass
+        except (WorkerError, OSError):
+            self.close()
+            return False
+        return True
+
     def resident_bytes(self) -> int | None:
         """Resident set of the process; None when it has ended."""
         with self._lock:
             return _resident_bytes(self.pid) if self._alive else None
+
+    def peak_bytes(self) -> int | None:
+        """The most that it ever had resident; None when it has ended."""
+        with self._lock:
+            return _peak_bytes(self.pid) if self._alive else None
 
     def kill(self) -> None:
         """Send SIGKILL. From any thread; whoever waits in :meth:`run` then sees it die."""
@@ -161,18 +195,18 @@ class Worker:
             self._alive = False
         self._process.wait()
         self._doorbell.close()
+        self._control.close()
         self._inputs = {}
         self._outputs = {}
         with contextlib.suppress(BufferError):  # a traceback may still hold a view
             self._memory.close()
 
     def _answer(self, timeout_s: float) -> tuple[int, int, str]:
-        self._doorbell.settimeout(max(timeout_s, 1e-4))
+        # Polled by hand: a socket with a timeout makes one system call more for each answer.
         try:
+            if not self._ring.poll(max(timeout_s * 1000, 0.0)):
+                raise WorkerLateError(f"No answer within {timeout_s * 1000:.0f} ms")
             datagram = self._doorbell.recv(wire.MAX_MESSAGE)
-        except TimeoutError as error:
-            self.close()
-            raise WorkerLateError(f"No answer within {timeout_s * 1000:.0f} ms") from error
         except OSError as error:
             raise self._died() from error
         if not datagram:
@@ -186,17 +220,45 @@ class Worker:
         return WorkerDiedError(f"The worker died with {cause}{self._last_words()}")
 
     def _last_words(self) -> str:
-        with contextlib.suppress(OSError):
-            words = " ".join(self._log.read_text(errors="replace").split())
-            if words:
-                return f" ({words[-LAST_WORDS:]})"
-        return ""
+        words = self._output.last_words()
+        return f" ({words})" if words else ""
+
+
+_nursery = ThreadPoolExecutor(1, thread_name_prefix="nursery")
+"""Starts every worker: the kernel's parent-death signal goes by the *thread* that started a child,
+and this one lives as long as the agent."""
+
+
+def _spawn(
+    command: Sequence[str], *, output: int, handles: Sequence[int]
+) -> subprocess.Popen[bytes]:
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=handles,
+            env={**os.environ, **ENVIRONMENT},
+        )
+
+    return _nursery.submit(start).result()
+
+
+def _socket_pair(
+    ours: contextlib.ExitStack, theirs: contextlib.ExitStack
+) -> tuple[socket.socket, int]:
+    """Our end, and the descriptor of the child's; both closed by their stacks."""
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.callback(here.close)
+    theirs.callback(there.close)
+    return here, there.fileno()
 
 
 def _allocate(nbytes: int) -> tuple[mmap.mmap, int]:
     """Memory that exists in full, as a map and the descriptor to pass on."""
     # Asked before the kernel is: it would rather kill somebody than say that there is not enough.
-    if nbytes > _available_bytes() * MEMORY_SHARE:
+    if nbytes > available_bytes() * MEMORY_SHARE:
         raise _no_room(nbytes)
     handle = os.memfd_create("edgeml-worker", os.MFD_CLOEXEC)
     try:
@@ -216,7 +278,8 @@ def _no_room(nbytes: int) -> WorkerError:
     )
 
 
-def _available_bytes() -> int:
+def available_bytes() -> int:
+    """Memory that the machine has to spare."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == "MemAvailable":
@@ -231,3 +294,12 @@ def _resident_bytes(pid: int) -> int | None:
         return None
     pages = int(fields[1])
     return pages * mmap.PAGESIZE or None  # a zombie has none
+
+
+def _peak_bytes(pid: int) -> int | None:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == "VmHWM":
+                return int(value.split()[0]) * 1024
+    return None

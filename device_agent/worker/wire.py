@@ -1,8 +1,10 @@
 """What agent and worker say to each other over the socket pair: the doorbell, not the data.
 
-The child gets a :class:`WorkerSpec` as its only argument. It answers once with READY or BROKEN,
-then answers each RUN with DONE or ERROR. A message is one datagram (``SOCK_SEQPACKET``): a code of
-one byte, the request's number in eight, and for BROKEN and ERROR a sentence.
+The child gets a :class:`WorkerSpec` as its only argument, and waits for GO, so that its limits
+stand before it takes memory. It answers that with READY or BROKEN, then each RUN with DONE or
+ERROR. READY's text is :data:`CAN_CANCEL` where the runtime can break off an inference: then CANCEL
+may be sent over a socket pair of its own, with the number of the request. A message is one datagram
+(``SOCK_SEQPACKET``): a code of one byte, the request's number in eight, and a sentence.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import msgspec
 
 from edgeml.device_agent.worker.layout import Layout
 
-RUN, READY, BROKEN, DONE, ERROR = range(5)
+RUN, READY, BROKEN, DONE, ERROR, GO, CANCEL = range(7)
+
+CAN_CANCEL = "cancel"
 
 HEAD = struct.Struct("<BQ")
 
@@ -35,6 +39,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
         outputs: likewise.
         layout: of the shared memory.
         socket: file descriptor of the doorbell.
+        control: file descriptor of the socket that CANCEL comes over.
         memory: file descriptor of the shared memory.
         parent: process id of the agent.
     """
@@ -47,16 +52,19 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     outputs: dict[str, str]
     layout: Layout
     socket: int = -1
+    control: int = -1
     memory: int = -1
     parent: int = 0
 
 
 def message(code: int, number: int = 0, text: str = "") -> bytes:
     """A datagram."""
-    return HEAD.pack(code, number) + text.encode(errors="replace")[:MAX_TEXT]
+    head = HEAD.pack(code, number)
+    return head + text.encode(errors="replace")[:MAX_TEXT] if text else head
 
 
 def parse(datagram: bytes) -> tuple[int, int, str]:
     """Code, number and text of a datagram."""
     code, number = HEAD.unpack_from(datagram)
-    return code, number, datagram[HEAD.size :].decode(errors="replace")
+    text = datagram[HEAD.size :].decode(errors="replace") if len(datagram) > HEAD.size else ""
+    return code, number, text

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from edgeml.bundle import Artifact, Bundle
-from edgeml.device_agent.selection import select
+from edgeml.device_agent.install.selection import select
 from edgeml.errors import RefusedError
 from edgeml.targets.registry import can_run_here, host_facts
 from edgeml.targets.runtime import NamedSession, open_session

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeml.cli.shared import verb_app
+from edgeml.cli.shared import Json, verb_app, write_json
 
 if TYPE_CHECKING:
     from edgeml.device_agent.config import Config
+    from edgeml.device_agent.local.client import Client
 
 app = verb_app(help="Serve a bundle on this device and report on it.", no_args_is_help=True)
 
@@ -35,6 +36,7 @@ def run(
     http: Annotated[
         str | None, typer.Option(help='Address of the local call, HOST:PORT; "" for none.')
     ] = None,
+    socket: Annotated[Path | None, typer.Option(help="Unix socket of the local call.")] = None,
     state: Annotated[Path | None, typer.Option(help="Folder for outbox, artifacts, logs.")] = None,
     window: Annotated[
         float | None, typer.Option(help="Seconds of a statistics window.", min=0.05)
@@ -61,7 +63,13 @@ def run(
 
     complete = _with_flags(
         read_config(config) if config else Config(),
-        top={"site": site or None, "device": device or None, "http": http, "state": state},
+        top={
+            "site": site or None,
+            "device": device or None,
+            "http": http,
+            "socket": socket,
+            "state": state,
+        },
         bundles=tuple(bundle or ()),
         model={
             "target": target or None,
@@ -74,6 +82,110 @@ def run(
         folders=tuple(folder or ()),
     )
     become_agent(complete, log_json=log_json)
+
+
+@app.command("install")
+def install(
+    config: Annotated[Path, typer.Option(help="Configuration of the agent (TOML).")],
+    user: Annotated[str, typer.Option(help="User to run as; root by default.")] = "",
+    unit: Annotated[
+        Path | None, typer.Option(help="File to write, instead of the system's.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the unit and write nothing.")] = False,
+) -> None:
+    """Write the systemd unit that runs the agent on this device."""
+    from edgeml.cli.agent_install import install as write
+
+    write(config, user=user, unit=unit, show=show)
+
+
+_Socket = Annotated[
+    str, typer.Option("--socket", help="The agent's Unix socket; this device's own by default.")
+]
+_Url = Annotated[str, typer.Option("--url", help="The agent's HTTP address, instead.")]
+_TokenFile = Annotated[
+    Path | None, typer.Option("--token-file", help="Holds the token that it wants over HTTP.")
+]
+
+
+@app.command("deploy")
+def deploy(
+    bundle: Annotated[Path, typer.Argument(help="The bundle, on this device.")],
+    model: Annotated[str, typer.Option(help="Its name, where the bundle has another.")] = "",
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="Beside what serves, on copies of idle time.")
+    ] = False,
+    split: Annotated[
+        float,
+        typer.Option(help="Beside what serves, for this share of the requests.", min=0, max=1),
+    ] = 0.0,
+    socket: _Socket = "",
+    url: _Url = "",
+    token_file: _TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """Have a running agent serve another version, once proved; no request is dropped."""
+    from edgeml.cli import agent_versions
+
+    with _client(socket, url, token_file, timeout_s=agent_versions.PATIENCE_S) as client:
+        change = agent_versions.deploy(client, bundle, model=model, shadow=shadow, split=split)
+    agent_versions.show(change, as_json=as_json)
+
+
+@app.command("rollback")
+def rollback(
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    socket: _Socket = "",
+    url: _Url = "",
+    token_file: _TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """Have a running agent serve the version before again."""
+    from edgeml.cli import agent_versions
+
+    with _client(socket, url, token_file, timeout_s=agent_versions.PATIENCE_S) as client:
+        change = agent_versions.rollback(client, model)
+    agent_versions.show(change, as_json=as_json)
+
+
+@app.command("status")
+def status(
+    socket: _Socket = "",
+    url: _Url = "",
+    token_file: _TokenFile = None,
+    once: Annotated[bool, typer.Option("--once", help="Show it once, not live.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1)] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Show what an agent does: live on a terminal, until Ctrl-C; once elsewhere."""
+    import sys
+
+    import msgspec
+
+    from edgeml.cli.agent_status import show, show_live
+    from edgeml.device_agent.local.status import AgentStatus
+
+    with _client(socket, url, token_file) as client:
+
+        def fetch() -> AgentStatus:
+            return msgspec.convert(client.get("/edgeml/v1/status"), AgentStatus)
+
+        if as_json:
+            write_json(fetch())
+        elif once or not sys.stdout.isatty():
+            show(fetch())
+        else:
+            show_live(fetch, every_s=every)
+
+
+def _client(socket: str, url: str, token_file: Path | None, *, timeout_s: float = 30.0) -> Client:
+    from edgeml.device_agent.local.client import Client
+    from edgeml.device_agent.local.token import read_token
+    from edgeml.errors import UsageError
+
+    if socket and url:
+        raise UsageError("Both --socket and --url were given", expected="one of them")
+    return Client(url or socket, token=read_token(token_file), timeout_s=timeout_s)
 
 
 def _with_flags(

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml.device_agent.client import Client
+from edgeml.device_agent.local.client import Client
 from edgeml.errors import EdgemlError
 
 Images = NDArray[np.float32]

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from edgeml.columns import blocks
 from edgeml.errors import StatisticsError
 from edgeml.statistics.counts import Counts
-from edgeml.statistics.families import FAMILIES, MAX_CLASSES, MAX_COLUMNS, Context
+from edgeml.statistics.families import (
+    FAMILIES,
+    LARGE_FRAME,
+    MAX_CLASSES,
+    MAX_COLUMNS,
+    ROW_STEP,
+    Context,
+)
 from edgeml.statistics.grid import NUMERIC_BINS, Grid, fit_grid
 
 CONFIDENCE_BINS = 16
@@ -171,7 +178,15 @@ def _family(tensor: TensorLike, batch: NDArray[np.generic]) -> tuple[str, Contex
     summary = ("tensor", Context())
     if tensor.meaning == "image" and batch.ndim == 4 and tensor.layout in {"NCHW", "NHWC"}:
         channels = batch.shape[1 if tensor.layout == "NCHW" else 3]
-        return "image", Context(layout=tensor.layout, low=low, high=high, channels=channels)
+        height, width = batch.shape[1:3] if tensor.layout == "NHWC" else batch.shape[2:4]
+        large = min(height, width) >= LARGE_FRAME
+        return "image", Context(
+            layout=tensor.layout,
+            low=low,
+            high=high,
+            channels=channels,
+            row_step=ROW_STEP if large else 1,
+        )
     if tensor.meaning == "audio":
         return "audio", Context(low=low, high=high)
     if tensor.meaning == "embedding":

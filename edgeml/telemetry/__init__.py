@@ -1,9 +1,12 @@
 """The telemetry contract: topics, messages, codec. The agent writes, the collector reads."""
 
 from edgeml.telemetry.codec import decode, encode
+from edgeml.telemetry.merging import merge, merge_key
 from edgeml.telemetry.messages import (
     SCHEMA,
     ActiveModel,
+    Command,
+    CommandResult,
     DeviceFacts,
     Event,
     Message,
@@ -19,6 +22,8 @@ from edgeml.telemetry.topics import Topic, Topics, check_name, every_device, par
 __all__ = [
     "SCHEMA",
     "ActiveModel",
+    "Command",
+    "CommandResult",
     "DeviceFacts",
     "Event",
     "Message",
@@ -34,5 +39,7 @@ __all__ = [
     "decode",
     "encode",
     "every_device",
+    "merge",
+    "merge_key",
     "parse_topic",
 ]

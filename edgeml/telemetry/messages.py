@@ -6,7 +6,7 @@ that matters rides in an MQTT 5 property, so that a 3.1.1 broker will do.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -50,8 +50,9 @@ class Window(Message, frozen=True, kw_only=True):
     BINARY: ClassVar[bool] = True
 
     boot: Name
-    """Names one run of the agent; sequences count from 1 within it."""
+    """Names the run of the agent that first sent it; sequences count from 1 within it."""
     sequence: Positive
+    """Given when the window is first sent, so what was merged before that has one number."""
     oldest: Positive
     """Lowest sequence of this boot that is still in the outbox: nothing below it will ever come."""
     model: Name
@@ -61,7 +62,10 @@ class Window(Message, frozen=True, kw_only=True):
     start_ms: Count
     """Unix time by the device's own clock, which may be wrong."""
     duration_ms: Count
-    """By its monotonic clock, which is not."""
+    """By its monotonic clock, which is not. Of a merged window: of all its windows together."""
+    merged: Positive = 1
+    """Windows that were added up to this one, while it waited in an outbox that was full. The
+    counts are exact, the resolution in time is lost."""
     rows: Count
     """Samples behind the statistics."""
     outcomes: dict[Name, Count]
@@ -113,7 +117,7 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
     """``verified``, ``proved``, ``active``, ``failed``."""
     error: Text = ""
     memory_limit: Text = ""
-    """How the memory budget is held: ``cgroup``, ``poll``, ``none``."""
+    """How the memory budget is held: ``cgroup2``, ``cgroup1``, ``poll``, ``none``."""
 
 
 class Reported(Message, frozen=True, kw_only=True):
@@ -139,3 +143,37 @@ class Stored(Message, frozen=True, kw_only=True):
 
     boot: Name
     sequence: Count
+
+
+class Command(Message, frozen=True, kw_only=True):
+    """``cmd``, never retained: something that a device is asked to do, once."""
+
+    id: Name
+    """Chosen by the sender, anew for each; a device does what one asks for at most once."""
+    kind: Name
+    issued_ms: Count
+    """Unix time by the sender's clock."""
+    lifetime_s: Annotated[float, Meta(gt=0, le=3600)]
+    """After this it is not begun any more."""
+    model: str = ""
+    count: Annotated[int, Meta(ge=0, le=1000)] = 0
+    """Lines of the log, or windows; 0 for the usual number."""
+
+
+class CommandResult(Message, frozen=True, kw_only=True):
+    """``cmd/result``: what became of it."""
+
+    MAX_BYTES: ClassVar[int] = 1024 * 1024
+
+    id: str
+    kind: str
+    boot: Name
+    time_ms: Count
+    """By the device's clock."""
+    outcome: Literal["done", "refused", "failed", "repeated"]
+    message: Text = ""
+    """Why not, unless it is done."""
+    part: Positive = 1
+    parts: Positive = 1
+    """Some answers come in several, each with its part of the document."""
+    document: dict[str, Any] = {}

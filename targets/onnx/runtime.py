@@ -2,7 +2,7 @@
 
 ONNX Runtime lists the providers that it was built with and, when one cannot start, carries on with
 the CPU. :func:`open_with` looks at what it got after the session was made and refuses anything
-else than what was asked for.
+else than what was asked for: see :mod:`edgeml.targets.onnx.placement`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeml.errors import RefusedError, SourceError
+from edgeml.targets.onnx import placement
 from edgeml.targets.runtime import Array, Session, TensorInfo, dtype_name
 
 Provider = tuple[str, dict[str, str]]
@@ -66,12 +67,13 @@ def open_with(
         providers: name and options of each, best first.
         entry: the model.
         threads: within an operator.
-        options: session configuration entries (``session.…``); others are ignored.
+        options: session configuration entries (``session.…``) and ``placement.share``; others
+            are ignored.
 
     Raises:
         RefusedError: the session would run on another provider than the first one, or would leave
-            nodes to the CPU where ``session.disable_cpu_ep_fallback`` is 1.
-        SourceError: the file is no ONNX model.
+            more nodes to others than the options allow.
+        SourceError: the file is no ONNX model, or an option is wrong.
     """
     runtime = _module()
     wanted = providers[0][0]
@@ -85,6 +87,10 @@ def open_with(
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3
+    least = placement.least_share(options)
+    names = wanted != _CPU and placement.tells(runtime)
+    if names:  # its own refusal would name no node
+        options = {**options, placement.RECORD: "1", placement.STRICT: "0"}
     for key, value in options.items():
         if key.startswith(_SESSION):
             settings.add_session_config_entry(key, value)
@@ -100,38 +106,31 @@ def open_with(
         raise _refusal(entry, wanted, error) from error
     # Otherwise a provider that fails later is replaced, session and all, in the middle of a run.
     session.disable_fallback()
-    check_provider(wanted, session.get_providers())
-    return _OrtSession(session)
-
-
-def check_provider(wanted: str, got: Sequence[str]) -> None:
-    """Refuses a session whose first provider is not the one that was asked for.
-
-    Raises:
-        RefusedError: always, when they differ.
-    """
-    if not got or got[0] != wanted:
-        raise RefusedError(
-            f"ONNX Runtime was asked for {wanted} and fell back to {', '.join(got) or 'nothing'} "
-            "without a word",
-            remedy="Check the GPU's driver, and that the CUDA, cuDNN and TensorRT libraries are of "
-            "the versions that this onnxruntime-gpu was built for.",
-        )
+    found = placement.nodes(session) if names else []
+    asked = [name for name, _ in providers]
+    placement.check(asked, session.get_providers(), found, least)
+    return _OrtSession(session, runtime.RunOptions())
 
 
 class _OrtSession:
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, options: Any) -> None:
         self._session: Any = session
+        self._options: Any = options
         self.inputs = tuple(_info(node) for node in session.get_inputs())
         self.outputs = tuple(_info(node) for node in session.get_outputs())
         self._names = [info.name for info in self.outputs]
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        if self._options.terminate:  # of an earlier run, which was broken off
+            self._options.terminate = False
         try:
-            results = self._session.run(self._names, feeds)
+            results = self._session.run(self._names, feeds, self._options)
         except Exception as error:
             raise _refusal_to_run(error) from error
         return dict(zip(self._names, results, strict=True))
+
+    def cancel(self) -> None:
+        self._options.terminate = True
 
     def close(self) -> None:
         self._session = None

@@ -21,7 +21,8 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
             their names (``cuda_device_id``).
 
     Raises:
-        RefusedError: the provider did not start, or nodes would fall back to the CPU.
+        RefusedError: the provider did not start, or more nodes would fall back to the CPU than
+            ``placement.share`` allows.
         SourceError: the file is no ONNX model.
     """
     given = {k.removeprefix(_PREFIX): v for k, v in options.items() if k.startswith(_PREFIX)}

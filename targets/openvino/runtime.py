@@ -70,10 +70,16 @@ class _OpenVinoSession:
                 # OpenVINO knows int64 as a C long alone, ONNX Runtime gives out long longs.
                 given[info.name] = given[info.name].view(np.dtype(info.dtype))
         # Shared inputs save a copy of each; outputs are copied, since the request writes over them.
-        results = request.infer(
-            [given[info.name] for info in self.inputs], share_inputs=True, share_outputs=False
-        )
-        return {info.name: results[index] for index, info in enumerate(self.outputs)}
+        # Only a request that was started so can be cancelled; the hand-over costs some 20 µs.
+        request.start_async([given[info.name] for info in self.inputs], share_inputs=True)
+        request.wait()
+        return {
+            info.name: request.get_output_tensor(index).data.copy()
+            for index, info in enumerate(self.outputs)
+        }
+
+    def cancel(self) -> None:
+        self._request.cancel()
 
     def close(self) -> None:
         self._request = None

@@ -38,7 +38,8 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
             cache is on and no folder is given, one in the user's cache folder is used.
 
     Raises:
-        RefusedError: the provider did not start, or nodes would fall back to the CPU.
+        RefusedError: the provider did not start, or more nodes would fall back to the CPU than
+            ``placement.share`` allows.
         SourceError: the file is no ONNX model.
     """
     given = {key: value for key, value in options.items() if key.startswith(_PREFIX)}

@@ -24,14 +24,14 @@ from edgeml.collector.store.marks import advance
 from edgeml.collector.store.packing import pack, unpack
 from edgeml.collector.store.queries import Reader
 from edgeml.errors import CollectorError
-from edgeml.telemetry import Event, Message, Topic, Window, encode
+from edgeml.telemetry import Event, Message, Topic, Window, encode, merge
 
 ALARMS = AlarmConfig(reference_windows=20, per_windows=2000)
 
 
-def open_intake(path: Path) -> tuple[Intake, sa.Engine]:
+def open_intake(path: Path, alarms: AlarmConfig = ALARMS) -> tuple[Intake, sa.Engine]:
     engine = open_database(str(path))
-    return Intake(engine, Evaluator(ALARMS.policy, ALARMS.budget)), engine
+    return Intake(engine, Evaluator(alarms.policy, alarms.budget)), engine
 
 
 def received(message: Message, *, device: str = "cam", at_ms: int = START_MS) -> Received:
@@ -147,6 +147,45 @@ def test_rollups_are_the_sum_of_the_windows(bundle: Path, tmp_path: Path) -> Non
         (cells,) = connection.execute(query).scalars()
     luma = [s.cells for w in windows for s in w.statistics if s.stream == "input.image.luma_mean"]
     assert unpack(cells).tolist() == np.sum(luma, axis=0).tolist()
+
+
+def test_a_merged_window_counts_as_the_windows_in_it(bundle: Path, tmp_path: Path) -> None:
+    """Its counts as theirs, its share of the alarm budget as one of them."""
+    stores: list[tuple[dict[str, list[tuple[object, ...]]], set[float]]] = []
+    first, *windows = Source(bundle, seed=1).windows(5)
+    for sent in (windows, [merge(merge(windows[0], windows[1]), merge(windows[2], windows[3]))]):
+        intake, engine = open_intake(
+            tmp_path / f"{len(sent)}.sqlite", msgspec.structs.replace(ALARMS, per_windows=0)
+        )
+        intake.add_bundle(open_bundle(bundle), size=1, now_ms=1)
+        intake.store([received(first)])  # now all streams share the budget
+        assert intake.store([received(window) for window in sent]).accepted == len(sent)
+        thresholds = {stream.threshold for stream in Reader(engine).streams()}
+        stores.append((contents(engine), thresholds))
+        engine.dispose()
+    (apart, each), (together, one) = stores
+    assert together["counts"] == apart["counts"]
+    assert together["outcomes"] == apart["outcomes"]
+    assert one == each
+
+
+def test_the_store_of_an_earlier_version_is_brought_up(bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "fleet.sqlite"
+    intake, engine = open_intake(path)
+    source = Source(bundle, seed=1)
+    intake.store([received(source.window())])
+    with engine.begin() as connection:  # as schema 1 had it
+        connection.exec_driver_sql("ALTER TABLE windows DROP COLUMN merged")
+        connection.exec_driver_sql("UPDATE schema SET version = 1")
+    engine.dispose()
+    intake, engine = open_intake(path)
+    first, second = source.windows(2)
+    assert intake.store([received(merge(first, second))]).accepted == 1
+    with engine.begin() as connection:
+        merged = connection.execute(sa.select(tables.windows.c.merged)).scalars().all()
+    assert merged == [1, 2]
+    engine.dispose()
+    open_intake(path)[1].dispose()
 
 
 def test_what_failed_to_commit_left_nothing_in_memory_either(bundle: Path, tmp_path: Path) -> None:

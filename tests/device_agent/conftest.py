@@ -8,8 +8,16 @@ from typing import Any
 
 import pytest
 from support.agents import AgentProcess, Collector, StartAgent
+from support.cgroups import remove_test_group
 
 from edgeml.telemetry import Topics
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_control_group() -> Iterator[None]:
+    """What the agents' control groups are made in goes with the tests."""
+    yield
+    remove_test_group()
 
 
 @pytest.fixture

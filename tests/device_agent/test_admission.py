@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeml.device_agent.admission import Admission, Request
-from edgeml.device_agent.latency import Latency
+from edgeml.device_agent.serving.admission import Admission, Request
+from edgeml.device_agent.serving.latency import Latency
 
 
 def admission(*, capacity: int = 4, service_s: float = 0.010, probe_s: float = 1.0) -> Admission:
@@ -34,13 +35,51 @@ def test_a_request_that_cannot_end_in_time_is_refused_before_it_waits():
     queue = admission()
     queue.offer(request(1, 10.0), now=0.0)
     queue.take(now=0.0)
-    queue.offer(request(2, 10.0), now=0.0)
+    queue.offer(request(2, 0.021), now=0.0)
     # 10 ms run, 10 ms wait before it, 10 ms of its own: 30 ms, and it has 25.
     (shed,) = queue.offer(request(3, 0.025), now=0.0)
     assert shed.key == 3
     assert "30.0 ms" in shed.reason
     assert "25.0 ms" in shed.reason
     assert queue.offer(request(4, 0.031), now=0.0) == []
+
+
+def test_the_earliest_deadline_runs_first():
+    queue = admission()
+    for key, deadline in ((1, 9.0), (2, 3.0), (3, 6.0)):
+        assert queue.offer(request(key, deadline), now=0.0) == []
+    order = []
+    for now in (0.0, 0.01, 0.02):
+        taken, _ = queue.take(now=now)
+        assert taken is not None
+        order.append(taken.key)
+        queue.finish("served", took_s=0.01)
+    assert order == [2, 3, 1]
+
+
+def test_an_urgent_request_does_not_make_an_admitted_one_late():
+    queue = admission()
+    assert queue.offer(request(1, 0.035), now=0.0) == []
+    assert queue.offer(request(2, 0.022), now=0.0) == []  # first, and 1 still ends at 20 ms
+    assert queue.offer(request(3, 0.034), now=0.0) == []  # 1 would end at 30 ms
+    (shed,) = queue.offer(request(4, 0.021), now=0.0)  # 3 would end at 30 ms, 1 at 40
+    assert (shed.key, shed.reason) == (4, "another one that was admitted would be late for it")
+
+
+def test_while_nobody_can_serve_only_what_can_wait_waits():
+    queue = admission()
+    queue.offer(request(1, 0.100), now=0.0)
+    queue.offer(request(2, 2.0), now=0.0)
+    (shed,) = queue.suspend("the worker is being replaced", ready_at=0.5, now=0.01)
+    assert (shed.key, shed.reason) == (1, "the worker is being replaced")
+    (shed,) = queue.offer(request(3, 0.4), now=0.02)
+    assert shed.reason.startswith("the worker is being replaced; it would end ")
+    assert queue.offer(request(4, 1.0), now=0.02) == []
+    assert [entry.key for entry in queue.expire(now=1.0)] == [4]  # it took longer than thought
+    queue.open()
+    taken, _ = queue.take(now=1.0)
+    assert taken is not None
+    assert taken.key == 2
 
 
 def test_a_full_queue_refuses_the_newcomer():
@@ -77,7 +116,7 @@ def test_an_idle_model_tries_again_after_a_bad_spell():
     # It is believed to take half a second, and requests have 100 ms.
     assert queue.offer(request(1, 0.1), now=0.0) == []  # nothing was admitted yet: a probe
     queue.take(now=0.0)
-    queue.finish("served", now=0.001)
+    queue.finish("served", took_s=0.5)
     (shed,) = queue.offer(request(2, 0.6), now=0.5)
     assert shed.key == 2
     assert queue.offer(request(3, 1.2), now=1.1) == []
@@ -125,7 +164,7 @@ def test_every_request_ends_exactly_once(steps, capacity, service_s):
             # Nothing is begun that is late already.
             assert running is None or running.deadline > now
         elif what == "finish" and running is not None:
-            queue.finish(text, now=now)
+            queue.finish(text)
             ended[running.key] += 1
             running = None
         elif what == "wait":
@@ -140,8 +179,44 @@ def test_every_request_ends_exactly_once(steps, capacity, service_s):
         assert queue.waiting <= capacity + 1
         assert sum(ended.values()) + queue.waiting + (running is not None) == offered
     if running is not None:
-        queue.finish("served", now=now)
+        queue.finish("served")
         ended[running.key] += 1
     ended.update(entry.key for entry in queue.clear("the end"))
     assert ended == Counter(range(1, offered + 1))
     assert queue.outcomes.total() == offered
+
+
+def test_under_three_times_its_capacity_what_is_admitted_meets_its_deadline():
+    """A queue whose server takes 10 ms, now more, now less, and an arrival each 3 ms or so."""
+    chance = random.Random(1)
+    latency = Latency()
+
+    def service_s() -> float:
+        return 0.010 * chance.lognormvariate(0, 0.2)
+
+    for _ in range(100):
+        latency.add(service_s())
+    queue = Admission(capacity=8, latency=latency, probe_s=1.0)
+    outcomes: Counter[str] = Counter()
+    arrival, now, began, key = 0.0, 0.0, 0.0, 0
+    running: Request | None = None
+    ends = float("inf")
+    while key < 5000:
+        if ends <= arrival:
+            now = ends
+            assert running is not None
+            outcomes["in time" if now <= running.deadline else "late"] += 1
+            queue.finish("served", took_s=now - began)
+            running, ends = None, float("inf")
+        else:
+            now, key = arrival, key + 1
+            arrival += chance.expovariate(300)
+            refused = queue.offer(request(key, now + 0.050), now=now)
+            outcomes["refused" if refused else "admitted"] += 1
+        if running is None:
+            running, dropped = queue.take(now=now)
+            outcomes["dropped"] += len(dropped)
+            if running is not None:
+                began, ends = now, now + service_s()
+    assert outcomes["in time"] >= 0.99 * (outcomes["admitted"] - queue.waiting - 1)
+    assert outcomes["in time"] * 0.010 >= 0.95 * now  # and nearly all of its capacity is used

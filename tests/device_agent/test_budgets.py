@@ -14,7 +14,7 @@ from support.bundles import Budgets, sleeper_bundle
 from support.sleeper.sleeper_runtime import CRASH, GROW, HANG, NAP, RAISE
 from support.weights import scores
 
-from edgeml.device_agent.client import CallError, Client
+from edgeml.device_agent.local.client import CallError, Client
 
 GOOD = frame(0.5)
 
@@ -56,7 +56,7 @@ def test_a_stuck_inference_ends_at_its_deadline(start_agent: StartAgent, tmp_pat
 def test_a_worker_over_its_memory_limit_is_replaced(start_agent: StartAgent, tmp_path: Path):
     bundle = sleeper_bundle(tmp_path, budgets=Budgets(deadline_ms=60_000, memory_mb=150))
     agent = start_agent("--bundle", bundle, sleeper=True).ready()
-    assert "memory_limit=poll" in agent.wait_for(" ready ")
+    agent.wait_for(" ready .* memory_limit=(cgroup2|cgroup1|poll)")
     error = misbehave(agent, GROW)
     assert error.status == 500
     assert "150 MB are allowed" in agent.wait_for("memory-exceeded")

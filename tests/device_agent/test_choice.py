@@ -7,7 +7,7 @@ import pytest
 from support.bundles import SCORES, parity
 
 from edgeml.bundle import Artifact, Budgets, File, Manifest, Measurement, Provenance, Requirement
-from edgeml.device_agent.selection import select
+from edgeml.device_agent.install.selection import select
 from edgeml.errors import UsageError
 
 FILE = File(path="x", sha256="0" * 64, bytes=1)

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from support.bundles import IMAGE, SCORES
 from support.weights import images, scores
 
-from edgeml.device_agent.backoff import Backoff
-from edgeml.device_agent.delivery import Delivery, Key
-from edgeml.device_agent.latency import Latency
-from edgeml.device_agent.recorder import GATHER_ROWS, Recorder
-from edgeml.device_agent.restarts import RestartPolicy
-from edgeml.device_agent.windows import WindowClock
+from edgeml.device_agent.serving.latency import Latency
+from edgeml.device_agent.serving.recorder import GATHER_ROWS, Recorder
+from edgeml.device_agent.serving.restarts import RestartPolicy
+from edgeml.device_agent.serving.windows import WindowClock
+from edgeml.device_agent.uplink.backoff import Backoff
+from edgeml.device_agent.uplink.delivery import Delivery, Key
 from edgeml.statistics import fit_baseline
 
 
@@ -27,6 +27,19 @@ def test_a_latency_quantile_is_that_of_the_latest_times(times, share):
         latency.add(seconds)
     expected = np.quantile(times[-32:], share, method="inverted_cdf")
     assert latency.quantile(share) == expected
+
+
+@given(st.lists(st.floats(1e-5, 1), min_size=1, max_size=600), st.integers(0, 20))
+def test_several_inferences_take_their_mean_and_some_more_and_no_more_than_the_worst(times, count):
+    latency = Latency()
+    for seconds in times:
+        latency.add(seconds)
+    recent = np.array(times[-256:])
+    expected = count * recent.mean() + 2.33 * np.sqrt(count) * recent.std()
+    bound = min(expected, count * latency.p99)
+    assert latency.of_several(count) == pytest.approx(bound, rel=1e-3, abs=1e-6)
+    latency.clear()
+    assert latency.of_several(3) == 0
 
 
 def test_a_worker_that_dies_now_and_then_is_back_at_once():

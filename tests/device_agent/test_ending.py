@@ -17,8 +17,8 @@ from support.bundles import Budgets, sleeper_bundle, tiny_bundle
 from support.sleeper.sleeper_runtime import HANG, NAP
 from support.weights import images
 
-from edgeml.device_agent.client import CallError
-from edgeml.device_agent.outbox import Outbox
+from edgeml.device_agent.local.client import CallError
+from edgeml.device_agent.uplink.outbox import Outbox
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -84,7 +84,7 @@ def test_windows_of_a_killed_agent_are_in_the_outbox(start_agent: StartAgent, tm
     agent.process.kill()
     agent.end()
     with Outbox(tmp_path / "state", boot="x", limit_bytes=10**6, events_kept=10) as outbox:
-        (key,) = outbox.pending()
+        (key,) = outbox.number(1, backlog=0)
         window = outbox.load(key)
         assert window is not None
         assert window.rows == 1

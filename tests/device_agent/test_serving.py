@@ -13,7 +13,7 @@ from support.agents import StartAgent
 from support.bundles import tiny_bundle
 from support.weights import images, scores
 
-from edgeml.device_agent.client import CallError, Client
+from edgeml.device_agent.local.client import CallError, Client
 
 
 @pytest.mark.parametrize("target", ["onnx", "tflite", "openvino"])
@@ -118,7 +118,7 @@ def test_a_model_that_is_not_there(calls: Client):
 
 
 def test_a_body_that_is_too_long_is_not_read(calls: Client):
-    connection = http.client.HTTPConnection(calls._connection.host, calls._connection.port)
+    connection = _connection(calls)
     connection.putrequest("POST", "/v2/models/tiny/infer")
     connection.putheader("Content-Length", str(2**40))
     connection.endheaders()
@@ -126,8 +126,12 @@ def test_a_body_that_is_too_long_is_not_read(calls: Client):
     connection.close()
 
 
+def _connection(client: Client) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection(client._wire.address)
+
+
 def _post(client: Client, path: str, body: bytes) -> tuple[int, dict[str, str]]:
-    connection = http.client.HTTPConnection(client._connection.host, client._connection.port)
+    connection = _connection(client)
     connection.request("POST", path, body)
     response = connection.getresponse()
     answer = json.loads(response.read())

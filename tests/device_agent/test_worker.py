@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import mmap
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.agents import is_gone
+from support.agents import SUPPORT, frame, is_gone
 from support.bundles import MODELS
-from support.weights import images, scores
+from support.sleeper.sleeper_runtime import CRASH, HANG, NAP, SHOUT, SPIN
+from support.weights import BIAS, WEIGHTS, images, scores
 
 from edgeml.device_agent.worker import wire
 from edgeml.device_agent.worker.layout import ALIGNMENT, Layout, TensorSpec
-from edgeml.device_agent.worker.parent import Worker, WorkerDiedError, WorkerError
+from edgeml.device_agent.worker.output import MAX_BYTES
+from edgeml.device_agent.worker.parent import (
+    Worker,
+    WorkerDiedError,
+    WorkerError,
+    WorkerLateError,
+)
 from edgeml.device_agent.worker.wire import WorkerSpec
 
 IMAGE = TensorSpec("image", (1, 1, 8, 8), "float32")
@@ -40,6 +49,17 @@ def start(tmp_path: Path, **changes) -> Worker:
     worker = Worker(spec(**changes), log=tmp_path / "log")
     worker.wait_ready(60)
     return worker
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    """A worker that misbehaves when a frame says so."""
+    entry = tmp_path / "weights.npz"
+    np.savez(entry, weights=WEIGHTS, bias=BIAS)
+    monkeypatch.setenv("PYTHONPATH", str(SUPPORT / "sleeper"), prepend=os.pathsep)
+    worker = start(tmp_path, target="sleeper", entry=str(entry))
+    yield worker
+    worker.close()
 
 
 def test_tensors_go_there_and_back(tmp_path: Path):
@@ -92,6 +112,70 @@ def test_an_output_that_is_not_what_the_manifest_says(tmp_path: Path):
     with pytest.raises(WorkerError, match=message):
         worker.run({"image": images(1)}, timeout_s=60)
     worker.close()
+
+
+def long_openvino(path: Path) -> Path:
+    """An IR of four hundred products of matrices: some ten seconds on one core."""
+    ov = pytest.importorskip("openvino")
+    from openvino import opset13 as ops
+
+    image = ops.parameter([1, 1, 8, 8], np.float32, name="image")
+    image.output(0).tensor.set_names({"image"})
+    column = ops.reshape(image, np.array([64, 1], dtype=np.int64), special_zero=False)
+    wide = ops.matmul(column, np.ones((1, 800), np.float32), False, False)
+    square = ops.matmul(np.ones((800, 64), np.float32) / 64, wide, False, False)
+    for _ in range(400):
+        square = ops.matmul(ops.tanh(square), ops.tanh(square), False, False)
+    rows = ops.reduce_mean(square, np.array([1]), keep_dims=False)
+    scores = ops.reshape(
+        ops.gather(rows, np.arange(4), np.array(0)), np.array([1, 4]), special_zero=False
+    )
+    scores.output(0).tensor.set_names({"scores"})
+    ov.save_model(ov.Model([scores], [image], "long"), str(path), compress_to_fp16=False)
+    return path
+
+
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_an_inference_is_broken_off_where_the_runtime_can(tmp_path: Path, target: str):
+    entry = MODELS / "endless.onnx" if target == "onnx" else long_openvino(tmp_path / "long.xml")
+    worker = start(tmp_path, target=target, entry=str(entry))
+    with pytest.raises(WorkerLateError):
+        worker.run({"image": frame(1e15)}, timeout_s=0.2)
+    assert worker.settle(60)  # endless, so nothing else ended it
+    if target == "onnx":
+        found = worker.run({"image": frame(0.5)}, timeout_s=60)
+        np.testing.assert_allclose(found["scores"], scores(frame(0.5)), atol=1e-5)
+    worker.close()
+
+
+def test_a_late_inference_that_ends_within_the_grace_costs_no_worker(sleeper: Worker):
+    with pytest.raises(WorkerLateError):
+        sleeper.run({"image": frame(NAP)}, timeout_s=0.05)
+    assert sleeper.settle(60)
+    found = sleeper.run({"image": frame(0.5)}, timeout_s=60)  # and not the nap's result
+    np.testing.assert_allclose(found["scores"], scores(frame(0.5)), atol=1e-5)
+
+
+@pytest.mark.parametrize("command", [HANG, SPIN])
+def test_one_that_does_not_end_is_killed_after_the_grace(sleeper: Worker, command: float):
+    with pytest.raises(WorkerLateError):
+        sleeper.run({"image": frame(command)}, timeout_s=0.05)
+    assert not sleeper.settle(0.05)
+    assert is_gone(sleeper.pid)
+
+
+def test_what_a_worker_writes_is_bounded(sleeper: Worker, tmp_path: Path):
+    with pytest.raises(WorkerLateError):
+        sleeper.run({"image": frame(SHOUT)}, timeout_s=1.0)
+    assert not sleeper.settle(0.05)
+    sleeper.close()
+    assert (tmp_path / "log").stat().st_size <= MAX_BYTES + 100
+    assert "aaaa" in (tmp_path / "log").read_text()
+
+
+def test_the_last_words_of_a_worker_are_quoted(sleeper: Worker):
+    with pytest.raises(WorkerDiedError, match=r"died with SIGSEGV \(.*farewell"):
+        sleeper.run({"image": frame(CRASH)}, timeout_s=60)
 
 
 def test_a_worker_that_is_gone(tmp_path: Path):

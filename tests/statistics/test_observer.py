@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,6 +37,30 @@ def test_the_device_counts_what_the_exporter_counted_however_it_is_batched(cuts)
     assert observer.rows == 200
     taken = observer.take()
     assert taken == {name: s.baseline() for name, s in baseline().streams.items()}
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_of_a_large_frame_some_rows_say_what_all_of_them_do(layout):
+    random = np.random.default_rng(3)
+    frames = np.clip(random.normal(120, 40, (6, 160, 200, 3)), 0, 255).astype(np.uint8)
+    frames[3:] = (frames[3:].astype(int) + np.roll(frames[3:], 1, axis=2)) // 2  # blurred
+    frames = frames if layout == "NHWC" else np.moveaxis(frames, -1, 1)
+    tensor = msgspec.structs.replace(IMAGE, shape=(1, *frames.shape[1:]), layout=layout)
+    found = fit_baseline({"image": frames}, {}, input_tensors=(tensor,), output_tensors=())
+    (some,) = found.tensors
+    every = msgspec.structs.replace(some, context=msgspec.structs.replace(some.context, row_step=1))
+    difference = np.abs(some.compute(frames) - every.compute(frames))
+    names = [stream.name.rpartition(".")[2] for stream in some.streams]
+    assert difference[:, names.index("sharpness")].max() < 0.05
+    assert difference[:, names.index("luma_mean")].max() < 2
+    sharpness = some.compute(frames)[:, names.index("sharpness")]
+    assert sharpness[:3].min() > sharpness[3:].max() + 0.2
+
+
+def test_a_baseline_from_before_there_was_a_choice_looks_at_all_rows():
+    (tensor, _) = Baseline.decode(baseline().encode()).tensors
+    assert b"row_step" not in baseline().encode()
+    assert tensor.context.row_step == 1
 
 
 def test_a_window_starts_from_nothing():

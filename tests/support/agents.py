@@ -20,14 +20,16 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edgeml.device_agent.client import Client
+from edgeml.device_agent.local.client import Client
 from edgeml.telemetry import Event, Reported, Status, Stored, Topics, Window, decode, encode
+from support.cgroups import joining
 from support.processes import children
 from support.sleeper.sleeper_runtime import BELL
 
 SUPPORT = Path(__file__).parent
-PATIENCE_S = 60.0
-"""Before a test gives up waiting for something; never a measure of how fast it should be."""
+PATIENCE_S = float(os.environ.get("EDGEML_TEST_PATIENCE_S", "60"))
+"""Before a test gives up waiting for something; never a measure of how fast it should be. More is
+wanted where the processor is emulated."""
 
 
 class AgentProcess:
@@ -36,7 +38,10 @@ class AgentProcess:
     def __init__(self, *arguments: object, state: Path, sleeper: bool = False) -> None:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
         if sleeper:
-            environment["PYTHONPATH"] = str(SUPPORT / "sleeper")
+            found = os.environ.get("PYTHONPATH", "")
+            environment["PYTHONPATH"] = os.pathsep.join(
+                filter(None, (str(SUPPORT / "sleeper"), found))
+            )
             self._bell = state.with_name(f"{state.name}.bell")
             os.mkfifo(self._bell)
             environment[BELL] = str(self._bell)
@@ -45,7 +50,9 @@ class AgentProcess:
         if "--http" not in given:
             given += ["--http", "127.0.0.1:0"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edgeml", "agent", "run", "--state", str(state), *given],
+            joining(
+                [sys.executable, "-m", "edgeml", "agent", "run", "--state", str(state), *given]
+            ),
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
@@ -79,6 +86,9 @@ class AgentProcess:
         match = re.search(r"http=(\S+)", line)
         assert match
         self.url = match[1]
+        match = re.search(r"socket=(\S+)", line)
+        assert match
+        self.socket = Path(match[1])
         return self
 
     def client(self, model: str = "tiny") -> Client:

@@ -34,8 +34,14 @@ FILES = {
     "tflite": ("tiny.tflite",),
     "openvino": ("tiny.xml", "tiny.bin"),
     "onnx": ("tiny.onnx",),
+    "onnx-cuda": ("tiny.onnx",),
 }
-PACKAGES = {"tflite": "ai-edge-litert", "openvino": "openvino", "onnx": "onnxruntime"}
+PACKAGES = {
+    "tflite": "ai-edge-litert",
+    "openvino": "openvino",
+    "onnx": "onnxruntime",
+    "onnx-cuda": "onnxruntime-gpu",
+}
 
 IMAGE = Tensor(name="image", shape=(1, 1, 8, 8), dtype="float32", meaning="image", layout="NCHW")
 SCORES = Tensor(name="scores", shape=(1, CLASSES), dtype="float32", meaning="scores")
@@ -86,32 +92,53 @@ def sleeper_bundle(
     path: Path,
     *,
     name: str = "sleeper",
+    version: str = "1.0",
     budgets: Budgets | None = None,
     options: dict[str, str] | None = None,
+    cheaper: dict[str, str] | None = None,
+    wrong_golden: bool = False,
 ) -> Path:
-    """Write a bundle for the target that misbehaves on demand (:mod:`sleeper_runtime`)."""
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, weights=WEIGHTS, bias=BIAS)
-    entry = "artifacts/sleeper-fp32/weights.npz"
-    artifact = Artifact(
-        id="sleeper-fp32",
-        target="sleeper",
-        precision="fp32",
-        files=(describe(entry, buffer.getvalue()),),
-        inputs={"image": "image"},
-        outputs={"scores": "scores"},
-        requires=Requirement(packages=("numpy",), options=options or {}),
-        parity=parity(),
-        not_measured="made by hand for tests",
-        chosen=True,
-    )
+    """Write a bundle for the target that misbehaves on demand (:mod:`sleeper_runtime`).
+
+    Args:
+        path: the file, or a folder to put ``NAME-VERSION.edgeml`` in.
+        name: of the model.
+        version: of the model.
+        budgets: of the manifest.
+        options: of its artifact ``sleeper-fp32``.
+        cheaper: options of a second, smaller one, ``sleeper-int8``; None for one artifact.
+        wrong_golden: golden vectors that no artifact can meet.
+    """
+    given = {"fp32": options or {}} | ({} if cheaper is None else {"int8": cheaper})
+    artifacts: list[Artifact] = []
+    members: dict[str, bytes] = {}
+    for precision, settings in given.items():
+        buffer = io.BytesIO()
+        weights = WEIGHTS if precision == "fp32" else WEIGHTS.astype(np.float16)
+        np.savez(buffer, allow_pickle=False, weights=weights, bias=BIAS)
+        entry = f"artifacts/sleeper-{precision}/weights.npz"
+        members[entry] = buffer.getvalue()
+        artifacts.append(
+            Artifact(
+                id=f"sleeper-{precision}",
+                target="sleeper",
+                precision=precision,
+                files=(describe(entry, members[entry]),),
+                inputs={"image": "image"},
+                outputs={"scores": "scores"},
+                requires=Requirement(packages=("numpy",), options=settings),
+                parity=parity(),
+                not_measured="made by hand for tests",
+                chosen=precision == "fp32",
+            )
+        )
     return pack(
         path,
         name=name,
-        version="1.0",
-        artifacts=[artifact],
-        members={entry: buffer.getvalue()},
-        golden=_golden(),
+        version=version,
+        artifacts=artifacts,
+        members=members,
+        golden=_golden(wrong=wrong_golden),
         calibration=images(500, seed=1),
         budgets=budgets or Budgets(),
     )

@@ -36,6 +36,53 @@ def make_onnx() -> None:
     onnx.save(model, str(MODELS / "tiny.onnx"))
 
 
+def make_endless() -> None:
+    """The classifier behind a loop that runs as often as the first pixel says: some are endless."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    def value(name: str, kind: int, shape: list[int]) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["go_on"]),
+            helper.make_node("Abs", ["before"], ["after"]),
+        ],
+        "turn",
+        [
+            value("turn", TensorProto.INT64, []),
+            value("go", TensorProto.BOOL, []),
+            value("before", TensorProto.FLOAT, [1, CLASSES]),
+        ],
+        [value("go_on", TensorProto.BOOL, []), value("after", TensorProto.FLOAT, [1, CLASSES])],
+    )
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["image"], ["flat"], axis=1),
+            helper.make_node("Gemm", ["flat", "w", "b"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["once"], axis=1),
+            helper.make_node("Gather", ["flat", "first"], ["pixel"], axis=1),
+            helper.make_node("Reshape", ["pixel", "scalar"], ["number"]),
+            helper.make_node("Cast", ["number"], ["turns"], to=TensorProto.INT64),
+            helper.make_node("Loop", ["turns", "yes", "once"], ["scores"], body=body),
+        ],
+        "endless",
+        [value("image", TensorProto.FLOAT, [1, 1, 8, 8])],
+        [value("scores", TensorProto.FLOAT, [1, CLASSES])],
+        [
+            numpy_helper.from_array(WEIGHTS, "w"),
+            numpy_helper.from_array(BIAS, "b"),
+            numpy_helper.from_array(np.array([0], dtype=np.int64), "first"),
+            numpy_helper.from_array(np.array([], dtype=np.int64), "scalar"),
+            numpy_helper.from_array(np.array(True), "yes"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(MODELS / "endless.onnx"))
+
+
 def make_openvino() -> None:
     import openvino as ov
     from openvino import opset13 as ops
@@ -70,5 +117,6 @@ def make_tflite() -> None:
 if __name__ == "__main__":
     MODELS.mkdir(exist_ok=True)
     make_onnx()
+    make_endless()
     make_openvino()
     make_tflite()

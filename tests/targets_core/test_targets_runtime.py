@@ -9,7 +9,9 @@ import pytest
 from support.weights import images, scores
 
 from edgeml.errors import EdgemlError, RefusedError, SourceError
+from edgeml.targets.onnx import placement
 from edgeml.targets.onnx import runtime as onnx_runtime
+from edgeml.targets.onnx.placement import Node
 from edgeml.targets.onnx_cuda import runtime as cuda_runtime
 from edgeml.targets.runtime import NamedSession, TensorInfo, open_session
 from edgeml.targets.tensorrt import runtime as tensorrt_runtime
@@ -126,12 +128,62 @@ def test_a_runtime_without_the_provider_is_refused_and_not_replaced(runtime, pro
         runtime.open_session(MODELS / "tiny.onnx", threads=1, options={})
 
 
-def test_a_silent_fallback_is_refused():
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+MIXED = [Node(CUDA, "Conv", f"conv_{n}") for n in range(9)] + [Node(CPU, "NonMaxSuppression", "")]
+
+
+def test_a_silent_fallback_is_refused_with_the_nodes_that_fell():
     """What ONNX Runtime reports after it gave up on a provider: only the next ones."""
-    got = ["CPUExecutionProvider"]
-    with pytest.raises(RefusedError, match="fell back to CPUExecutionProvider"):
-        onnx_runtime.check_provider("CUDAExecutionProvider", got)
-    onnx_runtime.check_provider("CUDAExecutionProvider", ["CUDAExecutionProvider", *got])
+    fallen = [node._replace(provider=CPU) for node in MIXED[-2:]]
+    with pytest.raises(RefusedError) as caught:
+        placement.check([CUDA], [CPU], fallen, 0.0)
+    assert (
+        f"asked for {CUDA} and fell back to {CPU} without a word "
+        "(2 of 2 nodes: Conv 'conv_8', NonMaxSuppression)"
+    ) in caught.value.found
+
+
+def test_more_nodes_elsewhere_than_the_manifest_expects_are_refused_by_name():
+    placement.check([CUDA], [CUDA, CPU], MIXED, 0.9)
+    with pytest.raises(RefusedError) as caught:
+        placement.check([CUDA], [CUDA, CPU], MIXED, 0.95)
+    assert caught.value.found == (
+        f"{CUDA} is not where the nodes are: 9 on {CUDA}, 1 on {CPU} "
+        "(1 of 10 nodes: NonMaxSuppression)"
+    )
+    assert caught.value.expected == f"at least 95% of the nodes on {CUDA}"
+
+
+def test_a_provider_that_got_no_node_is_no_provider():
+    tensorrt = "TensorrtExecutionProvider"
+    on_cuda = [node for node in MIXED if node.provider == CUDA]
+    with pytest.raises(RefusedError, match="9 on CUDAExecutionProvider"):
+        placement.check([tensorrt, CUDA], [tensorrt, CUDA, CPU], on_cuda, 0.5)
+    some = [node._replace(provider=tensorrt) for node in on_cuda[:1]]
+    placement.check([tensorrt, CUDA], [tensorrt, CUDA, CPU], [*some, *on_cuda], 1.0)
+
+
+def test_what_an_artifact_expects():
+    assert placement.least_share({placement.STRICT: "1"}) == 1
+    assert placement.least_share({placement.STRICT: "0"}) == 0
+    assert placement.least_share({placement.STRICT: "1", placement.SHARE: ".9"}) == 0.9
+    for wrong in ("most", "1.5", "nan"):
+        with pytest.raises(SourceError, match="Expected a number"):
+            placement.least_share({placement.SHARE: wrong})
+
+
+def test_onnx_runtime_tells_where_its_nodes_are():
+    import onnxruntime
+
+    assert placement.tells(onnxruntime)
+    settings = onnxruntime.SessionOptions()
+    settings.add_session_config_entry(placement.RECORD, "1")
+    session = onnxruntime.InferenceSession(MODELS / "tiny.onnx", settings)
+    assert placement.nodes(session) == [
+        Node(CPU, "Flatten", ""),
+        Node(CPU, "Gemm", ""),
+        Node(CPU, "Softmax", ""),
+    ]
 
 
 def test_an_engine_is_not_reused_for_another_model_or_other_options(tmp_path: Path):

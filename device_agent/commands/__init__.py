@@ -1,0 +1,1 @@
+"""What may be asked of the device over MQTT: whether, once only, and how."""

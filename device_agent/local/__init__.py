@@ -1,0 +1,1 @@
+"""How programs on the same device call a model."""

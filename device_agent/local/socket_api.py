@@ -1,0 +1,248 @@
+"""The local call over a Unix socket: tensors lie in memory that the program and the agent share.
+
+The permissions of the socket say who may call. The memory is the agent's to make: allocated in full
+and sealed, so that no program can cut it short under the agent's hands, which would be a bus error.
+What stands in it the program may change at any time, so an input is copied once, before it is
+looked at; outputs are written where the program reads them. Nothing is serialized.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+import shutil
+import socket
+import threading
+from pathlib import Path
+
+import msgspec
+
+from edgeml.bundle import Manifest
+from edgeml.bundle.manifest import Tensor
+from edgeml.device_agent import config as bounds
+from edgeml.device_agent import logs
+from edgeml.device_agent.local import socket_wire as wire
+from edgeml.device_agent.local.routes import Call, RefusedCall, Routes, served
+from edgeml.device_agent.local.socket_address import listening
+from edgeml.device_agent.worker.layout import Array, Layout, TensorSpec
+from edgeml.errors import AgentError
+
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+class SocketApi:
+    """The socket and a thread a connection.
+
+    Args:
+        path: of the socket.
+        mode: its permissions.
+        group: its group; the agent's own where it is empty.
+        routes: what to answer besides inference, and the models.
+
+    Raises:
+        AgentError: the socket cannot be made.
+    """
+
+    def __init__(self, path: Path, routes: Routes, *, mode: int = 0o600, group: str = "") -> None:
+        self.path = path
+        self._routes = routes
+        self._room = _Room(bounds.SHARED_BYTES)
+        self._lock = threading.Lock()
+        self._callers: set[socket.socket] = set()
+        self._ended = False
+        try:
+            self._listener = listening(path, mode)
+            if group:
+                shutil.chown(path, group=group)
+        except (OSError, LookupError) as error:
+            raise AgentError(
+                f"The socket {path} cannot be made: {error}",
+                expected="a folder that the agent may write to, and that no other agent uses",
+                remedy="Choose another path with --socket.",
+            ) from error
+        self._thread = threading.Thread(target=self._accept, name="socket", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no new connection, and hang up on those that stand."""
+        self.path.unlink(missing_ok=True)
+        with self._lock:
+            self._ended = True
+            sockets = [self._listener, *self._callers]
+        for each in sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                caller, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                if self._ended or len(self._callers) >= bounds.MAX_CALLERS:
+                    caller.close()
+                    continue
+                self._callers.add(caller)
+            threading.Thread(target=self._talk, args=(caller,), name="caller", daemon=True).start()
+
+    def _talk(self, caller: socket.socket) -> None:
+        try:
+            with caller, _Caller(caller, self._routes, self._room) as talk:
+                talk.run()
+        except OSError:
+            pass  # it went away
+        except Exception:  # noqa: BLE001 - a fault of ours must not end more than this connection
+            logs.LOG.exception("socket fault")
+        finally:
+            with self._lock:
+                self._callers.discard(caller)
+
+
+class _Room:
+    """How much memory all callers together may be given."""
+
+    def __init__(self, nbytes: int) -> None:
+        self._lock = threading.Lock()
+        self._left = nbytes
+
+    def take(self, nbytes: int) -> bool:
+        with self._lock:
+            if nbytes > self._left:
+                return False
+            self._left -= nbytes
+            return True
+
+    def give(self, nbytes: int) -> None:
+        with self._lock:
+            self._left += nbytes
+
+
+class _Region:
+    """Memory of one caller for one model."""
+
+    def __init__(self, manifest: Manifest, room: _Room) -> None:
+        self.layout = _layout(manifest)
+        self._room = room
+        nbytes = self.layout.nbytes
+        if not room.take(nbytes):
+            raise RefusedCall(503, f"There is no room for {nbytes:,} more bytes of shared memory.")
+        self.handle = os.memfd_create("edgeml-call", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.posix_fallocate(self.handle, 0, nbytes)
+            fcntl.fcntl(self.handle, fcntl.F_ADD_SEALS, _SEALS)
+            self._memory = mmap.mmap(self.handle, nbytes)
+        except OSError as error:
+            self._free()
+            raise RefusedCall(503, f"There is no shared memory: {error}.") from error
+        self._inputs, self._outputs = self.layout.views(self._memory)
+
+    def fits(self, manifest: Manifest) -> bool:
+        return self.layout == _layout(manifest)
+
+    def inputs(self) -> dict[str, Array]:
+        """A copy: the caller may write there at any time."""
+        return {name: place.copy() for name, place in self._inputs.items()}
+
+    def put(self, outputs: dict[str, Array]) -> None:
+        for name, place in self._outputs.items():
+            place[...] = outputs[name]
+
+    def close(self) -> None:
+        self._inputs, self._outputs = {}, {}
+        self._memory.close()
+        self._free()
+
+    def _free(self) -> None:
+        os.close(self.handle)
+        self._room.give(self.layout.nbytes)
+
+
+class _Caller:
+    """One connection."""
+
+    def __init__(self, link: socket.socket, routes: Routes, room: _Room) -> None:
+        self._link = link
+        self._routes = routes
+        self._room = room
+        self._regions: dict[str, _Region] = {}
+
+    def run(self) -> None:
+        while message := self._link.recv(wire.MAX_MESSAGE):
+            self._answer(message)
+
+    def _answer(self, message: bytes) -> None:
+        try:
+            self._do(wire.decode_request(message))
+        except RefusedCall as refusal:
+            self._say(wire.Refused(refusal.status, str(refusal)))
+        except msgspec.DecodeError as error:
+            self._say(wire.Refused(400, f"The message cannot be read: {error}."))
+
+    def _do(self, request: wire.Request) -> None:
+        match request:
+            case wire.Run(model, stream):
+                self._run(model, stream)
+            case wire.Open(model):
+                self._open(model)
+            case wire.Get(path):
+                self._document(Call("GET", path, trusted=True))
+            case wire.Post(path, body):
+                self._document(Call("POST", path, body, trusted=True))
+
+    def _open(self, model: str) -> None:
+        manifest = self._routes.service(model).manifest
+        self._close(model)
+        region = self._regions[model] = _Region(manifest, self._room)
+        answer = wire.encode(wire.Opened(model, region.layout))
+        socket.send_fds(self._link, [answer], [region.handle])
+
+    def _run(self, model: str, stream: str) -> None:
+        region = self._regions.get(model)
+        service = self._routes.service(model)
+        if region is None or not region.fits(service.manifest):
+            raise RefusedCall(409, f"{model} has not been opened, or takes other inputs by now.")
+        ticket = service.submit(region.inputs(), stream=f"socket:{stream}" if stream else "")
+        region.put(served(ticket))
+        self._say(wire.Done())
+
+    def _document(self, call: Call) -> None:
+        reply = self._routes.answer(call)
+        if reply.status != 200:
+            document = msgspec.json.decode(reply.body, type=dict[str, str])
+            raise RefusedCall(reply.status, document["error"])
+        self._say(wire.Document(reply.body))
+
+    def _say(self, answer: wire.Answer) -> None:
+        message = wire.encode(answer)
+        if len(message) > wire.MAX_MESSAGE:
+            raise RefusedCall(413, f"The answer has {len(message):,} bytes: ask for it over HTTP.")
+        self._link.send(message)
+
+    def _close(self, model: str) -> None:
+        region = self._regions.pop(model, None)
+        if region is not None:
+            region.close()
+
+    def __enter__(self) -> _Caller:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for model in list(self._regions):
+            self._close(model)
+
+
+def _layout(manifest: Manifest) -> Layout:
+    return Layout(_specs(manifest.inputs), _specs(manifest.outputs))
+
+
+def _specs(tensors: tuple[Tensor, ...]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(tensor.name, tensor.shape, tensor.dtype) for tensor in tensors)

@@ -1,0 +1,170 @@
+"""A program's side of the local call over the Unix socket: tensors lie in shared memory."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeml.device_agent.local import socket_wire as wire
+from edgeml.device_agent.local.call_error import CallError
+from edgeml.device_agent.local.socket_address import connected
+from edgeml.device_agent.worker.layout import Array
+
+_Kind = TypeVar("_Kind", bound=wire.Answer)
+
+_CHANGED = 409
+
+
+class SocketWire:
+    """One connection, opened again where it broke.
+
+    Args:
+        path: of the socket.
+        timeout_s: for an answer.
+    """
+
+    def __init__(self, path: Path, *, timeout_s: float) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+        self._link: socket.socket | None = None
+        self._opened: dict[str, _Opened] = {}
+        self._received: int | None = None
+        """The descriptor that came with the latest answer."""
+
+    def places(self, model: str) -> dict[str, Array]:
+        """The memory that the agent reads the model's inputs from."""
+        return self._open(model).inputs
+
+    def infer(
+        self, model: str, inputs: Mapping[str, Array], *, stream: str, copy: bool
+    ) -> dict[str, Array]:
+        """Run one sample."""
+        try:
+            return self._infer(model, inputs, stream=stream, copy=copy)
+        except CallError as error:
+            if error.status != _CHANGED:
+                raise
+        self._opened.pop(model).close()  # another version takes other inputs
+        return self._infer(model, inputs, stream=stream, copy=copy)
+
+    def get(self, path: str) -> bytes:
+        """The document at a path."""
+        return self._ask(wire.Get(path), wire.Document).body
+
+    def post(self, path: str, body: bytes) -> bytes:
+        """What the agent answers to a document."""
+        return self._ask(wire.Post(path, body), wire.Document).body
+
+    def close(self) -> None:
+        """Close the connection and let go of the memory."""
+        for opened in self._opened.values():
+            opened.close()
+        self._opened.clear()
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def _infer(
+        self, model: str, inputs: Mapping[str, Array], *, stream: str, copy: bool
+    ) -> dict[str, Array]:
+        opened = self._open(model)
+        opened.put(inputs)
+        self._ask(wire.Run(model, stream), wire.Done)
+        outputs = opened.outputs
+        return {name: array.copy() for name, array in outputs.items()} if copy else outputs
+
+    def _open(self, model: str) -> _Opened:
+        opened = self._opened.get(model)
+        if opened is None:
+            answer = self._ask(wire.Open(model), wire.Opened)
+            assert self._received is not None
+            opened = self._opened[model] = _Opened(answer, self._received)
+        return opened
+
+    def _ask(self, request: wire.Request, kind: type[_Kind]) -> _Kind:
+        try:
+            if self._link is None:
+                self._link = connected(self._path, self._timeout_s)
+            self._link.send(wire.encode(request))
+            message = self._receive(self._link, with_memory=kind is wire.Opened)
+            if not message:
+                raise ConnectionResetError("it hung up")
+            answer = wire.decode_answer(message)
+        except (OSError, msgspec.DecodeError) as error:
+            self.close()  # the next call opens a new one
+            raise CallError(
+                f"The agent at {self._path} did not answer: {error or type(error).__name__}",
+                status=0,
+                remedy="Check that it runs, and that this user may use its socket.",
+            ) from error
+        if isinstance(answer, wire.Refused):
+            raise CallError(answer.message, status=answer.status)
+        assert isinstance(answer, kind)
+        return answer
+
+    def _receive(self, link: socket.socket, *, with_memory: bool) -> bytes:
+        if not with_memory:
+            return link.recv(wire.MAX_MESSAGE)
+        message, handles, _, _ = socket.recv_fds(link, wire.MAX_MESSAGE, 1)
+        self._received = handles[0] if handles else None
+        return message
+
+
+class _Opened:
+    """The memory of one model."""
+
+    def __init__(self, answer: wire.Opened, handle: int) -> None:
+        self._model = answer.model
+        try:
+            self._memory = mmap.mmap(handle, answer.layout.nbytes)
+        finally:
+            os.close(handle)
+        self.inputs, self.outputs = answer.layout.views(self._memory)
+
+    def put(self, inputs: Mapping[str, Array]) -> None:
+        if inputs.keys() != self.inputs.keys():
+            raise CallError(
+                f"The inputs given are {', '.join(inputs) or 'none'}. "
+                f"Expected {', '.join(self.inputs)}.",
+                status=400,
+            )
+        for name, place in self.inputs.items():
+            if inputs[name] is not place:
+                _copy(name, inputs[name], place)
+
+    def close(self) -> None:
+        self.inputs, self.outputs = {}, {}
+        with contextlib.suppress(BufferError):  # the program still holds a view
+            self._memory.close()
+
+
+def _copy(name: str, array: NDArray[Any], place: Array) -> None:
+    """Into place, with or without the batch axis of one, where nothing is lost by it."""
+    sample = place.shape[1:]
+    fits = array.shape in {place.shape, sample} and _loses_nothing(array, place.dtype)
+    if not fits:
+        raise CallError(
+            f"'{name}' has shape {list(array.shape)} and dtype {array.dtype}. "
+            f"Expected shape {list(place.shape)} and dtype {place.dtype}.",
+            status=400,
+        )
+    place[...] = array.reshape(place.shape)
+
+
+def _loses_nothing(array: NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    """The agent's rule for callers (:mod:`edgeml.device_agent.serving.requests`)."""
+    if array.dtype == dtype or (array.dtype.kind == "f" and dtype.kind == "f"):
+        return True
+    if array.dtype.kind in "iu" and dtype.kind in "iu" and array.size:
+        bounds = np.iinfo(dtype)
+        return bool(bounds.min <= int(array.min()) and int(array.max()) <= bounds.max)
+    return False

@@ -1,0 +1,91 @@
+"""What a program and the agent say to each other over the Unix socket. Pure.
+
+One datagram a message (``SOCK_SEQPACKET``), MessagePack. A program opens a model and is given
+memory with room for its inputs and outputs, as a file descriptor beside the answer; from then on it
+writes inputs there, says :class:`Run`, and finds the outputs there.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgeml.device_agent.worker.layout import Layout
+
+MAX_MESSAGE = 160 * 1024
+"""Bytes. Tensors do not travel here, and the kernel's own limit for a datagram is about 200 kB."""
+
+
+class Open(msgspec.Struct, frozen=True, tag=True):
+    """I want to call this model. Answered with :class:`Opened` and a descriptor."""
+
+    model: str
+
+
+class Run(msgspec.Struct, frozen=True, tag=True):
+    """The inputs are in place. Answered with :class:`Done`."""
+
+    model: str
+    stream: str = ""
+
+
+class Get(msgspec.Struct, frozen=True, tag=True):
+    """What HTTP would answer to this path. Answered with :class:`Document`."""
+
+    path: str
+
+
+class Post(msgspec.Struct, frozen=True, tag=True):
+    """What HTTP would answer to this path and body. Answered with :class:`Document`."""
+
+    path: str
+    body: bytes
+
+
+class Opened(msgspec.Struct, frozen=True, tag=True):
+    """The memory that comes with this is laid out like that."""
+
+    model: str
+    layout: Layout
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """The outputs are in place."""
+
+
+class Document(msgspec.Struct, frozen=True, tag=True):
+    """The answer that HTTP would give."""
+
+    body: bytes
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """Not served; the status is HTTP's, 409 where the model takes other inputs by now."""
+
+    status: int
+    message: str
+
+
+Request = Open | Run | Get | Post
+Answer = Opened | Done | Document | Refused
+
+encode = msgspec.msgpack.Encoder().encode
+_requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+
+
+def decode_request(message: bytes) -> Request:
+    """A program's message.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    return _requests.decode(message)
+
+
+def decode_answer(message: bytes) -> Answer:
+    """The agent's message.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    return _answers.decode(message)

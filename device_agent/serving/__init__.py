@@ -1,0 +1,1 @@
+"""One model's way from request to answer: queue, deadline, worker, window."""

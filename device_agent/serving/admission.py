@@ -1,0 +1,219 @@
+"""Which request runs, which waits and which is refused. Pure; time comes in, on a monotonic clock.
+
+A deadline is enforced before the work starts: a request is taken in only if what is running, what
+waits before it and its own 99th percentile end in time, and if no request that was admitted becomes
+late for it. Of a camera only the newest frame waits.
+Each request that was offered ends exactly once: served, late, shed or failed.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from edgeml.device_agent.serving.latency import Latency
+
+LIKELY = 0.9
+"""What waits is begun if this share of inferences would end in time."""
+
+Outcome = Literal["served", "late", "shed", "failed"]
+OUTCOMES: tuple[Outcome, ...] = ("served", "late", "shed", "failed")
+
+
+class Request(NamedTuple):
+    """A request as admission sees it."""
+
+    key: int
+    deadline: float
+    """Monotonic seconds; an answer after it is of no use."""
+    stream: str
+    """Names a camera, of which only the newest frame counts; empty for a request of its own."""
+
+
+class Shed(NamedTuple):
+    """A request that will not run, and why."""
+
+    key: int
+    reason: str
+    strained: bool = False
+    """Whether a faster model would have taken it."""
+
+
+class Admission:
+    """The queue of one model, earliest deadline first.
+
+    Args:
+        capacity: requests that may wait.
+        latency: of what serves; fed here with the service time of what was served.
+        probe_s: after this long without one admitted, an idle model takes a request whatever the
+            prediction says; otherwise one bad spell would be believed for ever.
+    """
+
+    def __init__(self, *, capacity: int, latency: Latency, probe_s: float) -> None:
+        self._capacity = capacity
+        self._latency = latency
+        self._probe_s = probe_s
+        self._queue: list[Request] = []
+        self._running: Request | None = None
+        self._started = 0.0
+        self._last_admitted = float("-inf")
+        self._probe = -1
+        self._closed = ""
+        self._ready_at: float | None = None
+        self._why_not_ready = ""
+        self.outcomes: Counter[Outcome] = Counter()
+        """Requests that have ended, since the start."""
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._queue)
+
+    @property
+    def running(self) -> bool:
+        """Whether a request is at work."""
+        return self._running is not None
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs and nothing waits."""
+        return self._running is None and not self._queue
+
+    @property
+    def next_deadline(self) -> float | None:
+        """Of what waits, the earliest."""
+        return self._queue[0].deadline if self._queue else None
+
+    def offer(self, request: Request, *, now: float) -> list[Shed]:
+        """Take a request in, or not.
+
+        Returns:
+            Requests that this sheds: the offered one itself, or an older frame of its stream.
+        """
+        if self._closed:
+            return self._shed([request], self._closed)
+        older = [r for r in self._queue if request.stream and r.stream == request.stream]
+        ahead = [r for r in self._queue if r not in older] if older else self._queue
+        reason = self._refusal(request, ahead, now)
+        if reason:
+            return self._shed([request], reason, strained=self._ready_at is None)
+        for frame in older:
+            self._queue.remove(frame)
+        insort(self._queue, request, key=_urgency)
+        self._last_admitted = now
+        return self._shed(older, "a newer frame came")
+
+    def take(self, *, now: float) -> tuple[Request | None, list[Shed]]:
+        """Begin the next request that can still end in time; nothing else may be running.
+
+        Returns:
+            The request to run now, and those that were shed on the way to it.
+        """
+        assert self._running is None
+        hopeless: list[Request] = []
+        while self._queue:
+            request = self._queue.pop(0)
+            # Admission reckoned with the worst; to drop what was admitted takes better reasons.
+            needed = 0.0 if request.key == self._probe else self._latency.quantile(LIKELY)
+            if now < request.deadline and now + needed <= request.deadline:
+                self._running = request
+                self._started = now
+                return request, self._shed(hopeless, _TOO_LATE, strained=True)
+            hopeless.append(request)
+        return None, self._shed(hopeless, _TOO_LATE, strained=True)
+
+    def finish(self, outcome: Outcome, *, took_s: float | None = None) -> None:
+        """The running request has ended.
+
+        Args:
+            outcome: of it.
+            took_s: what the inference took, where that is known: one that was killed says nothing.
+        """
+        assert self._running is not None
+        if took_s is not None:
+            if self._running.key == self._probe and outcome == "served":
+                self._latency.clear()  # the bad spell is over
+            self._latency.add(took_s)
+        self._running = None
+        self.outcomes[outcome] += 1
+
+    def close(self, reason: str) -> None:
+        """Refuse what is offered from now on."""
+        self._closed = reason
+
+    def open(self, latency: Latency | None = None) -> None:
+        """Take requests in again, and begin them; ``latency`` is that of what serves now."""
+        self._closed = ""
+        self._ready_at = None
+        self._latency = latency or self._latency
+
+    def suspend(self, reason: str, *, ready_at: float, now: float) -> list[Shed]:
+        """Nothing can begin before ``ready_at`` or so: what can wait for that waits.
+
+        Returns:
+            Requests that cannot.
+        """
+        self._ready_at = ready_at
+        self._why_not_ready = reason
+        return self.expire(now=now)
+
+    def expire(self, *, now: float) -> list[Shed]:
+        """While suspended: shed what cannot be served in time any more."""
+        if self._ready_at is None:
+            return []
+        begin = max(now, self._ready_at)
+        hopeless = [r for r in self._queue if begin + self._latency.p99 > r.deadline]
+        for request in hopeless:
+            self._queue.remove(request)
+        return self._shed(hopeless, self._why_not_ready)
+
+    def clear(self, reason: str) -> list[Shed]:
+        """Shed everything that waits."""
+        waiting, self._queue = self._queue, []
+        return self._shed(waiting, reason)
+
+    def _refusal(self, request: Request, waiting: Sequence[Request], now: float) -> str:
+        if len(waiting) >= self._capacity:
+            return f"{len(waiting)} requests wait already"
+        place = bisect_right(waiting, _urgency(request), key=_urgency)
+        end = self._end(place, now)
+        if end > request.deadline:
+            probe = self.idle and now - self._last_admitted >= self._probe_s
+            if probe and self._ready_at is None and now < request.deadline:
+                self._probe = request.key
+                return ""
+            why = self._why_not_ready + "; " if self._ready_at is not None else ""
+            return (
+                f"{why}it would end {(end - now) * 1000:.1f} ms from now, "
+                f"its deadline is in {(request.deadline - now) * 1000:.1f} ms"
+            )
+        for position in range(place, len(waiting)):
+            deadline = waiting[position].deadline
+            if self._end(position, now) <= deadline < self._end(position + 1, now):
+                return "another one that was admitted would be late for it"
+        return ""
+
+    def _end(self, ahead: int, now: float) -> float:
+        """When a request will have ended that so many wait before."""
+        latency = self._latency
+        begin = now + latency.of_several(ahead)
+        if self._running is not None:
+            begin = max(begin, self._started + latency.of_several(ahead + 1))
+        if self._ready_at is not None:
+            begin = max(begin, self._ready_at + latency.of_several(ahead))
+        return begin + latency.p99
+
+    def _shed(
+        self, requests: Sequence[Request], reason: str, *, strained: bool = False
+    ) -> list[Shed]:
+        self.outcomes["shed"] += len(requests)
+        return [Shed(request.key, reason, strained) for request in requests]
+
+
+_TOO_LATE = "its deadline cannot be met any more"
+
+
+def _urgency(request: Request) -> tuple[float, int]:
+    return request.deadline, request.key

@@ -1,0 +1,92 @@
+"""The model's thread: one request after another, on whichever runner is in place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from edgeml.device_agent import logs
+from edgeml.device_agent.serving.admission import Outcome
+from edgeml.device_agent.serving.guests import Guests
+from edgeml.device_agent.serving.intake import Intake
+from edgeml.device_agent.serving.lineup import Lineup
+from edgeml.device_agent.serving.runner import Runner
+from edgeml.device_agent.serving.tickets import Ticket
+from edgeml.device_agent.worker.layout import Array
+from edgeml.device_agent.worker.parent import RequestFailedError, WorkerError, WorkerLateError
+
+
+class Execution:
+    """Args:
+    intake: requests come from it.
+    lineup: counts what became of them.
+    guests: may take some of them.
+    lost: told of a runner whose worker is gone.
+    grace_s: for a late inference to end.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        lineup: Lineup,
+        guests: Guests,
+        *,
+        lost: Callable[[Runner, WorkerError], None],
+        grace_s: float,
+    ) -> None:
+        self._intake = intake
+        self._lineup = lineup
+        self._guests = guests
+        self._lost = lost
+        self._grace_s = grace_s
+
+    def run(self) -> None:
+        """Until the end of the intake."""
+        # NaN and infinity are for the statistics to count, not for NumPy to warn of.
+        np.seterr(all="ignore")
+        while (taken := self._intake.next(self._guests.route)) is not None:
+            self.serve(*taken)
+
+    def serve(self, ticket: Ticket, runner: Runner) -> None:
+        """Run one request, and see to what it did to the worker."""
+        worker = runner.worker
+        outputs: dict[str, Array] = {}
+        outcome: Outcome = "failed"
+        message = ""
+        late: WorkerLateError | None = None
+        lost: WorkerError | None = None
+        began = time.monotonic()
+        try:
+            outputs = worker.run(ticket.inputs, timeout_s=ticket.deadline - began)
+            outcome = "served"
+        except RequestFailedError as error:
+            message = str(error)
+        except WorkerLateError as error:
+            late = error
+        except WorkerError as error:
+            lost, message = error, str(error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not leave callers waiting
+            logs.LOG.exception("fault", extra={"fields": {"artifact": runner.variant.artifact.id}})
+            message = f"A fault of the agent: {error}"
+        took_s = time.monotonic() - began
+        if late is not None or (outcome == "served" and began + took_s > ticket.deadline):
+            allowed_ms = (ticket.deadline - ticket.arrived) * 1000
+            outcome, outputs = "late", {}
+            message = f"The deadline of {allowed_ms:.0f} ms passed; the work was broken off"
+        ticket.end(outcome, outputs, message)
+        if outcome == "served":
+            self._lineup.served(runner, ticket, outputs)
+            self._guests.show(ticket, runner, outputs)
+        else:
+            self._lineup.missed(outcome, runner, strained=outcome == "late")
+        if late is not None:
+            if worker.settle(self._grace_s):
+                took_s = time.monotonic() - began
+            else:
+                lost = late
+        if lost is not None and not self._guests.see_off(runner, lost):
+            self._lost(runner, lost)
+        known = outcome in {"served", "late"} and lost is None
+        self._intake.finish(outcome, took_s=took_s if known else None)

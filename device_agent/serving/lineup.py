@@ -1,0 +1,173 @@
+"""Who serves a model, and what the windows and totals say of it.
+
+Puts one runner in the place of another between two requests. A window belongs to one variant: it is
+closed when another one takes over, so that the collector never sees two of them in one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+
+from edgeml.device_agent.serving.admission import OUTCOMES, Outcome
+from edgeml.device_agent.serving.intake import Intake
+from edgeml.device_agent.serving.recorder import Recorder
+from edgeml.device_agent.serving.runner import Runner, Starter, Variant
+from edgeml.device_agent.serving.snapshot import LatencyHistogram
+from edgeml.device_agent.serving.tickets import Ticket
+from edgeml.device_agent.serving.windows import WindowClock
+from edgeml.device_agent.worker.layout import Array
+from edgeml.telemetry import Window
+
+
+class Lineup:
+    """Args:
+    intake: of the model.
+    starter: stops who is replaced.
+    boot: of this run.
+    window_s: length of a window.
+    closed: called when a window was closed before its time.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        starter: Starter,
+        *,
+        boot: str,
+        window_s: float,
+        closed: Callable[[], None],
+    ) -> None:
+        self._intake = intake
+        self._starter = starter
+        self._boot = boot
+        self._window_s = window_s
+        self._told = closed
+        self._lock = threading.Lock()
+        self._variant: Variant | None = None
+        self._guest: Variant | None = None
+        self._closed: deque[Window] = deque()
+        self._outcomes: Counter[Outcome] = Counter()
+        self._strained = 0
+        self._latency = LatencyHistogram()
+
+    @property
+    def variant(self) -> Variant | None:
+        """What serves, or did last."""
+        return self._variant
+
+    def put(self, runner: Runner) -> None:
+        """Have ``runner`` serve from the next request on; who did is at rest and gone after it."""
+        variant, before = runner.variant, self._variant
+        drop = ""
+        if variant is not before:
+            variant.recorder = self._make_recorder(variant)
+            if before is not None and before.layout != variant.layout:
+                drop = "another version takes over, and it takes other inputs"
+        with self._lock:
+            self._variant = variant
+        former = self._intake.put(runner, drop=drop)
+        if former is not None:
+            self._intake.release(former)
+            self._starter.stop(former)
+        if before is not None and before is not variant:
+            self._close(before)
+
+    def host(self, variant: Variant | None) -> None:
+        """Keep windows of a guest's variant as well; those of the former guest are closed, unless
+        it serves now."""
+        if variant is not None:
+            variant.recorder = self._make_recorder(variant)
+        with self._lock:
+            former, self._guest = self._guest, variant
+        if former is not None:
+            self._close(former)
+
+    def served(self, runner: Runner, ticket: Ticket, outputs: Mapping[str, Array]) -> None:
+        """A request has its result."""
+        with self._lock:
+            self._outcomes["served"] += 1
+            self._latency.add((time.monotonic() - ticket.arrived) * 1000)
+        if runner.variant.recorder is not None:
+            runner.variant.recorder.served(ticket.inputs, outputs)
+
+    def missed(
+        self, outcome: Outcome, runner: Runner | None = None, *, strained: bool = False
+    ) -> None:
+        """A request ended without a result.
+
+        Args:
+            outcome: of it.
+            runner: who had begun it; None where nobody had.
+            strained: a faster model would have served it.
+        """
+        with self._lock:
+            self._outcomes[outcome] += 1
+            self._strained += strained
+            variant = runner.variant if runner is not None else self._variant
+            if variant is not None and variant.recorder is not None:
+                variant.recorder.missed(outcome)
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Requests by what became of them, since the start."""
+        with self._lock:
+            return {name: self._outcomes[name] for name in OUTCOMES}
+
+    @property
+    def served_and_strained(self) -> tuple[int, int]:
+        """Requests since the start that were served, and that a faster model would have served."""
+        with self._lock:
+            return self._outcomes["served"], self._strained
+
+    @property
+    def latency(self) -> LatencyHistogram:
+        """From arrival to answer, since the start."""
+        with self._lock:
+            return self._latency.copy()
+
+    @property
+    def window_due(self) -> float:
+        """When something is to be had from :meth:`windows`, monotonic seconds."""
+        if self._closed:
+            return 0.0
+        return min((recorder.due for recorder in self._recorders()), default=float("inf"))
+
+    def windows(self, *, now: float, wall_ms: int) -> list[Window]:
+        """End the open window; those in which no request came are left out."""
+        found: list[Window] = []
+        while self._closed:
+            found.append(self._closed.popleft())
+        ended = (recorder.close(now=now, wall_ms=wall_ms) for recorder in self._recorders())
+        return found + [window for window in ended if window is not None]
+
+    def _recorders(self) -> list[Recorder]:
+        with self._lock:
+            variants = [v for v in (self._variant, self._guest) if v is not None]
+            return [v.recorder for v in variants if v.recorder is not None]
+
+    def _close(self, variant: Variant) -> None:
+        with self._lock:  # whoever counts something finds the recorder open, or none
+            recorder, variant.recorder = variant.recorder, None
+        if recorder is None:
+            return
+        window = recorder.close(now=time.monotonic(), wall_ms=time.time_ns() // 10**6)
+        if window is not None:
+            self._closed.append(window)
+            self._told()
+
+    def _make_recorder(self, variant: Variant) -> Recorder:
+        manifest = variant.bundle.manifest
+        return Recorder(
+            baseline=variant.bundle.baseline(),
+            clock=WindowClock(
+                self._window_s, now=time.monotonic(), wall_ms=time.time_ns() // 10**6
+            ),
+            boot=self._boot,
+            model=manifest.name,
+            version=manifest.version,
+            bundle=variant.bundle.sha256,
+            artifact=variant.artifact.id,
+        )

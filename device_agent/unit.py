@@ -1,0 +1,61 @@
+"""The systemd unit of the agent, as text. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+NAME = "edgeml-agent.service"
+STATE = Path("/var/lib/edgeml")
+
+WATCHDOG_S = 30
+"""The main loop gives a sign of life every ten seconds; two may be missed."""
+
+_UNIT = """\
+[Unit]
+Description=edgeml device agent
+Wants=network-online.target
+After=network-online.target
+# A device comes back whatever it is that ends the agent, however often.
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+ExecStart={command}
+Restart=always
+RestartSec=2
+WatchdogSec={watchdog}
+TimeoutStopSec=30
+# The agent ends its workers in order; what is left after that is killed.
+KillMode=mixed
+# Each worker gets a control group of its own below this one, with its memory limit.
+Delegate=yes
+{user}StateDirectory=edgeml
+RuntimeDirectory=edgeml
+NoNewPrivileges=yes
+ProtectSystem=full
+UMask=0027
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def render_unit(command: Sequence[str], *, user: str = "") -> str:
+    """The unit.
+
+    Args:
+        command: what to run.
+        user: whom to run as; root where it is empty.
+    """
+    return _UNIT.format(
+        command=" ".join(_quoted(word) for word in command),
+        watchdog=WATCHDOG_S,
+        user=f"User={user}\n" if user else "",
+    )
+
+
+def _quoted(word: str) -> str:
+    """As systemd reads a command line: ``%`` and ``$`` are its own."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"' if escaped != word or " " in word or not word else word

@@ -1,0 +1,1 @@
+"""What must reach the collector, and the connection that it takes."""

@@ -1,0 +1,464 @@
+"""What must not be lost until it has arrived: closed windows and events, in SQLite.
+
+A window *waits* without a number until it is to be sent; then it gets the next number of this boot,
+for good, and stays until the *collector* says that it is stored. An event stays until the broker
+has it. Each change is one transaction with ``synchronous=FULL``: what is committed survives a power
+cut, at the price of one flush to the medium (about a millisecond on an SSD, ten to forty on an SD
+card), which no request waits for.
+
+A full outbox merges neighbours among the windows that wait: nobody has seen those, so nobody can
+count them twice, and the number is given to the sum. Numbered windows are never merged; they are
+as few as may be on their way at once. Only where nothing is left to merge do the oldest windows go,
+and are counted. A damaged file is moved aside, and the agent goes on with an empty one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, TypeVar
+
+from msgspec.structs import replace
+
+from edgeml.device_agent.uplink.delivery import Key
+from edgeml.device_agent.uplink.thinning import Waiting, pairs_to_merge
+from edgeml.errors import AgentError, TelemetryError
+from edgeml.telemetry import Event, Window, decode, encode, merge, merge_key
+
+FILE = "outbox.sqlite"
+SET_ASIDE = "outbox.damaged"
+"""Where a damaged file goes; one is kept, the latest."""
+
+STEPS = (
+    *("append", "append: merge", "append: drop", "append: commit", "append: done"),
+    *("number", "number: commit", "number: done"),
+    *("stored", "stored: commit", "stored: done"),
+    *("event", "event: commit", "event: done"),
+)
+"""Where :class:`Outbox` calls ``at``, so that a test can end or spoil it there. After "done", which
+follows the commit, only the end of the process can come between it and the caller."""
+
+_SLACK = 64
+"""A full outbox is brought down by one part in so many below its limit: looking for what to merge
+costs as much for one pair as for many."""
+
+_SCHEMA = 2
+_TABLES = (
+    # Numbered: the collector may have them.
+    """CREATE TABLE IF NOT EXISTS windows(
+        id INTEGER PRIMARY KEY, boot TEXT NOT NULL, sequence INTEGER NOT NULL,
+        body BLOB NOT NULL, UNIQUE(boot, sequence))""",
+    # Never sent: nobody has them. Schema 1 had no such table; all of its windows had numbers.
+    """CREATE TABLE IF NOT EXISTS waiting(
+        id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, duration_ms INTEGER NOT NULL,
+        size INTEGER NOT NULL, body BLOB NOT NULL)""",
+    # All that is asked about many windows at once; their bodies are 32 MB.
+    "CREATE INDEX IF NOT EXISTS waiting_brief ON waiting(key, duration_ms, size)",
+    "CREATE TABLE IF NOT EXISTS events(id INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL)",
+    f"PRAGMA user_version={_SCHEMA}",
+)
+_BYTES = """SELECT (SELECT coalesce(sum(length(body)), 0) FROM windows)
+                 + (SELECT coalesce(sum(size), 0) FROM waiting)"""
+
+R = TypeVar("R")
+
+
+class Appended(NamedTuple):
+    """What a stored window cost the others."""
+
+    merged: int
+    """Windows that are now part of another one."""
+    dropped: int
+    """Windows that had to go."""
+
+
+class Filling(NamedTuple):
+    """What is in an outbox."""
+
+    waiting: int
+    """Windows, merged or not, that were never sent."""
+    numbered: int
+    """Windows that are on their way."""
+    bytes: int
+    """Of all windows' payloads."""
+    events: int
+
+
+def _nothing(_step: str) -> None:
+    """What happens at each step, but in a test."""
+
+
+class Outbox:
+    """Windows and events of this device, those of earlier boots among them. Thread-safe.
+
+    Args:
+        folder: the agent's state folder.
+        boot: of this run; what is first sent in it is numbered from 1.
+        limit_bytes: for all windows' payloads together.
+        events_kept: events at most; the oldest go.
+        at: called at each of :data:`STEPS`, within its transaction up to "commit".
+
+    Raises:
+        AgentError: the folder cannot be written to.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        boot: str,
+        limit_bytes: int,
+        events_kept: int,
+        at: Callable[[str], None] = _nothing,
+    ) -> None:
+        self._path = folder / FILE
+        self._boot = boot
+        self._limit = limit_bytes
+        self._events_kept = events_kept
+        self._at = at
+        self._lock = threading.Lock()
+        self._sequence = 0
+        self._sent_live: dict[str, int] = {}
+        """The newest window of each kind that was sent as such."""
+        self.merged = 0
+        """Windows that became part of another one since the start."""
+        self.dropped = 0
+        """Windows given up since the start."""
+        self.damaged = ""
+        """What was wrong with the file that was moved aside; empty where none was."""
+        self._database = self._open()
+
+    def append(self, window: Window) -> Appended:
+        """Store a closed window; its boot and its numbers are left for later.
+
+        Raises:
+            AgentError: the disk does not take it, and nothing has changed.
+        """
+
+        def write(database: sqlite3.Connection) -> Appended:
+            self._at("append")
+            with database:
+                _add(database, window)
+                done = self._make_room(database)
+                self._at("append: commit")
+            self._at("append: done")
+            self.merged += done.merged
+            self.dropped += done.dropped
+            return done
+
+        return self._guarded(write)
+
+    def number(self, limit: int, *, backlog: int) -> list[Key]:
+        """Give windows the numbers under which they are to be sent, now and ever after: those that
+        are the newest of their kind, and then some of the others, oldest first.
+
+        Args:
+            limit: windows at most.
+            backlog: others at most.
+
+        Returns:
+            Their keys; :meth:`load` has the windows.
+        """
+
+        def write(database: sqlite3.Connection) -> list[Key]:
+            newest = self._live(database)
+            chosen = sorted(newest.values())[:limit]
+            backlogged = min(backlog, limit - len(chosen))
+            oldest = database.execute(
+                "SELECT id FROM waiting ORDER BY id LIMIT ?", (backlogged + len(newest),)
+            )
+            others = [found for (found,) in oldest if found not in newest.values()]
+            chosen += others[:backlogged]
+            if not chosen:
+                return []
+            self._at("number")
+            sequence, dropped = self._sequence, 0
+            keys: list[Key] = []
+            with database:
+                for waiting in chosen:
+                    window = _read(database, waiting)
+                    database.execute("DELETE FROM waiting WHERE id = ?", (waiting,))
+                    if window is None:
+                        dropped += 1
+                        continue
+                    sequence += 1
+                    keys.append(Key(self._boot, sequence))
+                    body = replace(window, boot=self._boot, sequence=sequence, oldest=sequence)
+                    database.execute(
+                        "INSERT INTO windows(boot, sequence, body) VALUES (?, ?, ?)",
+                        (self._boot, sequence, encode(body)),
+                    )
+                self._at("number: commit")
+            self._sequence = sequence
+            self.dropped += dropped
+            self._sent_live |= {key: n for key, n in newest.items() if n in chosen}
+            self._at("number: done")
+            return keys
+
+        return self._guarded(write)
+
+    def filling(self) -> Filling:
+        """What is in it."""
+
+        def read(database: sqlite3.Connection) -> Filling:
+            counts = [
+                database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+                for table in ("waiting", "windows", "events")
+            ]
+            return Filling(counts[0], counts[1], database.execute(_BYTES).fetchone()[0], counts[2])
+
+        return self._guarded(read)
+
+    def pending(self, limit: int = 256) -> list[Key]:
+        """Numbered windows, in the order of their numbers, at most ``limit``."""
+        return self._guarded(
+            lambda database: [
+                Key(boot, sequence)
+                for boot, sequence in database.execute(
+                    "SELECT boot, sequence FROM windows ORDER BY id LIMIT ?", (limit,)
+                )
+            ]
+        )
+
+    def load(self, key: Key) -> Window | None:
+        """A window as it is to be sent now; None where it went meanwhile."""
+
+        def read(database: sqlite3.Connection) -> Window | None:
+            row = database.execute(
+                "SELECT body, (SELECT min(sequence) FROM windows WHERE boot = ?1) FROM windows "
+                "WHERE boot = ?1 AND sequence = ?2",
+                key,
+            ).fetchone()
+            if row is None:
+                return None
+            try:
+                return replace(decode(row[0], Window), oldest=row[1])
+            except TelemetryError:  # written by another version of edgeml: nobody reads it again
+                self._forget(database, key)
+                return None
+
+        return self._guarded(read)
+
+    def give_up(self, key: Key) -> None:
+        """Drop a numbered window: the collector will not store it."""
+        self._guarded(lambda database: self._forget(database, key))
+
+    def stored(self, boot: str, sequence: int) -> int:
+        """The collector has everything of ``boot`` up to ``sequence``: forget it."""
+
+        def forget(database: sqlite3.Connection) -> int:
+            self._at("stored")
+            with database:
+                forgotten = database.execute(
+                    "DELETE FROM windows WHERE boot = ? AND sequence <= ?", (boot, sequence)
+                ).rowcount
+                self._at("stored: commit")
+            self._at("stored: done")
+            return forgotten
+
+        return self._guarded(forget)
+
+    def add_event(self, event: Event) -> None:
+        """Keep an event for the broker; the oldest go where there are too many."""
+
+        def write(database: sqlite3.Connection) -> None:
+            self._at("event")
+            with database:
+                database.execute("INSERT INTO events(body) VALUES (?)", (encode(event),))
+                database.execute(
+                    "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?",
+                    (self._events_kept,),
+                )
+                self._at("event: commit")
+            self._at("event: done")
+
+        self._guarded(write)
+
+    def events(self) -> list[tuple[int, Event]]:
+        """Events that the broker does not have yet, oldest first, with their ids here."""
+
+        def read(database: sqlite3.Connection) -> list[tuple[int, Event]]:
+            found: list[tuple[int, Event]] = []
+            for number, body in database.execute("SELECT id, body FROM events ORDER BY id"):
+                with contextlib.suppress(TelemetryError):  # as above; the bound takes it away
+                    found.append((number, decode(body, Event)))
+            return found
+
+        return self._guarded(read)
+
+    def event_sent(self, number: int) -> None:
+        """The broker has taken an event."""
+
+        def forget(database: sqlite3.Connection) -> None:
+            with database:
+                database.execute("DELETE FROM events WHERE id = ?", (number,))
+
+        self._guarded(forget)
+
+    def close(self) -> None:
+        """Close the file; what is in it stays."""
+        with self._lock:
+            self._database.close()
+
+    def __enter__(self) -> Outbox:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _live(self, database: sqlite3.Connection) -> dict[str, int]:
+        """The id of the newest waiting window by key, where no newer one was ever sent."""
+        found: Iterable[tuple[str, int]] = database.execute(
+            "SELECT key, max(id) FROM waiting GROUP BY key"
+        )
+        return {key: newest for key, newest in found if newest > self._sent_live.get(key, 0)}
+
+    def _make_room(self, database: sqlite3.Connection) -> Appended:
+        """Within a transaction: merge, and where that is not enough drop, until the rest fits. The
+        newest window always stays."""
+        excess = database.execute(_BYTES).fetchone()[0] - self._limit
+        if excess <= 0:
+            return Appended(0, 0)
+        merged = 0
+        excess += self._limit // _SLACK
+        while excess > 0:
+            rows = database.execute("SELECT id, key, duration_ms, size FROM waiting ORDER BY id")
+            pairs = pairs_to_merge(map(Waiting._make, rows), excess)
+            count = 0
+            for first, second in pairs:
+                count += _merge(database, first, second)
+            if not count:
+                break
+            self._at("append: merge")
+            merged += count
+            excess = database.execute(_BYTES).fetchone()[0] - self._limit
+        dropped = 0
+        while database.execute(_BYTES).fetchone()[0] > self._limit:
+            if not _drop_oldest(database):
+                break
+            self._at("append: drop")
+            dropped += 1
+        return Appended(merged, dropped)
+
+    def _forget(self, database: sqlite3.Connection, key: Key) -> None:
+        with database:
+            database.execute("DELETE FROM windows WHERE boot = ? AND sequence = ?", key)
+        self.dropped += 1
+
+    def _guarded(self, work: Callable[[sqlite3.Connection], R]) -> R:
+        """Do ``work`` alone; where the file turns out to be damaged, once more on a new one."""
+        with self._lock:
+            try:
+                return work(self._database)
+            except sqlite3.OperationalError as error:
+                raise _unwritable(self._path, error) from error
+            except sqlite3.DatabaseError as error:
+                self._database.close()
+                self._set_aside(str(error))
+                self._database = self._open()
+                return work(self._database)
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._connect()
+        except sqlite3.OperationalError as error:
+            raise _unwritable(self._path, error) from error
+        except sqlite3.DatabaseError as error:
+            self._set_aside(str(error))
+            try:
+                return self._connect()
+            except sqlite3.Error as again:
+                raise _unwritable(self._path, again) from again
+
+    def _connect(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._path, check_same_thread=False)
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=FULL")
+            _check(database)
+            with database:
+                for statement in _TABLES:
+                    database.execute(statement)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _set_aside(self, problem: str) -> None:
+        self.damaged = problem
+        for suffix in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                self._path.with_name(FILE + suffix).unlink()
+        with contextlib.suppress(FileNotFoundError):
+            self._path.replace(self._path.with_name(SET_ASIDE))
+
+
+def _unwritable(path: Path, error: sqlite3.Error) -> AgentError:
+    return AgentError(
+        f"The outbox {path} cannot be used: {error}",
+        expected="a folder that may be written to, with room",
+        remedy="Free some space, or name another folder with --state.",
+    )
+
+
+def _check(database: sqlite3.Connection) -> None:
+    found = database.execute("PRAGMA user_version").fetchone()[0]
+    if found not in {0, 1, _SCHEMA}:
+        raise sqlite3.DatabaseError(f"it has schema {found}, not {_SCHEMA}")
+    problem = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if problem != "ok":
+        raise sqlite3.DatabaseError(problem)
+
+
+def _add(database: sqlite3.Connection, window: Window) -> None:
+    body = encode(window)
+    database.execute(
+        "INSERT INTO waiting(key, duration_ms, size, body) VALUES (?, ?, ?, ?)",
+        (merge_key(window), window.duration_ms, len(body), body),
+    )
+
+
+def _read(database: sqlite3.Connection, waiting: int) -> Window | None:
+    """A window that waits; None where it was written by an edgeml that is too different."""
+    row = database.execute("SELECT body FROM waiting WHERE id = ?", (waiting,)).fetchone()
+    with contextlib.suppress(TelemetryError):
+        return decode(row[0], Window)
+    return None
+
+
+def _merge(database: sqlite3.Connection, first: int, second: int) -> bool:
+    """Put the sum of two waiting windows in the place of the first; False where that cannot be."""
+    one, two = _read(database, first), _read(database, second)
+    if one is None or two is None:
+        return False
+    total = merge(one, two)
+    try:
+        body = encode(total)
+    except TelemetryError:  # longer than a message may be
+        return False
+    database.execute(
+        "UPDATE waiting SET duration_ms = ?, size = ?, body = ? WHERE id = ?",
+        (total.duration_ms, len(body), body, first),
+    )
+    database.execute("DELETE FROM waiting WHERE id = ?", (second,))
+    return True
+
+
+def _drop_oldest(database: sqlite3.Connection) -> bool:
+    """Drop the oldest waiting window but the newest, else the oldest numbered one; False where
+    there is none."""
+    for table, spared in (("waiting", 1), ("windows", 0)):
+        rows = database.execute(f"SELECT id FROM {table} ORDER BY id LIMIT 2").fetchall()  # noqa: S608
+        if len(rows) > spared:
+            database.execute(f"DELETE FROM {table} WHERE id = ?", rows[0])  # noqa: S608
+            return True
+    return False

@@ -1,0 +1,108 @@
+"""The worker: loads one artifact, then runs it whenever the doorbell rings.
+
+It imports NumPy and its own runtime, nothing of the agent. It ends when the agent does: the kernel
+kills it (``PR_SET_PDEATHSIG``), and the doorbell's end of file says the same.
+"""
+
+from __future__ import annotations
+
+import mmap
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edgeml.device_agent.worker import wire
+from edgeml.device_agent.worker.layout import Array
+from edgeml.processes import die_with_parent
+from edgeml.targets.runtime import NamedSession, open_session
+
+
+def serve(argument: str, doorbell: socket.socket) -> None:
+    """Load and run until the agent goes away.
+
+    Args:
+        argument: a :class:`~edgeml.device_agent.worker.wire.WorkerSpec` as JSON.
+        doorbell: this side of the socket pair.
+    """
+    spec = msgspec.json.decode(argument, type=wire.WorkerSpec)
+    die_with_parent(spec.parent)
+    memory = mmap.mmap(spec.memory, spec.layout.nbytes)
+    inputs, outputs = spec.layout.views(memory)
+    try:
+        session = NamedSession(
+            open_session(spec.target, Path(spec.entry), threads=spec.threads, options=spec.options),
+            spec.inputs,
+            spec.outputs,
+        )
+        run = session.bound(inputs)
+    except Exception as error:  # noqa: BLE001 - whatever a runtime raises, the agent must hear it
+        doorbell.send(wire.message(wire.BROKEN, text=_sentence(error)))
+        return
+    breaker = _Breaker(session, socket.socket(fileno=spec.control))
+    doorbell.send(wire.message(wire.READY, text=wire.CAN_CANCEL if session.can_cancel else ""))
+    _serve(doorbell, run, breaker, outputs)
+
+
+class _Breaker:
+    """Breaks an inference off when the agent says so, from a thread of its own."""
+
+    def __init__(self, session: NamedSession, control: socket.socket) -> None:
+        self._session = session
+        self._control = control
+        self._lock = threading.Lock()
+        self._running = 0
+        if session.can_cancel:
+            threading.Thread(target=self._listen, daemon=True).start()
+
+    def running(self, number: int) -> None:
+        """This request is at work; 0 for none."""
+        with self._lock:
+            self._running = number
+
+    def _listen(self) -> None:
+        while ring := self._control.recv(wire.MAX_MESSAGE):
+            _, number, _ = wire.parse(ring)
+            with self._lock:  # never the request after it
+                if number == self._running:
+                    self._session.cancel()
+
+
+def _serve(
+    doorbell: socket.socket,
+    run: Callable[[], dict[str, Array]],
+    breaker: _Breaker,
+    outputs: Mapping[str, Array],
+) -> None:
+    while ring := doorbell.recv(wire.MAX_MESSAGE):
+        _, number, _ = wire.parse(ring)
+        try:
+            breaker.running(number)
+            try:
+                results = run()
+            finally:
+                breaker.running(0)
+            for name, place in outputs.items():
+                _put(name, results[name], place)
+            answer = wire.message(wire.DONE, number)
+        except Exception as error:  # noqa: BLE001 - likewise
+            answer = wire.message(wire.ERROR, number, _sentence(error))
+        doorbell.send(answer)
+
+
+def _put(name: str, result: Any, place: Array) -> None:
+    found = np.asarray(result)
+    if found.shape != place.shape or found.dtype != place.dtype:
+        raise ValueError(
+            f"Output '{name}' has shape {list(found.shape)} and dtype {found.dtype}. Expected "
+            f"shape {list(place.shape)} and dtype {place.dtype}, as the manifest says."
+        )
+    place[...] = found
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) or type(error).__name__

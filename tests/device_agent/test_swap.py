@@ -1,0 +1,264 @@
+"""One change puts any worker in the place of another, between two requests: versions, standbys,
+workers that creep. None of it drops a request, and windows keep the variants apart."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.agents import frame, is_gone
+from support.bundles import Budgets, sleeper_bundle, tiny_bundle
+from support.services import Desk, scores_of, serving
+from support.sleeper.sleeper_runtime import CRASH, HANG, LEAK
+from support.weights import images, scores
+
+from edgeml.device_agent.serving.creep import LEAST_BYTES, Creep
+from edgeml.device_agent.serving.profiles import Profiles
+from edgeml.errors import AgentError
+
+
+class Hammer:
+    """Callers that never pause, and what became of each call."""
+
+    def __init__(self, desk: Desk, callers: int = 3) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.wrong = 0
+        self._desk = desk
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._call) for _ in range(callers)]
+
+    def __enter__(self) -> Hammer:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _call(self) -> None:
+        sample = images(1, seed=3)
+        expected = scores(sample)
+        while not self._stop.is_set():
+            ticket = self._desk.service.submit({"image": sample})
+            outcome = ticket.wait()
+            self.outcomes[f"{outcome}: {ticket.message}" if ticket.message else outcome] += 1
+            if outcome == "served" and not np.allclose(ticket.outputs["scores"], expected, 1e-3):
+                self.wrong += 1
+
+
+def worker_of(desk: Desk) -> int:
+    runner = desk.service._intake.runner
+    assert runner is not None
+    return runner.worker.pid
+
+
+def test_a_swap_under_load_drops_no_request(tmp_path: Path):
+    first = tiny_bundle(tmp_path, targets=("onnx",))
+    second = tiny_bundle(tmp_path, targets=("tflite",), version="2.0")
+    with serving(first, tmp_path, deadline_ms=60_000) as desk:
+        before = worker_of(desk)
+        with Hammer(desk) as hammer:
+            adopted = desk.adopt(second)
+            back = desk.adopt(first)
+        assert (adopted.version, adopted.artifact, adopted.beside) == ("2.0", "tflite-fp32", True)
+        assert (back.version, back.artifact) == ("1.0", "onnx-fp32")
+        assert list(hammer.outcomes) == ["served"]
+        assert not hammer.wrong
+        assert is_gone(before)
+        windows = desk.close_windows()
+        total = sum(hammer.outcomes.values())
+    assert [(w.version, w.artifact) for w in windows] == [
+        ("1.0", "onnx-fp32"),
+        ("2.0", "tflite-fp32"),
+        ("1.0", "onnx-fp32"),
+    ]
+    assert sum(w.rows for w in windows) == sum(w.outcomes["served"] for w in windows) == total
+
+
+def test_where_both_do_not_fit_the_old_version_is_unloaded_first(tmp_path: Path):
+    first, second = (sleeper_bundle(tmp_path, version=v) for v in ("1.0", "2.0"))
+    with serving(first, tmp_path, room_mb=60, deadline_ms=60_000) as desk:
+        with Hammer(desk) as hammer:
+            adopted = desk.adopt(second)
+        assert (adopted.version, adopted.beside) == ("2.0", False)
+        assert list(hammer.outcomes) == ["served"]  # who could wait did
+
+
+def test_a_version_that_does_not_prove_itself_leaves_the_old_one_serving(tmp_path: Path):
+    good = sleeper_bundle(tmp_path)
+    bad = sleeper_bundle(tmp_path, version="2.0", wrong_golden=True)
+    with serving(good, tmp_path, deadline_ms=60_000) as desk:
+        before = worker_of(desk)
+        with Hammer(desk) as hammer, pytest.raises(AgentError, match="golden vectors"):
+            desk.adopt(bad)
+        assert list(hammer.outcomes) == ["served"]
+        assert worker_of(desk) == before
+        assert desk.service.state.version == "1.0"
+
+
+def test_and_it_is_loaded_again_where_it_had_to_go(tmp_path: Path):
+    good = sleeper_bundle(tmp_path)
+    bad = sleeper_bundle(tmp_path, version="2.0", options={"load": "crash"})
+    with serving(good, tmp_path, room_mb=60, deadline_ms=60_000) as desk:
+        with Hammer(desk) as hammer, pytest.raises(AgentError, match="SIGSEGV"):
+            desk.adopt(bad)
+        assert list(hammer.outcomes) == ["served"]
+        assert desk.service.state.version == "1.0"
+        scores_of(desk.call())
+
+
+def test_a_version_that_is_too_slow_for_its_deadline_is_refused(tmp_path: Path):
+    first = sleeper_bundle(tmp_path)
+    slow = sleeper_bundle(
+        tmp_path, version="2.0", options={"slow_s": "0.3"}, budgets=Budgets(deadline_ms=200)
+    )
+    with serving(first, tmp_path) as desk:
+        with pytest.raises(AgentError, match="99th percentile on this device is .* is 200 ms"):
+            desk.adopt(slow)
+        assert desk.service.state.version == "1.0"
+
+
+def test_another_model_cannot_take_over(tmp_path: Path):
+    other = sleeper_bundle(tmp_path, name="other")
+    with (
+        serving(sleeper_bundle(tmp_path), tmp_path) as desk,
+        pytest.raises(AgentError, match="holds the model 'other'. Expected 'sleeper'"),
+    ):
+        desk.adopt(other)
+
+
+def test_a_version_takes_the_place_of_one_that_was_given_up(tmp_path: Path):
+    first, second = (sleeper_bundle(tmp_path, version=v) for v in ("1.0", "2.0"))
+    with serving(first, tmp_path, restarts=0) as desk:
+        desk.call(CRASH)
+        desk.wait_for("given-up")
+        assert desk.call().outcome == "shed"
+        desk.adopt(second)
+        assert desk.service.state.phase == "active"
+        np.testing.assert_allclose(scores_of(desk.call()), scores(frame(0.5)), atol=1e-5)
+
+
+def test_a_warm_standby_takes_over(tmp_path: Path):
+    with serving(
+        sleeper_bundle(tmp_path), tmp_path, standby=True, deadline_ms=300, grace_ms=10
+    ) as desk:
+        desk.wait_until(lambda: desk.service.snapshot().standby, "a standby")
+        warm = desk.service._keeper.standby
+        assert warm is not None
+        assert desk.call(HANG).outcome == "late"
+        details = desk.wait_for("replaced")
+        assert details["standby"] == 1
+        assert details["start_ms"]  # what it took when it was started, beforehand
+        assert worker_of(desk) == warm.worker.pid
+        scores_of(desk.call())
+
+
+def test_there_is_no_standby_where_there_is_no_room(tmp_path: Path):
+    bundle = sleeper_bundle(tmp_path, options={"megabytes": "50"})
+    with serving(bundle, tmp_path, standby=True, room_mb=120) as desk:
+        desk.wait_until(lambda: desk.service._keeper._standby_from, "try")
+        desk.call(CRASH)
+        assert desk.wait_for("replaced")["standby"] == 0
+        assert not desk.service.snapshot().standby
+
+
+def test_a_standby_that_dies_is_not_what_takes_over(tmp_path: Path):
+    with serving(sleeper_bundle(tmp_path), tmp_path, standby=True) as desk:
+        desk.wait_until(lambda: desk.service.snapshot().standby, "a standby")
+        warm = desk.service._keeper.standby
+        assert warm is not None
+        os.kill(warm.worker.pid, signal.SIGKILL)
+        desk.wait_until(lambda: not desk.service.snapshot().standby, "its end")
+        desk.call(CRASH)
+        assert desk.wait_for("replaced")["standby"] == 0
+        scores_of(desk.call())
+
+
+def test_the_start_of_a_replacement_is_measured(tmp_path: Path):
+    with serving(sleeper_bundle(tmp_path), tmp_path) as desk:
+        first = desk.service.snapshot().last_start_ms
+        desk.call(CRASH)
+        details = desk.wait_for("replaced")
+        snapshot = desk.service.snapshot()
+        assert snapshot.restarts == 1
+        assert snapshot.last_start_ms == pytest.approx(details["start_ms"], abs=0.1)
+        assert snapshot.last_start_ms != first
+
+
+@pytest.mark.parametrize("standby", [False, True])
+def test_a_worker_that_creeps_is_replaced_before_its_limit(tmp_path: Path, standby: bool):
+    bundle = sleeper_bundle(tmp_path, budgets=Budgets(memory_mb=200))
+    with serving(bundle, tmp_path, deadline_ms=60_000, standby=standby) as desk:
+        desk.service._keeper._creep = Creep(200 * 10**6, 50 * 10**6, now=0, rest_s=0)
+        if standby:
+            desk.wait_until(lambda: desk.service.snapshot().standby, "a standby")
+        leaks = 0
+        while not any(kind == "memory-creep" for kind, *_ in desk.events):
+            assert desk.call(LEAK).outcome == "served"
+            # A leak a look: the test is of what is done, not of how fast.
+            looked = desk.service._keeper._look_again
+            desk.wait_until(
+                lambda seen=looked: desk.service._keeper._look_again != seen, "another look"
+            )
+            leaks += 1
+            assert leaks < 200
+        details = desk.wait_for("memory-creep")
+        assert 150 <= float(details["resident_mb"]) < 200
+        assert {kind for kind, *_ in desk.events} == {"memory-creep"}  # nothing was killed
+        assert desk.service.snapshot().outcomes["served"] == leaks
+
+
+def test_a_worker_that_is_near_its_limit_from_the_start_does_not_creep():
+    creep = Creep(100_000_000, 95_000_000, now=0, rest_s=10)
+    assert not creep.is_due(98_000_000, now=20)
+    assert creep.is_due(95_000_000 + LEAST_BYTES, now=20)
+
+
+def test_what_grows_too_fast_to_be_replaced_is_for_the_limit():
+    creep = Creep(100_000_000, 50_000_000, now=0, rest_s=10)
+    assert not creep.is_due(99_000_000, now=9)
+    assert creep.is_due(85_000_000, now=11)
+    assert not Creep(None, 50_000_000, now=0, rest_s=0).is_due(10**12, now=1)
+
+
+def test_a_worker_that_crashes_at_its_thousandth_call_costs_one_request(tmp_path: Path):
+    bundle = sleeper_bundle(tmp_path, options={"crash_at": "1000"})
+    with serving(bundle, tmp_path, deadline_ms=60_000) as desk:
+        outcomes = Counter(desk.call().outcome for _ in range(1000))
+        assert outcomes == {"served": 999, "failed": 1}
+        assert desk.wait_for("worker-died")["recent"] == 1
+
+
+def test_an_artifacts_cost_here_is_measured_once_and_kept(tmp_path: Path):
+    bundle = sleeper_bundle(tmp_path, options={"slow_s": "0.005"})
+    with serving(bundle, tmp_path) as desk:
+        profile = desk.service.snapshot().profile
+        assert profile is not None
+        assert profile.runs >= 8
+        assert 5 <= profile.p50_ms <= profile.p99_ms <= profile.max_ms
+        assert profile.load_ms > 0
+        assert profile.peak_mb > 5
+        sha256 = desk.service.state.bundle
+        desk.call()
+    kept = Profiles(tmp_path / "profiles").load(sha256, "sleeper-fp32")
+    assert kept is not None
+    assert kept.runs == profile.runs + 1  # the end of a service keeps what serving has shown
+    with serving(bundle, tmp_path) as desk:
+        assert desk.service.snapshot().profile == kept
+
+
+def test_a_profile_that_is_damaged_is_measured_again(tmp_path: Path):
+    bundle = sleeper_bundle(tmp_path)
+    with serving(bundle, tmp_path):
+        pass
+    (path,) = (tmp_path / "profiles").iterdir()
+    path.write_bytes(b"{")
+    with serving(bundle, tmp_path) as desk:
+        assert desk.service.snapshot().profile is not None

@@ -1,0 +1,58 @@
+"""A control group of the tests' own, for agents to make their workers' groups in.
+
+At the top of version 1's memory hierarchy, so that nothing of whoever runs the tests is touched;
+that takes root. Elsewhere agents use what they find.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from functools import cache
+from pathlib import Path
+
+MEMORY = Path("/sys/fs/cgroup/memory")
+_PREFIX = "edgeml-tests-"
+
+
+@cache
+def test_group() -> Path | None:
+    """Made once a process; :func:`remove_test_group` at its end. None where it cannot be made."""
+    if not (MEMORY / "memory.limit_in_bytes").exists() or not os.access(MEMORY, os.W_OK):
+        return None
+    for stale in MEMORY.glob(f"{_PREFIX}*"):
+        if not Path("/proc", stale.name.removeprefix(_PREFIX)).exists():
+            _remove(stale)
+    path = MEMORY / f"{_PREFIX}{os.getpid()}"
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError:
+        return None
+    return path
+
+
+def remove_test_group() -> None:
+    """End what :func:`test_group` made in this process."""
+    _remove(MEMORY / f"{_PREFIX}{os.getpid()}")
+
+
+def joining(command: list[str]) -> list[str]:
+    """The same command, run as a member of the tests' group where there is one."""
+    group = test_group()
+    if group is None:
+        return command
+    return ["/bin/sh", "-c", 'echo 0 > "$0" && exec "$@"', str(group / "cgroup.procs"), *command]
+
+
+def _remove(path: Path) -> None:
+    if not path.exists():
+        return
+    for _ in range(100):  # a group stays busy for a moment after its last process
+        with contextlib.suppress(OSError):
+            for child in path.iterdir():
+                if child.is_dir():
+                    child.rmdir()
+            path.rmdir()
+            return
+        time.sleep(0.01)
