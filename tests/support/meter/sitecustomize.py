@@ -1,4 +1,4 @@
-"""Adds the target ``meter`` to every Python process that has this folder on its PYTHONPATH: a runtime
+"""Adds the target ``meter`` to every Python that has this folder on its PYTHONPATH: a runtime
 of models that take what a sensor gives (:mod:`meter_runtime`)."""
 
 from __future__ import annotations
