@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -190,9 +191,24 @@ def nodes(graph: Any) -> Iterator[Any]:
     """All nodes, those of the bodies of If, Loop and Scan among them."""
     for node in graph.node:
         yield node
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                yield from nodes(body)
+        for body in bodies(node):
+            yield from nodes(body)
+
+
+def bodies(node: Any) -> list[Any]:
+    """The graphs inside a node: of If, Loop and Scan."""
+    return [
+        body
+        for attribute in node.attribute
+        for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
+    ]
+
+
+def put(field: Any, items: Sequence[Any]) -> None:
+    """Items in place of what a repeated field of Protobuf has; some of that may be among them."""
+    copies = copy.deepcopy(list(items))
+    del field[:]
+    field.extend(copies)
 
 
 def describe(node: Any) -> str:

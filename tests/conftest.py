@@ -114,16 +114,20 @@ def find_program(package: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def onnx2tf() -> Iterator[Path]:
-    """The interpreter of the toolchain ``onnx2tf``, once an installation that goes on is over.
+def onnx2tf_wanted() -> None:
+    """The toolchain ``onnx2tf`` is here, or on its way.
 
     It takes minutes: who has not asked for it (`make test` does) goes without these tests.
     """
-    spec = TOOLCHAINS["onnx2tf"]
     in_ci = os.environ.get("CI", "").lower() in ("1", "true")
-    if store.find(spec).state == "absent" and not in_ci:
+    if store.find(TOOLCHAINS["onnx2tf"]).state == "absent" and not in_ci:
         pytest.skip("needs the toolchain onnx2tf: `make test` installs it")
-    with install.ready(spec, say=lambda _: None) as python:
+
+
+@pytest.fixture(scope="session")
+def onnx2tf(onnx2tf_wanted: None) -> Iterator[Path]:
+    """The interpreter of the toolchain ``onnx2tf``, once an installation that goes on is over."""
+    with install.ready(TOOLCHAINS["onnx2tf"], say=lambda _: None) as python:
         yield python
 
 

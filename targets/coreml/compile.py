@@ -9,6 +9,7 @@ import json
 import shutil
 import uuid
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ def compile(job: CompileJob) -> CompileResult:  # noqa: A001 - the name that all
     """Makes one ``.mlpackage.zip``. Inputs and outputs stay float32 whatever is computed in."""
     made = model_of(job, half=job.precision == "fp16")
     if job.precision == "int8-weights":
-        made = made._replace(model=_int8_weights(made.model))
+        kept = structure.spectra(made.model.get_spec(), job.spectra)
+        made = made._replace(model=_int8_weights(made.model, kept))
     inputs, outputs = structure.check(made)
     folder = job.workdir / f"model-{job.precision}.mlpackage"
     shutil.rmtree(folder, ignore_errors=True)
@@ -39,14 +41,14 @@ def compile(job: CompileJob) -> CompileResult:  # noqa: A001 - the name that all
     )
 
 
-def _int8_weights(model: Any) -> Any:
-    """Weights in int8, symmetric, with a scale a channel; arithmetic stays float."""
+def _int8_weights(model: Any, kept: Sequence[str]) -> Any:
+    """Weights in int8, symmetric, with a scale a channel, but for those of the operations that are
+    kept; arithmetic stays float."""
     coremltools()
     optimize = sources.framework("coremltools.optimize.coreml")
     rule = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=512)
-    return optimize.linear_quantize_weights(
-        model, config=optimize.OptimizationConfig(global_config=rule)
-    )
+    config = optimize.OptimizationConfig(global_config=rule, op_name_configs=dict.fromkeys(kept))
+    return optimize.linear_quantize_weights(model, config=config)
 
 
 def _pack(folder: Path, entry: Path) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 from edgeml.errors import ToolchainError
 from edgeml.targets import sources
 from edgeml.targets.coreml.convert import Converted, Port, coremltools
+from edgeml.targets.fronts import before_logarithms
+from edgeml.targets.signals import Layer
 
 # By their numbers in Core ML's format of models (FeatureTypes.proto).
 _DTYPES = {65552: "float16", 65568: "float32", 65600: "float64", 131104: "int32"}
@@ -55,6 +57,27 @@ def _ports(features: Any, wanted: Sequence[Port]) -> list[str]:
                 expected=f"{port.dtype}{list(port.shape)} for {port.name!r}",
             )
     return [str(feature.name) for feature in found]
+
+
+def spectra(spec: Any, count: int) -> list[str]:
+    """The operations up to the logarithms of the spectra in front of a model, by their names.
+
+    Args:
+        spec: of a float program.
+        count: of the spectra.
+    """
+    if not count:
+        return []
+    (block,) = spec.mlProgram.functions["main"].block_specializations.values()
+    made: dict[str, str] = {}
+    layers: list[Layer] = []
+    for operation in block.operations:
+        name = str(operation.attributes["name"].immediateValue.tensor.strings.values[0])
+        read = (each.name for value in operation.inputs.values() for each in value.arguments)
+        reads = tuple(dict.fromkeys(made[each] for each in read if each in made))
+        layers.append(Layer(name=name, operator=str(operation.type), reads=reads))
+        made |= {str(each.name): name for each in operation.outputs}
+    return before_logarithms(layers, count)
 
 
 def _operators(spec: Any) -> set[str]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgeml.targets import sources
+from edgeml.targets.onnx.distances import at_once
 from edgeml.targets.onnx.plain import Builder, refused
 from edgeml.targets.onnx.trees import classifier, regressor
 from edgeml.targets.runtime import Array
@@ -26,7 +27,7 @@ DOMAIN = "ai.onnx.ml"
 
 
 def lower(model: Any) -> Any:
-    """The same model without operators of ai.onnx.ml.
+    """The same model without operators of ai.onnx.ml, and with distances taken at once.
 
     Args:
         model: checked, with fixed shapes; only the outputs that are asked for.
@@ -49,6 +50,10 @@ def lower(model: Any) -> Any:
     del graph.node[:]
     shapes = _shapes(model)
     for node in nodes:
+        if node.op_type == "Scan":
+            attributes = {each.name: _value(each) for each in node.attribute}
+            if at_once(Builder(graph, node, shapes), attributes):
+                continue
         if node.domain != DOMAIN:
             graph.node.append(node)
             continue
@@ -88,7 +93,7 @@ def _shapes(model: Any) -> Mapping[str, tuple[int, ...]]:
     """Shapes as far as they are known."""
     onnx = sources.framework("onnx")
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    found: dict[str, tuple[int, ...]] = {}
+    found = {tensor.name: tuple(map(int, tensor.dims)) for tensor in model.graph.initializer}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         found[value.name] = tuple(int(axis.dim_value) for axis in value.type.tensor_type.shape.dim)
     return found

@@ -6,11 +6,12 @@ their addresses: the same model came out with its constants exchanged, or with o
 
 from __future__ import annotations
 
-import copy
 import itertools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from edgeml.targets.onnx_graph import bodies, put
 
 _NUMBER = re.compile(r"(?<=__)\d+(?=(:\d+)?$)")
 """Of a name that tf2onnx made: ``…/convolution__22``, and ``…/convolution__22:0`` that it gives."""
@@ -42,7 +43,7 @@ def steady(model: Any) -> Any:
 
 def _sort(graph: Any) -> None:
     for node in graph.node:
-        for body in _bodies(node):
+        for body in bodies(node):
             _sort(body)
     makers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
     asked = [list(_reads(node)) for node in graph.node]
@@ -62,9 +63,9 @@ def _sort(graph: Any) -> None:
     names = [name for index in order for name in asked[index]]
     names += [value.name for value in graph.output]
     place = {name: index for index, name in reversed(list(enumerate(names)))}  # its first
-    _put(graph.node, [graph.node[index] for index in order])
+    put(graph.node, [graph.node[index] for index in order])
     weights = [tensor for tensor in graph.initializer if tensor.name in place]
-    _put(graph.initializer, sorted(weights, key=lambda tensor: place[tensor.name]))
+    put(graph.initializer, sorted(weights, key=lambda tensor: place[tensor.name]))
 
 
 def _rename(graph: Any, renamed: Callable[[str], str]) -> None:
@@ -73,7 +74,7 @@ def _rename(graph: Any, renamed: Callable[[str], str]) -> None:
     for node in graph.node:
         node.name = renamed(node.name)
         node.input[:] = map(renamed, node.input)
-        for body in _bodies(node):
+        for body in bodies(node):
             _rename(body, renamed)
         node.output[:] = map(renamed, node.output)
     for value in (*graph.initializer, *graph.output):
@@ -83,19 +84,8 @@ def _rename(graph: Any, renamed: Callable[[str], str]) -> None:
 def _reads(node: Any) -> Iterator[str]:
     """Names that a node reads, its bodies included."""
     yield from filter(None, node.input)
-    for body in _bodies(node):
+    for body in bodies(node):
         for inner in body.node:
             yield from _reads(inner)
         for value in body.output:
             yield value.name
-
-
-def _bodies(node: Any) -> list[Any]:
-    return [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-
-
-def _put(field: Any, items: list[Any]) -> None:
-    """In place of what a repeated field of Protobuf has, some of which may be among the items."""
-    copies = copy.deepcopy(items)
-    del field[:]
-    field.extend(copies)

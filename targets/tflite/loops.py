@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from edgeml.targets.frameworks import framework
-from edgeml.targets.onnx_graph import nodes
+from edgeml.targets.onnx_graph import bodies, nodes, put
 
 
 def close_loops(model: Any) -> None:
@@ -32,20 +31,13 @@ def _close_all(graph: Any, constants: Mapping[str, Any], types: Mapping[str, Any
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             constants[node.output[0]] = node.attribute[0].t
-        for body in _bodies(node):
+        for body in bodies(node):
             _close_all(body, constants, types)
         if node.op_type == "Loop":
             made += _complete(node)
             _close(node, constants, types)
         made.append(node)
-    _put(graph, made)
-
-
-def _put(graph: Any, made: list[Any]) -> None:
-    """As the nodes of a graph, which may have some of them already."""
-    copies = [copy.deepcopy(node) for node in made]
-    del graph.node[:]
-    graph.node.extend(copies)
+    put(graph.node, made)
 
 
 def _complete(loop: Any) -> list[Any]:
@@ -55,7 +47,7 @@ def _complete(loop: Any) -> list[Any]:
     made: list[Any] = []
     for place, most in enumerate((np.int64(2**31 - 1), np.bool_(True))):
         if not loop.input[place]:
-            loop.input[place] = f"{loop.output[0]}/{('turns', 'condition')[place]}"
+            loop.input[place] = f"{_name(loop)}/{('turns', 'condition')[place]}"
             tensor = numpy_helper.from_array(np.asarray(most))
             made.append(helper.make_node("Constant", [], [loop.input[place]], value=tensor))
     return made
@@ -63,10 +55,10 @@ def _complete(loop: Any) -> list[Any]:
 
 def _close(loop: Any, constants: Mapping[str, Any], types: Mapping[str, Any]) -> None:
     helper = framework("onnx.helper")
-    body = next(_bodies(loop))
+    body = bodies(loop)[0]
     own: list[Any] = []
     for name in _read_from_outside(body):
-        inside = f"{loop.output[0]}/{name}"
+        inside = f"{_name(loop)}/{name}"
         if name in constants:
             own.append(helper.make_node("Constant", [], [inside], value=constants[name]))
         elif name in types:
@@ -81,7 +73,12 @@ def _close(loop: Any, constants: Mapping[str, Any], types: Mapping[str, Any]) ->
         else:
             continue  # of a type that is not known: onnx2tf says so
         _rename(body, name, inside)
-    _put(body, [*own, *body.node])
+    put(body.node, [*own, *body.node])
+
+
+def _name(loop: Any) -> str:
+    """Of the first of its outputs that is not left out: no other node has it."""
+    return next(name for name in loop.output if name)
 
 
 def _read_from_outside(graph: Any) -> list[str]:
@@ -89,7 +86,7 @@ def _read_from_outside(graph: Any) -> list[str]:
     known = {"", *(value.name for value in (*graph.input, *graph.initializer))}
     found: dict[str, None] = {}
     for node in graph.node:
-        inner = [name for body in _bodies(node) for name in _read_from_outside(body)]
+        inner = [name for body in bodies(node) for name in _read_from_outside(body)]
         found |= dict.fromkeys(name for name in (*node.input, *inner) if name not in known)
         known |= set(node.output)
     return [*found, *(value.name for value in graph.output if value.name not in {*known, *found})]
@@ -98,11 +95,7 @@ def _read_from_outside(graph: Any) -> list[str]:
 def _rename(graph: Any, old: str, new: str) -> None:
     for node in graph.node:
         node.input[:] = [new if name == old else name for name in node.input]
-        for body in _bodies(node):
+        for body in bodies(node):
             _rename(body, old, new)
     for value in graph.output:
         value.name = new if value.name == old else value.name
-
-
-def _bodies(node: Any) -> Any:
-    return (attribute.g for attribute in node.attribute if attribute.HasField("g"))

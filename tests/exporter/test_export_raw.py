@@ -107,7 +107,7 @@ def test_artifacts_take_what_a_microphone_gives(export: Export, tmp_path: Path):
     (tmp_path / "p.toml").write_text(MEL.replace("POWER", "2"))
     outcome = export(
         model=f"{SUPPORT / 'export_raw.py'}:net",
-        targets=["onnx", "tflite"],
+        targets=["onnx", "tflite", "executorch"],
         calibration=str(tmp_path / "data"),
         preprocessing=str(tmp_path / "p.toml"),
         precision="int8",

@@ -56,7 +56,7 @@ def convert_all(folder: Path, models: Models, seed: str, cells: list[str]) -> To
 
 @pytest.fixture(scope="module")
 def twice(
-    models: Models, onnx2tf: Path, tmp_path_factory: pytest.TempPathFactory
+    models: Models, onnx2tf_wanted: None, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Told, Told]:
     """One after the other: each holds all frameworks at once. What a conversion gives must not
     follow from those before it either, so the second goes through the table from its end."""

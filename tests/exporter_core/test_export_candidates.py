@@ -58,9 +58,9 @@ def test_with_limits_auto_may_try_all_that_a_target_makes():
 
 
 def test_mixed_is_tried_beside_float_and_int8_which_tell_what_stays_float():
-    found, refused = candidates(("onnx", "executorch"), "mixed", "torch", calibrated=True)
+    found, refused = candidates(("onnx", "coreml"), "mixed", "torch", calibrated=True)
     assert [each.id for each in found] == ["onnx-fp32", "onnx-int8", "onnx-mixed"]
-    assert set(refused) == {"executorch"}
+    assert set(refused) == {"coreml"}
 
 
 def test_what_is_rounded_in_measured_ranges_needs_samples():

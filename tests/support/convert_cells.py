@@ -25,7 +25,7 @@ from edgeml.exporter.sources.forms import ArrayShape, Opened, OpenJob, parse_mod
 from edgeml.targets.compiling import CompileJob, CompileResult, compile_here
 from edgeml.targets.layers import SignalJob, signals_here
 from edgeml.targets.registry import CALIBRATED, TARGETS, Precision, can_make
-from edgeml.toolchain import store
+from edgeml.toolchain import install
 from edgeml.toolchain.spec import TOOLCHAINS
 
 HERE = Path(__file__).resolve().parent
@@ -73,8 +73,14 @@ class Source:
             outputs=tuple(tensor.name for tensor in self.opened.outputs),
             workdir=work,
             calibration=self.calibration if precision in CALIBRATED else None,
-            bridge=store.find(TOOLCHAINS[toolchain]).python if toolchain else None,
+            bridge=bridge(toolchain) if toolchain else None,
         )
+
+
+def bridge(toolchain: str) -> Path:
+    """Its interpreter; waits for an installation that goes on."""
+    with install.ready(TOOLCHAINS[toolchain], say=lambda _: None) as python:
+        return python
 
 
 def open_model(model: str, samples: np.ndarray, work: Path) -> Source:

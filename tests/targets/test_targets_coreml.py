@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import coremltools
+import msgspec
 import pytest
 import torch
 from support.conversions import Make, Source, save_torch
@@ -80,6 +81,34 @@ def test_the_same_model_gives_the_same_bytes(
 ):
     again = compile_here("coreml", sources["pair"].job("fp32", tmp_path, None))
     assert again.files[0].read_bytes() == make("pair", "coreml", "fp32").files[0].read_bytes()
+
+
+class Listener(torch.nn.Module):
+    """A spectrum by a matrix product and its logarithm, then a layer of the model's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.spectrum = torch.nn.Linear(64, 40, bias=False)
+        self.head = torch.nn.Linear(40, 32, bias=False)
+
+    def forward(self, x):
+        return self.head((self.spectrum(x).square() + 1e-5).log())
+
+
+def test_weights_that_lead_up_to_a_spectrum_s_logarithm_stay_float(tmp_path: Path):
+    save_torch(Listener(), {"x": torch.ones(1, 64).numpy()}, tmp_path / "m.pt2")
+    whole = msgspec.structs.replace(job(tmp_path / "m.pt2", tmp_path), precision="int8-weights")
+    rounded: dict[int, set[tuple[int, ...]]] = {}
+    for spectra in (0, 1):
+        made = compile_here("coreml", msgspec.structs.replace(whole, spectra=spectra))
+        program = unpacked(made.files[0], tmp_path / str(spectra)).get_spec().mlProgram
+        (block,) = program.functions["main"].block_specializations.values()
+        rounded[spectra] = {
+            tuple(axis.constant.size for axis in each.outputs[0].type.tensorType.dimensions)
+            for each in block.operations
+            if each.type.startswith("constexpr_")
+        }
+    assert rounded == {0: {(40, 64), (32, 40)}, 1: {(32, 40)}}
 
 
 @pytest.mark.skipif(platform.system() == "Darwin", reason="a Mac runs it")

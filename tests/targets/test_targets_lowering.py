@@ -14,6 +14,7 @@ import xgboost
 from onnx import TensorProto, helper
 from sklearn import (
     ensemble,
+    gaussian_process,
     linear_model,
     naive_bayes,
     neighbors,
@@ -74,7 +75,11 @@ MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     ),
     "perceptron": lambda: fit(neural_network.MLPClassifier((8,), max_iter=30), TWO),
     "bayes": lambda: fit(naive_bayes.GaussianNB(), THREE),
-    "neighbours": lambda: fit(neighbors.KNeighborsClassifier(), THREE),
+    "scaled neighbours": lambda: fit(
+        pipeline.make_pipeline(prepare.StandardScaler(), neighbors.KNeighborsClassifier()), THREE
+    ),
+    "neighbours, by blocks": lambda: fit(neighbors.KNeighborsRegressor(p=1), VALUES),
+    "gaussian process": lambda: fit(gaussian_process.GaussianProcessRegressor(), VALUES),
     "support vectors, rbf": lambda: fit(svm.SVR(), VALUES),
     "support vectors, poly": lambda: fit(svm.SVR(kernel="poly"), VALUES),
     "xgboost, two classes": lambda: fit(xgboost.XGBClassifier(**SMALL), TWO),
@@ -109,9 +114,11 @@ def test_it_computes_what_the_original_does(name: str):
     assert any(node.domain == DOMAIN for node in model.graph.node) or name in {
         "perceptron",
         "bayes",
+        "gaussian process",
     }
     lowered = lower(model)
     assert {node.domain for node in lowered.graph.node} <= {"", "ai.onnx"}
+    assert "Scan" not in {node.op_type for node in lowered.graph.node}
     rows = with_gaps(HELD_BACK) if name in {"imputed ridge"} else HELD_BACK
     if "histograms" in name or name == "xgboost, three classes":
         rows = with_gaps(HELD_BACK)  # which way a missing value goes was learnt

@@ -21,6 +21,8 @@ from edgeml.targets.registry import CALIBRATED, TARGETS, can_make
 from edgeml.targets.runtime import Array, NamedSession, open_session
 
 LAYERED = ("tflite", "openvino", "onnx")
+SHOWN = (*LAYERED, "executorch")
+"""Whose layers can be looked at."""
 # The least cosine that a right artifact of the classifier shows.
 LEAST: Mapping[Precision, float] = {
     "int8": 0.998,
@@ -150,7 +152,7 @@ def fragile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return torch_source(Fragile(request.param), {"image": images}, ["y"], folder / "model.pt2")
 
 
-@pytest.mark.parametrize("target", LAYERED)
+@pytest.mark.parametrize("target", SHOWN)
 def test_the_layer_that_int8_breaks_is_found_and_kept_float(
     target: str, fragile: Source, tmp_path: Path
 ):

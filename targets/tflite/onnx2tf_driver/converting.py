@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ def convert_one(request: Request) -> None:
     savedmodel = Path(request.savedmodel)
     work = savedmodel.with_suffix(".work")
     work.mkdir(exist_ok=True)
+    tempfile.tempdir = str(work)  # AutoGraph's files outlive a fork
     refused: NotMadeError | None = None
     for layout in layouts(model, feeds):
         path = work / "graph.onnx"  # onnx2tf writes over it
