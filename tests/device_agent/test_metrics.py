@@ -250,6 +250,8 @@ def test_on_a_terminal_it_is_live_until_ctrl_c(start_agent: StartAgent, tmp_path
         stdout=slave,
         stderr=slave,
         env={**os.environ, "COLUMNS": "160", "TERM": "xterm"},
+        # Tests that run in the background of a shell have Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(slave)
     try:
