@@ -64,8 +64,18 @@ class Taken(Protocol):
 class Serves(Protocol):
     """What is needed of a service (:class:`edgeml.device_agent.serving.service.Service`)."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether a version serves now."""
+        ...
+
     def adopt(
-        self, bundle: Bundle, *, proved: Callable[[], None], cancelled: Callable[[], bool]
+        self,
+        bundle: Bundle,
+        *,
+        in_time: bool,
+        proved: Callable[[], None],
+        cancelled: Callable[[], bool],
     ) -> Taken:
         """Serve another bundle. ``proved`` is called when it may, and before it does; what that
         raises ends the attempt."""
@@ -202,6 +212,7 @@ class Installer:
         try:
             taken = service.adopt(
                 bundle,
+                in_time=True,
                 proved=lambda: self._shelf.commit(name, bundle.sha256),
                 cancelled=self._ending.is_set,
             )
@@ -232,7 +243,13 @@ class Installer:
         bundle = self._shelf.open(name, release)
         self._dismiss(service, name, "")
         self._shelf.write(record)
-        taken = service.adopt(bundle, proved=lambda: None, cancelled=self._ending.is_set)
+        try:
+            taken = service.adopt(
+                bundle, in_time=False, proved=lambda: None, cancelled=self._ending.is_set
+            )
+        except EdgemlError as error:
+            self._tell("rollback-failed", str(error), name, {"version": release.version})
+            raise
         self._watch(name)
         self._shelf.sweep()
         return Change(
@@ -348,6 +365,9 @@ class Installer:
         now = time.monotonic()
         for name in list(self._unconfirmed()):
             if self._since[name] + self._healthy_s > now:
+                continue
+            if not self._services[name].ready:
+                self._since[name] = now
                 continue
             record = self._shelf.records[name]
             try:

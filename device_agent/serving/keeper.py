@@ -173,6 +173,7 @@ class Keeper:
     def unload(self, reason: str) -> None:
         """End what serves, once it has finished what it had begun; what can wait waits."""
         runner = self._intake.runner
+        self._bury()
         self._drop_standby()
         if runner is not None:
             self._intake.unload(runner, reason, ready_in_s=runner.variant.start_ms / 1000)
@@ -193,14 +194,21 @@ class Keeper:
             runner: of the first rung.
             rungs: its artifacts, each cheaper than the one before.
         """
+        self._bury()
         self._drop_standby()
         self._restarts = self._new_restarts()
-        self._lost = None
         self.rungs, self.step = tuple(rungs), 0
         limits = self._may.ladder
         now = time.monotonic()
         self._ladder = Ladder(limits, now=now) if limits is not None and len(rungs) > 1 else None
         self._put(runner)
+
+    def _bury(self) -> None:
+        """See to what is left of a worker that was lost, since something else takes its place."""
+        lost, self._lost = self._lost, None
+        if lost is not None:
+            self._intake.release(lost[0])
+            self._starter.stop(lost[0])
 
     # On the keeper's own thread.
 

@@ -266,6 +266,7 @@ class Service:
         self,
         bundle: Bundle,
         *,
+        in_time: bool = True,
         proved: Callable[[], None] = lambda: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Adopted:
@@ -274,6 +275,8 @@ class Service:
 
         Args:
             bundle: every hash checked.
+            in_time: refuse what does not meet the deadline; what served yesterday is not refused
+                for a device that is busy.
             proved: called when it may serve, and before it does; what it raises ends the attempt.
             cancelled: asked meanwhile.
 
@@ -285,12 +288,12 @@ class Service:
         beside = self._keeper.makes_room(found.need_bytes)
         upcoming: Proved | None = None
         if beside:
-            upcoming = self._candidates.bring_up(bundle, found, cancelled, in_time=True)
+            upcoming = self._candidates.bring_up(bundle, found, cancelled, in_time=in_time)
         with self._keeper.turn():
             try:
                 if upcoming is None:
                     self._keeper.unload(f"version {bundle.manifest.version} is being loaded")
-                    upcoming = self._candidates.bring_up(bundle, found, cancelled, in_time=True)
+                    upcoming = self._candidates.bring_up(bundle, found, cancelled, in_time=in_time)
                 self._commit(upcoming, proved, cancelled)
             except BaseException:
                 self._keeper.restore()
@@ -309,7 +312,7 @@ class Service:
         if variant is None:
             raise AgentError(f"{self._state.name} does not serve")
         self._profiles.forget(variant.bundle)
-        return self.adopt(variant.bundle)
+        return self.adopt(variant.bundle, in_time=False)
 
     def accompany(
         self,

@@ -252,7 +252,7 @@ def test_programs_that_vanish_give_their_memory_back(agent: AgentProcess):
     """More of them than there is room for connections, one after another."""
     for _ in range(40):
         with connected(agent.socket, 30) as link:
-            assert isinstance(ask(link, wire.encode(wire.Open("tiny"))), wire.Opened)
-            link.send(wire.encode(wire.Run("tiny")))
-    with edgeml.Client(agent.socket, "tiny") as client:
+            assert isinstance(ask(link, wire.encode(wire.Open("other"))), wire.Opened)
+            link.send(wire.encode(wire.Run("other")))
+    with edgeml.Client(agent.socket, "tiny") as client:  # whose queue they did not fill
         assert client.infer({"image": IMAGE}).keys() == {"scores"}

@@ -59,7 +59,7 @@ def test_a_whole_file_with_paths_beside_it(tmp_path: Path):
 MISTAKES = {
     "a misspelt key": (
         '[[model]]\nbundle = "x"\nmemory = 100\n',
-        r"unknown key 'model\[0\]\.memory'.*Did you mean memory_mb\?",
+        r"unknown key 'model\[0\]\.memory'.*Did you mean memory_mb",
     ),
     "a key of nothing known": ("colour = 3\n", "unknown key 'colour'. Expected one of site"),
     "a wrong type": ('outbox_mb = "much"\n', "outbox_mb .* wrong value. Expected `float`"),

@@ -37,7 +37,7 @@ from edgeml.device_agent.install.installer import Installer
 from edgeml.device_agent.install.ledger import Ledger
 from edgeml.device_agent.install.shelf import Shelf
 from edgeml.device_agent.install.versions import Shelved
-from edgeml.device_agent.local.client import CallError
+from edgeml.device_agent.local.client import CallError, Client
 from edgeml.device_agent.uplink.outbox import STEPS, Outbox
 from edgeml.errors import AgentError, EdgemlError
 from edgeml.telemetry import Event, StreamCounts, Window, decode, encode
@@ -76,9 +76,11 @@ class Bench:
         self.serving = bundle.manifest.version
         self._journal.note(serves=self.serving)
 
-    def adopt(
-        self, bundle: Bundle, *, proved: Callable[[], None], cancelled: Callable[[], bool]
-    ) -> Any:
+    @property
+    def ready(self) -> bool:
+        return bool(self.serving)
+
+    def adopt(self, bundle: Bundle, *, proved: Callable[[], None], **_: object) -> Any:
         self._up(bundle)
         proved()
         self.put(bundle)
@@ -331,6 +333,16 @@ def test_the_outboxs_steps_are_all_in_the_table(quick: Path, bundles: dict[str, 
     assert set(STEPS) - reached == {"append: drop"}
 
 
+def test_a_version_that_does_not_serve_is_not_confirmed(tmp_path: Path, bundles: dict[str, bytes]):
+    device = Device(new_world(tmp_path / "life", bundles), "boot1")
+    device.bench.serving = ""  # given up
+    device.confirm()
+    assert device.installer.records["tiny"].on_probation
+    device.bench.serving = "1"
+    device.confirm()
+    assert not device.installer.records["tiny"].on_probation
+
+
 KILLS = {
     "rename bundles 1": "1.0",  # the bundle is not in the store yet
     "rename ledger.json 2": "1.0",  # it is, and no record names it
@@ -349,7 +361,10 @@ def test_an_agent_that_is_killed_while_it_installs(
     assert start_agent("--bundle", one, state=tmp_path / "state").ready().terminate() == 0
     monkeypatch.setenv("SLEEPER_KILL_AT", step)
     agent = start_agent("--bundle", one, sleeper=True).ready()
-    with agent.client() as client, pytest.raises(CallError):
+    with (
+        Client(agent.socket) as client,
+        pytest.raises(CallError, match="did not answer|ended|gone"),
+    ):
         client.post("/edgeml/v1/models/tiny/versions", {"bundle": str(two)})
     assert agent.end() == -9
     monkeypatch.delenv("SLEEPER_KILL_AT")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from support.agents import frame, is_gone
 from support.bundles import Budgets, sleeper_bundle, tiny_bundle
+from support.processes import children
 from support.services import Desk, scores_of, serving
 from support.sleeper.sleeper_runtime import CRASH, HANG, LEAK
 from support.weights import images, scores
@@ -143,6 +144,21 @@ def test_a_version_takes_the_place_of_one_that_was_given_up(tmp_path: Path):
         desk.adopt(second)
         assert desk.service.state.phase == "active"
         np.testing.assert_allclose(scores_of(desk.call()), scores(frame(0.5)), atol=1e-5)
+
+
+@pytest.mark.parametrize("room_mb", [None, 60])
+def test_a_version_takes_over_while_a_worker_is_being_replaced(
+    tmp_path: Path, room_mb: float | None
+):
+    first, second = (sleeper_bundle(tmp_path, version=v) for v in ("1.0", "2.0"))
+    others = set(children(os.getpid()))
+    with serving(first, tmp_path, room_mb=room_mb, deadline_ms=60_000) as desk:
+        desk.call(CRASH)
+        adopted = desk.adopt(second)
+        assert (adopted.version, desk.service.state.version) == ("2.0", "2.0")
+        scores_of(desk.call())
+        (worker,) = set(children(os.getpid())) - others  # nothing of the first is left
+        assert worker == worker_of(desk)
 
 
 def test_a_warm_standby_takes_over(tmp_path: Path):
