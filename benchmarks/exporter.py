@@ -206,8 +206,7 @@ def _ours(subject: Subject, target: str, out: Path) -> float:
     """Export; the seconds that went into the table of layers of an int8 that collapsed."""
     command = [sys.executable, "-m", "edgeml", "export", subject.model, "-t", target]
     command += ["--calibration", subject.calibration, "--evaluate", subject.evaluation]
-    # A failed check is a line of the table here, not the end of the run.
-    command += ["--tolerance", "int8:cosine=0,agreement=0", "-o", f"{out}.edgeml", "--events"]
+    command += ["-o", f"{out}.edgeml", "--events"]
     explaining, began = 0.0, None
     with subprocess.Popen(
         [*map(str, command)],
