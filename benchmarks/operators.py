@@ -121,10 +121,18 @@ def _lacks(verdict: Verdict) -> bool:
 _KINDS = (
     (r"onnx2tf has no operator for", "onnx2tf has no operator for …, which the model needs"),
     (r"LiteRT has no operator for", "LiteRT has no operator for …, which the model needs"),
-    (r"onnx2tf cannot convert .*: its own code fails", "onnx2tf's own code fails at …"),
+    (
+        r"onnx2tf cannot convert .*: (its own code fails|it gives up)",
+        "onnx2tf's own code fails at …",
+    ),
     (r"onnx2tf cannot convert .*: it takes more than", "onnx2tf takes too long"),
     (r"onnx2tf cannot convert .* is fed its input", "Weights or shapes are fed to …"),
+    (
+        r"onnx2tf makes a model that TensorFlow",
+        "onnx2tf makes a model that TensorFlow does not run",
+    ),
     (r"onnx2tf makes a model that", "onnx2tf makes a model that computes something else"),
+    (r"LiteRT computes something else", "LiteRT computes something else than the ONNX model"),
     (r"What onnx2tf makes", "What onnx2tf makes of the model could not be checked"),
 )
 

@@ -121,12 +121,15 @@ def plan(request: ExportRequest) -> Plan:
         raise UsageError("No target was named", expected="at least one, with -t")
     for name in request.targets:
         target(name)
+    named = (request.calibration or "", request.evaluation or "")
+    model = parse_model(
+        request.model,
+        trust=request.trust,
+        python=request.python,
+        of_samples=any(text.rpartition(":")[0].endswith(".py") for text in named),
+    )
     calibration = parse_source(request.calibration) if request.calibration else None
     evaluation = parse_source(request.evaluation) if request.evaluation else None
-    given = [each.kind for each in (calibration, evaluation) if each is not None]
-    model = parse_model(
-        request.model, trust=request.trust, python=request.python, of_samples="code" in given
-    )
     declared = preprocessing.load(Path(request.preprocessing)) if request.preprocessing else None
     if declared is not None and model.settled:
         preprocessing.refuse_kind(model.kind)

@@ -123,11 +123,19 @@ def _refuse(graph: Path, answer: Answer, seconds: float) -> NoReturn:
             f"toolchain says: {(told or [words])[0][:300].rstrip('.')}",
             remedy=_AROUND,
         )
+    if answer.kind == "broken":
+        raise RefusedError(
+            f"onnx2tf makes a model that TensorFlow does not run: {words}", remedy=_AROUND
+        )
     what = answer.operator or "the model"
     if answer.kind == "late":
         said = f"it takes more than {seconds:.0f} s of processor time"
     else:
-        said = f"its own code fails ({words})" if words else "it gives up, and does not say why"
+        said = (
+            f"its own code fails ({words})"
+            if words
+            else "it gives up; its own words are in the log"
+        )
     where = _where(graph, answer)
     raise RefusedError(
         f"onnx2tf cannot convert {what}: {said}{where}",

@@ -96,18 +96,18 @@ def test_a_missing_import_is_blamed_at_its_line(tmp_path: Path):
 
 
 def test_samples_with_labels_are_read(code: Path):
-    assert read(job(code, "PAIRS")) == 2
+    assert read(job(code, "PAIRS")).count == 2
     assert np.load(code.parent / "0.npy").tolist() == [[1, 1], [0, 0]]
     assert np.load(code.parent / "labels.npy").tolist() == [3, 4]
 
 
 def test_batches_of_a_function_are_read(code: Path):
-    assert read(job(code, "batches")) == 6
+    assert read(job(code, "batches")).count == 6
     assert np.load(code.parent / "0.npy").dtype == np.float32
 
 
 def test_an_iterable_that_never_ends_is_read_so_far(code: Path):
-    assert read(job(code, "endless")) == 20_000
+    assert read(job(code, "endless")).count == 20_000
 
 
 def test_an_error_while_iterating_is_blamed_at_its_line(code: Path):
@@ -139,7 +139,7 @@ def test_a_label_tells_samples_from_batches(code: Path):
 
 def test_a_generator_that_was_looked_at_loses_nothing(code: Path):
     assert first_shapes(code, "once", ("x",))[0].shape == (2,)
-    assert read(job(code, "once")) == 2
+    assert read(job(code, "once")).count == 2
 
 
 def test_what_may_be_samples_or_batches_is_not_guessed(code: Path):

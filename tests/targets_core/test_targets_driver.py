@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from edgeml.targets.tflite.onnx2tf_driver import serving
-from edgeml.targets.tflite.onnx2tf_driver.protocol import Answer, NotMadeError, Request, first_line
+from edgeml.targets.tflite.onnx2tf_driver.protocol import (
+    Answer,
+    NotMadeError,
+    Request,
+    first_line,
+    raised,
+)
 
 LONG = 600.0
 """Seconds that no test waits for."""
@@ -82,6 +90,19 @@ def test_an_exception_is_told_with_the_node_that_it_came_from(ask: Ask):
     )
 
 
+def test_an_exit_has_no_words_but_a_node(ask: Ask):
+    """onnx2tf has printed why."""
+    with_status = partial(sys.exit, 1)
+
+    def convert(_: Request) -> None:
+        try:
+            make_node(graph_node=GATHER, act=with_status)
+        except SystemExit as ended:
+            raise raised(ended) from ended
+
+    assert ask(convert) == Answer(kind="failed", operator="Gather", tensor="rows")
+
+
 def test_the_log_has_the_trace(ask: Ask, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     with capfd.disabled():
         ask(at_a_node(index))
@@ -122,6 +143,7 @@ def test_one_that_waits_for_ever_is_ended(ask: Ask, monkeypatch: pytest.MonkeyPa
     [
         ("", ""),
         ("list index out of range", "list index out of range"),
+        ("{{function_node __wrapped__Sub}} no such shape [Op:Sub]", "no such shape [Op:Sub]"),
         (
             "Exception encountered when calling layer 'add' (type Add).\n\nno such shape\n\nmore",
             "no such shape (in 'add')",

@@ -23,7 +23,8 @@ def compare(model: Any, draws: Draws) -> list[tuple[int, ...]]:
     """The order of each output's axes.
 
     Raises:
-        NotMadeError: some output is another in any order of its axes, or there are other inputs.
+        NotMadeError: some output is another in any order of its axes, or there are other inputs, or
+            it does not run.
     """
     names = {tensor.name.split(":")[0] for tensor in model.inputs}
     if not names <= set(draws[0][0]):
@@ -33,8 +34,7 @@ def compare(model: Any, draws: Draws) -> list[tuple[int, ...]]:
     try:
         results = [call(model, feeds) for feeds, _ in draws]
     except Exception as failure:
-        message = f"what it makes does not run: {first_line(failure)}"
-        raise NotMadeError("failed", message) from failure
+        raise NotMadeError("broken", first_line(failure)) from failure
     return [
         axes(
             index,

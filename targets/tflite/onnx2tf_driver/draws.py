@@ -21,13 +21,17 @@ INDEXED = {
     "Gather",
     "GatherElements",
     "GatherND",
+    "NegativeLogLikelihoodLoss",
     "OneHot",
+    "Pow",
+    "RotaryEmbedding",
     "Scatter",
     "ScatterElements",
     "ScatterND",
+    "SoftmaxCrossEntropyLoss",
     "TensorScatter",
 }
-"""Operators whose integers may be indices, which nobody feeds below 0."""
+"""Operators whose integers may be indices, classes or exponents, which nobody feeds below 0."""
 
 ODD = {"IsInf", "IsNaN"}
 """Operators of graphs that are about what is no number."""

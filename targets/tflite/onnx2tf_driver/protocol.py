@@ -8,7 +8,7 @@ import re
 from types import FrameType, TracebackType
 from typing import Literal
 
-Kind = Literal["", "lacks", "unchecked", "differs", "failed", "late"]
+Kind = Literal["", "lacks", "unchecked", "broken", "differs", "failed", "late"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,9 +33,9 @@ class Answer:
     """What became of it.
 
     Attributes:
-        kind: empty where the SavedModel was written. Else onnx2tf ``lacks`` an operator, the result
-            is ``unchecked`` for want of anything to compare it with or ``differs`` from the
-            graph's, or the conversion ``failed`` or was too ``late``.
+        kind: empty where the SavedModel was written. Else onnx2tf ``lacks`` an operator, the model
+            that it makes is ``unchecked`` for want of anything to compare it with, is ``broken``
+            and does not run, or ``differs`` from the graph, or it ``failed`` or was too ``late``.
         words: why.
         operator: the one that onnx2tf was at; empty where it was at none.
         tensor: what its node makes.
@@ -63,7 +63,10 @@ class NotMadeError(Exception):
 
 
 def raised(failure: BaseException) -> NotMadeError:
-    """The answer to an exception: its class and words, and the node that onnx2tf was at."""
+    """The answer to an exception: its class and words, and the node that onnx2tf was at.
+
+    Where onnx2tf exits, its words are in the log.
+    """
     operator, tensor = "", ""
     trace: TracebackType | None = failure.__traceback__
     while trace is not None:
@@ -71,6 +74,7 @@ def raised(failure: BaseException) -> NotMadeError:
         trace = trace.tb_next
     name, line = type(failure).__name__, first_line(failure)
     words = line if line.startswith(name) else f"{name}: {line}"
+    words = "" if isinstance(failure, SystemExit) else words
     return NotMadeError("failed", words, operator=operator, tensor=tensor)
 
 
@@ -95,7 +99,8 @@ def _node(frame: FrameType) -> tuple[str, str] | None:
 def first_line(failure: BaseException) -> str:
     """The line of an error that says what it is, cut; Keras names the layer before it, AutoGraph
     puts a trace there."""
-    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
+    text = re.sub(r"\{\{.*?\}\} *", "", str(failure))  # TensorFlow's names of its own functions
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     layer = ""
     if len(lines) > 1 and lines[0].startswith("Exception encountered when calling layer"):
         layer = f" (in {lines.pop(0).split()[5]})"
