@@ -66,8 +66,8 @@ _PARAMETERS: dict[str, tuple[int, ...]] = {
 
 def plain(model: Any) -> Any:
     """The same function in an opset that the toolchain's ONNX Runtime runs, as far as there is one,
-    without what onnx2tf lacks (CastLike, constants that are no tensors), and with loops that read
-    nothing from outside.
+    without what onnx2tf lacks (CastLike, constants that are no tensors, a Sum of unlike ranks), and
+    with loops that read nothing from outside.
 
     Args:
         model: with fixed shapes; it may be changed.
@@ -79,6 +79,8 @@ def plain(model: Any) -> Any:
     for node in nodes(model.graph):
         if node.op_type == "Constant":
             _tensor(node)
+        elif node.op_type == "Sum" and len(node.input) == 2:
+            node.op_type = "Add"
     own = next((each.version for each in model.opset_import if each.domain in {"", "ai.onnx"}), 0)
     for opset in _OPSETS:
         if own <= opset:

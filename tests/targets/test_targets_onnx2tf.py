@@ -165,3 +165,19 @@ def test_norms_and_shuffled_channels_come_through(convert, tmp_path: Path):
         found = named.run({"x": example.numpy()})
     with torch.no_grad():
         np.testing.assert_allclose(found["y"], model(example), rtol=1e-4, atol=1e-5)
+
+
+def test_a_constant_that_is_a_number_is_added(convert, tmp_path: Path):
+    """onnx2tf takes neither such a constant nor a Sum of a matrix and a scalar."""
+    each = save(
+        tmp_path / "shifted.onnx",
+        [
+            helper.make_node("Constant", [], ["two"], value_float=2.0),
+            helper.make_node("Sum", ["x", "two"], ["y"]),
+        ],
+        {"x": (FLOAT, [2, 3])},
+        {"y": (FLOAT, [2, 3])},
+    )
+    x = np.arange(6, dtype="float32").reshape(2, 3)
+    with convert(each) as named:
+        np.testing.assert_array_equal(named.run({"x": x})["y"], x + 2)
