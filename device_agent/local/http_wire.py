@@ -58,7 +58,14 @@ class HttpWire:
         path = f"/v2/models/{model}/infer"
         body, answer = self._call("POST", path, request.body, headers)
         length = answer.getheader(oip.HEADER_LENGTH)
-        outputs = oip.decode_response(body, header_length=int(length) if length else None)
+        try:
+            outputs = oip.decode_response(body, header_length=int(length) if length else None)
+        except (SourceError, ValueError) as error:
+            raise CallError(
+                f"The answer of {self.address} cannot be read: {error}",
+                status=0,
+                remedy="Check that an agent listens there, of this version of edgeml or a newer.",
+            ) from error
         return {name: array.copy() for name, array in outputs.items()} if copy else outputs
 
     def get(self, path: str) -> bytes:

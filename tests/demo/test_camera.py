@@ -61,8 +61,9 @@ class SmallAgent:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                light = float(np.mean(body["inputs"][0]["data"]))
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                image = body[int(self.headers["Inference-Header-Content-Length"]) :]
+                light = float(np.frombuffer(image, dtype="<f4").mean())
                 verdict = VERDICTS[next(count) % len(VERDICTS)]
                 status, document = _answer(round(light / 0.2), verdict)
                 payload = json.dumps(document).encode()
@@ -94,7 +95,7 @@ def _answer(label: int, verdict: str) -> tuple[int, dict[str, Any]]:
     named = label if verdict == "right" else (label + 1) % CLASSES
     scores = [float(k == named) for k in range(CLASSES)]
     output = {"name": "scores", "datatype": "FP32", "shape": [1, CLASSES], "data": scores}
-    return 200, {"outputs": [output]}
+    return 200, {"model_name": "digits", "model_version": "1.0", "outputs": [output]}
 
 
 @pytest.fixture

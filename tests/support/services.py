@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -19,9 +20,10 @@ from edgeml.device_agent.serving.keeper import Sensors
 from edgeml.device_agent.serving.room import Room
 from edgeml.device_agent.serving.service import Adopted, Details, Hooks, Service
 from edgeml.device_agent.serving.tickets import Ticket
+from edgeml.targets import registry
 from edgeml.telemetry import Window
 from support.agents import PATIENCE_S, SUPPORT, frame
-from support.sleeper import sitecustomize  # adds the target "sleeper" to this process
+from support.sleeper.sitecustomize import SLEEPER as TARGET
 
 SLEEPER = str(SUPPORT / "sleeper")
 
@@ -110,22 +112,20 @@ def serving(
         machine=machine,
     )
     watch.start()
-    before = os.environ.get("PYTHONPATH", "")
-    os.environ["PYTHONPATH"] = os.pathsep.join((SLEEPER, before)) if before else SLEEPER
-    try:
-        service.start()
-        assert service.settled.wait(PATIENCE_S)
-        yield desk
-    finally:
-        service.stop(PATIENCE_S)
-        watch.stop()
-        os.environ["PYTHONPATH"] = before
+    before = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join((SLEEPER, before)) if before else SLEEPER
+    known: Any = registry.TARGETS
+    with patch.dict(os.environ, PYTHONPATH=path), patch.dict(known, sleeper=TARGET):
+        try:
+            service.start()
+            assert service.settled.wait(PATIENCE_S)
+            yield desk
+        finally:
+            service.stop(PATIENCE_S)
+            watch.stop()
 
 
 def scores_of(ticket: Ticket) -> np.ndarray:
     """Of a ticket that was served."""
     assert ticket.outcome == "served", ticket.message
     return ticket.outputs["scores"]
-
-
-__all__ = ["Desk", "scores_of", "serving", "sitecustomize"]
