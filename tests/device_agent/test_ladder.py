@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.agents import frame
 from support.bundles import sleeper_bundle
-from support.services import Desk, scores_of, serving
+from support.services import Desk, knowing_the_sleeper, scores_of, serving
 from support.weights import scores
 
 from edgeml.bundle import open_bundle
@@ -145,9 +145,10 @@ def test_the_rungs_are_what_costs_less_here(tmp_path: Path):
     profiles = Profiles(tmp_path / "profiles")
 
     def rungs() -> list[str]:
-        found, _ = variants(
-            bundle, wanted="", threads=1, limit_bytes=None, folder=tmp_path, profiles=profiles
-        )
+        with knowing_the_sleeper():
+            found, _ = variants(
+                bundle, wanted="", threads=1, limit_bytes=None, folder=tmp_path, profiles=profiles
+            )
         return [variant.artifact.id for variant in cheaper(found)]
 
     assert rungs() == ["sleeper-fp32", "sleeper-int8"]  # by size, as nothing was measured

@@ -80,6 +80,16 @@ class Desk:
 
 
 @contextmanager
+def knowing_the_sleeper() -> Iterator[None]:
+    """This process and those that it starts have the target ``sleeper``."""
+    before = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join((SLEEPER, before)) if before else SLEEPER
+    known: Any = registry.TARGETS
+    with patch.dict(os.environ, PYTHONPATH=path), patch.dict(known, sleeper=TARGET):
+        yield
+
+
+@contextmanager
 def serving(
     bundle: Path,
     folder: Path,
@@ -112,10 +122,7 @@ def serving(
         machine=machine,
     )
     watch.start()
-    before = os.environ.get("PYTHONPATH")
-    path = os.pathsep.join((SLEEPER, before)) if before else SLEEPER
-    known: Any = registry.TARGETS
-    with patch.dict(os.environ, PYTHONPATH=path), patch.dict(known, sleeper=TARGET):
+    with knowing_the_sleeper():
         try:
             service.start()
             assert service.settled.wait(PATIENCE_S)
