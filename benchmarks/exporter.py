@@ -120,7 +120,7 @@ def main() -> None:
             found += mine
             if arguments.write:  # an export takes long: what was measured is not lost
                 write_section("exporter", _report(found))
-    print(_report(found))
+        print(_report(found))
 
 
 def _into_toolchain() -> None:
