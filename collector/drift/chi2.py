@@ -88,16 +88,14 @@ def group_edges(masses: NDArray[np.int64], groups: int) -> NDArray[np.int64]:
 def _grouped(grid: Grid, window: Cells, baseline: Cells) -> tuple[Cells, Cells]:
     smaller = min(int(window.sum()), int(baseline.sum()))
     groups = min(max(smaller // ROWS_A_GROUP, 2), MAX_GROUPS)
-    a, b = window, baseline
-    if grid.kind == "categorical":  # no order to merge along: common categories first
-        order = np.argsort(-(a + b), kind="stable")
-        a, b = a[order], b[order]
-    else:  # invalid values are no neighbours of anything
-        a, b = a[:-1], b[:-1]
+    line, apart = grid.ordered, grid.unordered
+    if not line.size:  # categories, which merge along no line: common ones first
+        line = np.argsort(-(window + baseline), kind="stable")
+        apart = line[:0]
+    a, b = window[line], baseline[line]
     edges = group_edges(a + b, groups)
-    a, b = np.add.reduceat(a, edges), np.add.reduceat(b, edges)
-    if grid.kind == "numeric" and window[-1] + baseline[-1]:
-        a, b = np.append(a, window[-1]), np.append(b, baseline[-1])
+    a = np.append(np.add.reduceat(a, edges), window[apart])
+    b = np.append(np.add.reduceat(b, edges), baseline[apart])
     used = (a + b) > 0
     return a[used], b[used]
 

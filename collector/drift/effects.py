@@ -41,13 +41,13 @@ class Effects(msgspec.Struct, frozen=True, kw_only=True):
 def effects(grid: Grid, window: Cells, baseline: Cells) -> Effects:
     """All effect sizes of ``window`` [cells] against ``baseline`` [cells]."""
     p, q = smoothed_shares(window), smoothed_shares(baseline)
-    ordered = grid.kind == "numeric" and bool(window[:-1].any() and baseline[:-1].any())
+    ordered = bool(window[grid.ordered].any() and baseline[grid.ordered].any())
     return Effects(
         js=js_divergence(shares(window), shares(baseline)),
         excess_js=excess_js(window, baseline),
         psi=float(np.sum((p - q) * np.log(p / q))),
         w1=wasserstein(grid, window, baseline) if ordered else None,
-        ks=kolmogorov_smirnov(window, baseline) if ordered else None,
+        ks=kolmogorov_smirnov(grid, window, baseline) if ordered else None,
     )
 
 
@@ -104,7 +104,7 @@ def excess_js(window: Cells, baseline: Cells) -> float:
 def baseline_scale(grid: Grid, baseline: Cells) -> tuple[float, float]:
     """Mean and standard deviation of the baseline, from the grid's centres; the deviation is at
     least a bin's width, so that a constant in the calibration data divides nothing by zero."""
-    weights, centres = baseline[: grid.bins + 2], grid.centres()
+    weights, centres = baseline[grid.ordered], grid.centres()
     total = max(int(weights.sum()), 1)
     mean = float(weights @ centres / total)
     deviation = float(np.sqrt(weights @ (centres - mean) ** 2 / total))
@@ -113,7 +113,7 @@ def baseline_scale(grid: Grid, baseline: Cells) -> tuple[float, float]:
 
 def standard_mean(grid: Grid, window: Cells, baseline: Cells) -> float:
     """Signed distance of the means in standard deviations of the baseline, over valid values."""
-    weights = window[: grid.bins + 2]
+    weights = window[grid.ordered]
     if not weights.sum():
         return 0.0
     mean, deviation = baseline_scale(grid, baseline)
@@ -122,13 +122,15 @@ def standard_mean(grid: Grid, window: Cells, baseline: Cells) -> float:
 
 def wasserstein(grid: Grid, window: Cells, baseline: Cells) -> float:
     """W1 between the distributions, in standard deviations of the baseline."""
-    ordered = slice(0, grid.bins + 2)
-    gap = np.cumsum(shares(window[ordered]) - shares(baseline[ordered]))[:-1]
+    gap = _cumulated_gap(grid, window, baseline)[:-1]
     _, deviation = baseline_scale(grid, baseline)
     return float(np.abs(gap) @ np.diff(grid.centres()) / deviation)
 
 
-def kolmogorov_smirnov(window: Cells, baseline: Cells) -> float:
-    """Largest difference of the cumulated shares over the ordered cells (invalid is the last)."""
-    gap = np.cumsum(shares(window[:-1]) - shares(baseline[:-1]))
-    return float(np.abs(gap).max())
+def kolmogorov_smirnov(grid: Grid, window: Cells, baseline: Cells) -> float:
+    """Largest difference of the cumulated shares over the ordered cells."""
+    return float(np.abs(_cumulated_gap(grid, window, baseline)).max())
+
+
+def _cumulated_gap(grid: Grid, window: Cells, baseline: Cells) -> Floats:
+    return np.cumsum(shares(window[grid.ordered]) - shares(baseline[grid.ordered]))

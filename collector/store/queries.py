@@ -112,7 +112,7 @@ class Reader:
         baseline, window = np.asarray(stream.counts), unpack(last)
         return Histogram(
             kind=stream.grid.kind,
-            centres=stream.grid.centres().tolist(),
+            centres=stream.grid.centres().tolist() or list(range(stream.grid.cells)),
             baseline=(baseline / max(baseline.sum(), 1)).tolist(),
             window=(window / max(window.sum(), 1)).tolist(),
             rows=int(window.sum()),

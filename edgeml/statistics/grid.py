@@ -79,14 +79,23 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         cells[np.isnan(flat)] = self.bins + 2
         return cells
 
-    def centres(self) -> NDArray[np.float64]:
-        """A position for each cell but ``invalid``, for distances between distributions.
+    @property
+    def ordered(self) -> NDArray[np.int64]:
+        """Indices of the cells that lie on a line, in the line's order; none of categories. All
+        other cells are neighbours of nothing."""
+        return np.arange(self.bins + 2 if self.kind == "numeric" else 0)
 
-        Numeric: the middles of the bins, with under- and overflow half a bin outside the range.
-        Categorical: the category's number, and ``bins`` for anything else.
-        """
+    @property
+    def unordered(self) -> NDArray[np.int64]:
+        """Indices of all other cells."""
+        return np.setdiff1d(np.arange(self.cells), self.ordered)
+
+    def centres(self) -> NDArray[np.float64]:
+        """A position for each of the ``ordered`` cells, ascending, for distances between
+        distributions: the middles of the bins, with under- and overflow half a bin outside the
+        range."""
         if self.kind == "categorical":
-            return np.arange(self.bins + 1, dtype=np.float64)
+            return np.zeros(0)
         width = (self.high - self.low) / self.bins
         return self.low + width * (np.arange(-1, self.bins + 1, dtype=np.float64) + 0.5)
 
