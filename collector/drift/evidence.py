@@ -1,124 +1,95 @@
 """Sequential evidence that something changed, with a bound on false alarms.
 
 **The detector.** Shiryaev-Roberts over conformal p-values: R_t = Σ over starts s ≤ t of
-Π_{j=s..t} e_{s,j}, where e_{s,j} bets on p-value j under the idea "the change came at s". An alarm
-is R ≥ c. As the p-values are independent and uniform before a change and each bet has mean 1, R_t −
-t is a martingale, hence E[R_τ] = E[τ] for every stopping time, and the expected number of false
-alarms in T windows is at most T/c (Shin, Ramdas, Rinaldo, "E-detectors", 2022).
+Π_{j=s..t} e_{s,j}, where e_{s,j} bets on p-value j under the idea "the change came at s"
+(:mod:`edgeml.collector.drift.bets`). An alarm is R ≥ c. As the p-values are independent and uniform
+before a change and each bet has mean 1, R_t − t is a martingale, hence E[R_τ] = E[τ] for every
+stopping time, and the expected number of false alarms in T windows is at most T/c (Shin, Ramdas,
+Rinaldo, "E-detectors", 2022).
 
-**The bet.** With n scores before s, and k = j − s + 1 since, drifted scores are top-ranked among
-the old ones and exchangeable among themselves: the p-value is then uniform on [0, b], b = k/(n +
-k), instead of on [0, 1]. Betting just that makes the wealth n+k over k after k windows: 46,000
-after 4 windows that all lie above 30 old ones, and it goes on growing while the drifted windows
-enter the comparison, where a fixed bet such as a·p^(a−1) starves. As a change seldom separates
-perfectly, b = (k + ρn)/(n + k) for a few ρ, mixed, with a share kept back so that no single window
-ruins it.
+**Caution.** Windows that still depend on each other make sums of scores vary v times as much as
+independent ones do, and with that a bet's wealth has no mean of 1 any more. A bet to the power 1/v
+has: under a normal sum of variance kv, E[exp((δS − kδ²/2)/v)] = 1. Where v = 1 was enough the
+bound still holds (Jensen), only the delay is v times as long. v is measured on the reference.
 
-**What holds.** Each mixture of bets has mean 1 whatever (n, k): the bound T/c is exact under
-exchangeability of the windows before the change, for any distribution, and an average of detectors
-is one too. **What does not.** Windows that depend on each other (AR(1), a daily cycle) break it,
-see docs of :mod:`edgeml.collector.drift.conformal`; after an alarm the bag is cut at the estimated
-change, a choice that looked at the scores, so that what follows holds only approximately.
+All of it is arrays over streams, so that one window's statistics, or a fleet's, go in one step.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-OVERLAPS = np.array([0.0, 0.05, 0.15, 0.35])
-"""ρ: shares of the old scores that may still lie above a drifted one."""
+from edgeml.collector.drift.bets import SHIFTS, log_bets, p_cells, rate_rows
 
-KEPT = 0.1
-"""Share of the wealth that is not bet: a window that contradicts costs a factor of ten at most."""
-
-MAX_STARTS = 64
-"""Starts kept apart; older ones are merged pairwise, which any predictable bet allows."""
+MAX_STARTS = 24
+"""Starts kept apart. Of more, the two neighbours that are closest for their age are merged, which
+any predictable bet allows; so the starts lie evenly on the logarithm of their age."""
 
 MAX_WEALTH = 1e280
 
 
 class Detector:
-    """One Shiryaev-Roberts e-detector. Feed it p-values, small where drift is suspected."""
-
-    def __init__(self) -> None:
-        # Rows: scores before each start, windows since it. Filled up to ``_count``, oldest first.
-        self._starts = np.zeros((2, MAX_STARTS))
-        self._wealth = np.zeros((MAX_STARTS, OVERLAPS.size))
-        self._count = 0
-
-    def update(self, p: float, before: int) -> float:
-        """Take in a p-value and return R.
-
-        Args:
-            p: the conformal p-value of the new window.
-            before: scores in the bag that it was ranked in.
-        """
-        if self._count == MAX_STARTS:
-            self._merge_oldest()
-        self._starts[:, self._count] = before, 0
-        self._wealth[self._count] = 1 / OVERLAPS.size
-        self._count += 1
-        starts, wealth = self._starts[:, : self._count], self._wealth[: self._count]
-        starts[1] += 1
-        wealth *= bet(p, starts[0], starts[1])
-        np.minimum(wealth, MAX_WEALTH, out=wealth)
-        return self.value
-
-    @property
-    def starts(self) -> int:
-        """How many starts of a change are followed."""
-        return self._count
-
-    @property
-    def value(self) -> float:
-        """R, the evidence so far."""
-        return float(self._wealth.sum())
-
-    @property
-    def windows_since_change(self) -> int:
-        """Windows since the most likely start of the change, that window included."""
-        return int(self._starts[1, int(self._wealth.sum(axis=1).argmax())])
-
-    def _merge_oldest(self) -> None:
-        self._wealth[1] += self._wealth[0]
-        self._wealth[:-1] = self._wealth[1:]
-        self._starts[:, :-1] = self._starts[:, 1:]
-        self._wealth[-1] = 0
-        self._count -= 1
-
-
-def bet(p: float, before: NDArray[np.float64], since: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What one unit of wealth becomes: float64 [starts, overlaps], of mean 1 for a uniform ``p``.
+    """Shiryaev-Roberts e-detectors, one a stream, that see their windows together.
 
     Args:
-        p: the p-value.
-        before: n, scores before each start, [starts].
-        since: k, windows since each start with this one, [starts].
+        streams: how many.
+        caution: v of each stream, at least 1; [streams] or one for all.
     """
-    n, k = before[:, None], since[:, None]
-    width = (k + OVERLAPS * n) / (n + k)
-    return KEPT + (p <= width) * ((1 - KEPT) / width)
 
+    def __init__(self, streams: int, caution: ArrayLike = 1.0) -> None:
+        self._caution = np.broadcast_to(np.asarray(caution, dtype=np.float64), (streams,))
+        self._before = np.zeros(0)
+        self._since = np.zeros(0)
+        self._wealth = np.zeros((streams, 0, len(SHIFTS)))
 
-class Evidence:
-    """The average of several detectors: itself an e-detector."""
+    def update(self, p: NDArray[np.float64], before: int) -> NDArray[np.float64]:
+        """Take in a p-value of each stream, small where drift is suspected.
 
-    def __init__(self, detectors: int) -> None:
-        self.detectors = tuple(Detector() for _ in range(detectors))
+        Args:
+            p: [streams], in (0, 1).
+            before: scores in the bags that they were ranked in.
 
-    def update(self, ps: tuple[float, ...], before: int) -> float:
-        """Take in a p-value for each detector and return the average R."""
-        for detector, p in zip(self.detectors, ps, strict=True):
-            detector.update(p, before)
-        return self.value
+        Returns:
+            R, float64 [streams].
+        """
+        if self._since.size == MAX_STARTS:
+            self._merge()
+        self._before = np.append(self._before, before)
+        self._since = np.append(self._since, 0) + 1
+        fresh = np.full((len(self._wealth), 1, len(SHIFTS)), 1 / len(SHIFTS))
+        rows = rate_rows(self._before, self._since)
+        logs = log_bets()[rows[None, :], p_cells(p)[:, None]]
+        bets = np.exp(logs / self._caution[:, None, None])
+        self._wealth = np.concatenate([self._wealth, fresh], axis=1) * bets
+        np.minimum(self._wealth, MAX_WEALTH, out=self._wealth)
+        return self.values
 
     @property
-    def value(self) -> float:
-        """Average R."""
-        return sum(detector.value for detector in self.detectors) / len(self.detectors)
+    def values(self) -> NDArray[np.float64]:
+        """R of each stream, the evidence so far."""
+        return self._wealth.sum(axis=(1, 2))
 
-    @property
-    def windows_since_change(self) -> int:
-        """As the strongest detector has it."""
-        return max(self.detectors, key=lambda detector: detector.value).windows_since_change
+    def windows_since_change(self, stream: int) -> int:
+        """Windows since the most likely start of a change, that window included."""
+        if not self._since.size:
+            return 0
+        return int(self._since[int(self._wealth[stream].sum(axis=1).argmax())])
+
+    def save(self) -> tuple[list[list[float]], bytes]:
+        """Starts (windows before and since, each), and their wealth."""
+        return [self._before.tolist(), self._since.tolist()], self._wealth.astype("<f8").tobytes()
+
+    def load(self, starts: list[list[float]], wealth: bytes) -> None:
+        """Take over what :meth:`save` gave."""
+        self._before, self._since = (np.array(part, dtype=np.float64) for part in starts)
+        shape = (len(self._caution), self._since.size, len(SHIFTS))
+        self._wealth = np.frombuffer(wealth, "<f8").reshape(shape)
+
+    def _merge(self) -> None:
+        """Merge the neighbours whose ages differ least, relative to the age."""
+        at = int((self._since[:-1] / self._since[1:]).argmin())
+        self._wealth[:, at + 1] += self._wealth[:, at]
+        self._wealth = np.delete(self._wealth, at, axis=1)
+        self._before = np.delete(self._before, at)
+        self._since = np.delete(self._since, at)

@@ -1,51 +1,63 @@
-"""The life of one stream: collecting a reference, armed, alarm, and back.
+"""The life of one stream: a reference, evidence, an alarm, and back.
 
 Pure: counts and a threshold come in, a :class:`Step` comes out that says what to store and what
-happened. A monitor is rebuilt from what its steps stored (:meth:`Monitor.restore`), so that
-evidence outlives the collector's process and never runs ahead of a failed transaction.
+happened. A monitor goes on from its :attr:`Monitor.saved` and its tracks' states, so that evidence
+outlives the collector's process and never runs ahead of a failed transaction.
 
 Rules
     1. Rows come in *test windows* of at least ``rows`` rows (small device windows are merged until
        there are enough) and are thinned to exactly ``rows`` for scoring: no test window is more
-       extreme just for being smaller. ``rows`` is fixed when the stream is armed: 3/4 of the median
-       window of its reference.
-    2. A stream is armed once it has ``reference`` test windows that do not visibly depend on each
-       other (lag-1 correlation of both scores). Until then it says "not armed yet" and why.
-    3. Armed, each window is ranked among all before it, bets, and then joins them.
+       extreme just for being smaller. ``rows`` is 3/4 of the median of the first device windows.
+    2. Test windows are watched one by one and, on a ladder of *rungs*, merged by 4, 16 and 64: a
+       change too weak to be seen in one window's noise is seen in the merged ones. Each rung is a
+       :class:`~edgeml.collector.drift.track.Track` of its own, armed by itself.
+    3. The stream's evidence is the average over its armed rungs, each weighted by its length: R of
+       merged windows has a mean of at most t/length after t windows, so the average's is at most t.
     4. An alarm needs evidence ≥ threshold *and* an excess JS divergence of at least ``min_effect``
        between the windows since the estimated change and the reference.
     5. With the alarm, the windows since the change leave the reference, and none enters it while
        the alarm is open: it neither forgets nor fires again. It closes when ``close_after`` windows
-       in a row, merged, are back below ``min_effect``; evidence starts anew.
+       in a row, merged, are back below ``min_effect``, or all their scores are back within one
+       usual deviation of what is usual at that hour. Evidence then starts anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml.collector.drift.conformal import Ranks, uniform
 from edgeml.collector.drift.effects import excess_js
-from edgeml.collector.drift.evidence import Evidence
-from edgeml.collector.drift.score import Score, detectors, score
+from edgeml.collector.drift.ranks import uniform
+from edgeml.collector.drift.scores import Scorer, thin
+from edgeml.collector.drift.season import Season
+from edgeml.collector.drift.track import Point, Track, TrackPolicy, TrackState
 from edgeml.statistics import Grid
 
 Cells = NDArray[np.int64]
-Role = Literal["collected", "reference", "excluded"]
+Floats = NDArray[np.float64]
 Phase = Literal["collecting", "armed", "alarm"]
+
+RUNGS = (1, 4, 16, 64)
+LEAST_REFERENCE = 32
+"""Merged windows before a rung above the first is armed, at least."""
+SIZING = 8
+"""Device windows whose median decides how many rows a test window has."""
+LOOKED_BACK = 512
+"""Windows of a change that its effect is taken of, at most."""
+USUAL = 1.0
+"""Deviations within which an alarm's windows count as usual again."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """The bounds of a monitor, each with its reason."""
 
-    reference: int = 48
-    """Test windows before a stream is armed: four hours of five-minute windows."""
-    longest_reference: int = 1000
-    """Windows that a window is ranked among; beyond it the older ones are let go."""
+    reference: int = TrackPolicy().reference
+    longest_reference: int = TrackPolicy().longest_reference
+    season: Season = TrackPolicy().season
     min_rows: int = 30
     """Rows of a test window at least: fewer say too little about a distribution."""
     min_effect: float = 0.05
@@ -54,278 +66,354 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     close_after: int = 10
     """Windows that have to look like the reference again before an alarm closes."""
 
+    def of_rung(self, length: int) -> TrackPolicy:
+        """What a track of windows merged by ``length`` is bound by."""
+        if length == 1:
+            least = self.reference
+        else:
+            least = max(self.reference // length, min(LEAST_REFERENCE, self.reference))
+        return TrackPolicy(
+            reference=least,
+            longest_reference=max(self.longest_reference // length, least),
+            season=self.season,
+        )
+
 
 class Record(msgspec.Struct, kw_only=True):
-    """A test window as it is stored."""
+    """A test window, or several merged, as it is stored."""
 
-    index: int
+    rung: int
+    """How many test windows it is merged of."""
+    cells: Cells
+    point: Point
+    """Its index is that of the first test window in it."""
+
+
+class RungState(msgspec.Struct, kw_only=True):
+    """The windows of a rung that wait to be merged."""
+
+    pending: list[int] = []
+    raw: list[int] = []
+    """The same before thinning."""
+    since_ms: int = 0
+    first: int = 0
+    filled: int = 0
+    common: list[list[float]] = []
+
+
+class Arrival(msgspec.Struct, kw_only=True):
+    """A device window that waits."""
+
     cells: list[int]
-    seed: int
-    role: Role
+    key: str
     start_ms: int
-    """When its first device window began."""
-    distance: float | None = None
-    mean: float | None = None
-    p_distance: float | None = None
-    p_mean: float | None = None
-    before: int | None = None
-    """Windows that it was ranked among."""
-    evidence: float | None = None
+    common: list[float] | None
 
 
 class Saved(msgspec.Struct, kw_only=True):
-    """What a monitor is rebuilt from beside its records."""
+    """What a monitor is rebuilt from, beside the states of its tracks."""
 
     rows: int = 0
-    """Rows that a test window is thinned to; 0 before the stream is armed."""
+    """Rows that a test window is thinned to; 0 until it is decided."""
     next_index: int = 0
-    first_index: int = 0
-    """Records before it are history."""
-    evidence_from: int = 0
-    """Evidence started anew at this record."""
+    waiting: list[Arrival] = []
+    """The first windows, until ``rows`` is decided."""
     pending: list[int] = []
     """Counts that are waiting for more rows."""
     pending_since_ms: int = -1
     in_alarm: bool = False
-    reason: str = ""
-    """Why the stream is not armed."""
+    reference: list[int] = []
+    """Counts of the reference, merged."""
+    reference_scores: list[float] = []
+    """Sums of its windows' scores …"""
+    reference_windows: int = 0
+    """… and how many there are."""
+    recent: list[list[int]] = []
+    """While in alarm: counts of the last windows …"""
+    recent_residuals: list[list[float]] = []
+    """… and how far from usual they lie."""
+    rungs: list[RungState] = []
 
 
 class Step(msgspec.Struct, kw_only=True):
     """What came of one device window."""
 
     records: list[Record]
-    """To be inserted, or replaced where the index is there already."""
+    """Test windows to be stored."""
     opened: bool = False
     closed: bool = False
+    excluded_from: int | None = None
+    """Test windows that reach this index or beyond are no part of the reference any more."""
     change: float | None = None
     """Excess JS divergence since the change against the reference, in bits, where it
     was looked at."""
+    moved: list[float] = []
+    """With ``opened``: the scores' mean since the change less the reference's. Of distance in its
+    own unit, of the mean in standard deviations of the training data, of the spread in nats."""
     since: int = 0
     """With ``opened``: test windows since the estimated change."""
+
+
+class Source(Protocol):
+    """The stored past of one stream; asked only when something is to be learned or judged."""
+
+    def points(self, rung: int, limit: int) -> Sequence[Point]:
+        """The last windows of a rung that are not excluded, the oldest first."""
+        ...
+
+    def cells_from(self, index: int, limit: int) -> Cells:
+        """Counts [windows, cells] of the last single test windows from an index on."""
+        ...
 
 
 class Monitor:
     """One stream. See the rules above."""
 
-    def __init__(self, grid: Grid, baseline: Cells, policy: Policy) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        baseline: Cells,
+        policy: Policy,
+        saved: Saved | None = None,
+        tracks: Sequence[TrackState] = (),
+    ) -> None:
         self.grid = grid
         self.baseline = baseline
         self.policy = policy
-        self.saved = Saved(pending=[0] * grid.cells)
-        self._records: list[Record] = []
-        self._start_anew()
+        self.saved = saved or Saved(pending=[0] * grid.cells, reference=[0] * grid.cells)
+        self.tracks: list[Track] = []
+        if self.saved.rows:
+            self._begin(tracks)
 
-    def _start_anew(self) -> None:
-        self._distances = Ranks()
-        self._means = Ranks()
-        self._reference = np.zeros(self.grid.cells, dtype=np.int64)
-        self._evidence = Evidence(detectors(self.grid))
+    def _begin(self, states: Sequence[TrackState] = ()) -> None:
+        """Set up the rungs, once the rows are known."""
+        self.scorer = Scorer(self.grid, self.baseline, self.saved.rows)
+        self._merged_scorers = {
+            length: Scorer(self.grid, self.baseline, length * self.saved.rows) for length in RUNGS
+        }
+        if not self.saved.rungs:
+            self.saved.rungs = [RungState() for _ in RUNGS]
+        self.tracks = [
+            Track(self.scorer.directions, self.policy.of_rung(length), state)
+            for length, state in zip(RUNGS, states or [None] * len(RUNGS), strict=True)
+        ]
 
     @property
     def phase(self) -> Phase:
         """Where in its life the stream is."""
         if self.saved.in_alarm:
             return "alarm"
-        return "armed" if self.saved.rows else "collecting"
+        return "armed" if self.tracks and self.tracks[0].armed else "collecting"
+
+    @property
+    def reason(self) -> str:
+        """Why the stream is not armed."""
+        if not self.tracks:
+            return f"{len(self.saved.waiting)} of {SIZING} windows that decide its rows"
+        if self.tracks[0].armed:
+            return ""
+        wanted = f"{self.tracks[0].state.count} of {self.policy.reference} reference windows"
+        return self.tracks[0].state.reason or wanted
 
     @property
     def evidence(self) -> float:
-        """R now."""
-        return self._evidence.value
+        """R now: the average over the armed rungs, by their lengths."""
+        armed = [(n, track) for n, track in zip(RUNGS, self.tracks, strict=False) if track.armed]
+        return sum(n * track.evidence for n, track in armed) / max(len(armed), 1)
+
+    @property
+    def windows(self) -> int:
+        """Test windows that the evidence was gathered on."""
+        return self.tracks[0].state.windows if self.tracks else 0
 
     @property
     def reference_size(self) -> int:
         """Test windows in the reference, or collected for it."""
-        return len(self._distances) if self.saved.rows else len(self._records)
+        return self.saved.reference_windows
 
     @property
     def reference_cells(self) -> Cells:
         """Counts of the reference, merged."""
-        return self._reference
+        return np.asarray(self.saved.reference, dtype=np.int64)
 
-    def step(self, cells: Cells, *, key: str, threshold: float, start_ms: int = 0) -> Step:
+    def step(
+        self,
+        cells: Cells,
+        *,
+        key: str,
+        start_ms: int,
+        threshold: float,
+        source: Source,
+        common: Sequence[float] | None = None,
+    ) -> Step:
         """Take in the counts of one device window.
 
         Args:
             cells: int64 [cells] on the stream's grid.
             key: names the window, the same in every replay; seeds whatever is random.
+            start_ms: when the window began.
             threshold: evidence that makes an alarm.
-            start_ms: when the window began; only noted.
+            source: the stream's past.
+            common: what peers' scores were in this window; None where there are no peers.
         """
-        if self.saved.pending_since_ms < 0:
-            self.saved.pending_since_ms = start_ms
-        pending = np.asarray(self.saved.pending, dtype=np.int64) + cells
-        if pending.sum() < max(self.saved.rows, self.policy.min_rows):
-            self.saved.pending = pending.tolist()
+        shared = list(common) if common is not None else None
+        arrival = Arrival(cells=cells.tolist(), key=key, start_ms=start_ms, common=shared)
+        if self.saved.rows:
+            return self._take(arrival, threshold, source)
+        self.saved.waiting.append(arrival)
+        if len(self.saved.waiting) < SIZING:
             return Step(records=[])
-        self.saved.pending = [0] * self.grid.cells
-        record = Record(
-            index=self.saved.next_index,
-            cells=pending.tolist(),
-            seed=int(uniform(key, "thin") * 2**48),
-            role="collected",
-            start_ms=self.saved.pending_since_ms,
-        )
-        self.saved.pending_since_ms = -1
-        self.saved.next_index += 1
-        self._records.append(record)
-        match self.phase:
-            case "collecting":
-                return self._collect(record)
-            case "armed":
-                return self._watch(record, key, threshold)
-            case "alarm":
-                return self._wait_for_recovery(record)
+        sizes = sorted(sum(a.cells) for a in self.saved.waiting)
+        self.saved.rows = max(self.policy.min_rows, int(0.75 * sizes[len(sizes) // 2]))
+        self._begin()
+        waiting, self.saved.waiting = self.saved.waiting, []
+        steps = [self._take(waited, threshold, source) for waited in waiting]
+        return Step(records=[record for step in steps for record in step.records])
 
-    def _collect(self, record: Record) -> Step:
-        wanted = self.policy.reference
-        if len(self._records) % wanted:
-            self.saved.reason = f"{len(self._records) % wanted} of {wanted} reference windows"
-            return Step(records=[record])
-        rows = sorted(sum(r.cells) for r in self._records)
-        unit = max(self.policy.min_rows, int(0.75 * rows[len(rows) // 2]))
-        able = [r for r in self._records if sum(r.cells) >= unit]
-        scores = [self._score(r, unit) for r in able]
-        worst = max(
-            abs(lag_one(list(column))) for column in zip(*map(as_pair, scores), strict=True)
+    def _take(self, arrival: Arrival, threshold: float, source: Source) -> Step:
+        saved = self.saved
+        if saved.pending_since_ms < 0:
+            saved.pending_since_ms = arrival.start_ms
+        pending = np.asarray(saved.pending, dtype=np.int64) + np.asarray(arrival.cells)
+        if pending.sum() < saved.rows:
+            saved.pending = pending.tolist()
+            return Step(records=[])
+        since_ms, saved.pending_since_ms = saved.pending_since_ms, -1
+        saved.pending = [0] * self.grid.cells
+        seed = int(uniform(arrival.key, "thin") * 2**48)
+        thinned = thin(pending, saved.rows, seed)
+        point = Point(
+            index=saved.next_index,
+            start_ms=since_ms,
+            seed=seed,
+            scores=self.scorer.scores(thinned).tolist(),
+            common=arrival.common,
         )
-        limit = max(0.3, 3 / len(able) ** 0.5)
-        if worst > limit or len(able) < wanted // 2:
-            self.saved.reason = (
-                f"the windows depend on each other (lag-1 correlation {worst:.2f}, at most "
-                f"{limit:.2f} is taken)"
+        saved.next_index += 1
+        first = Record(rung=1, cells=pending, point=point)
+        if saved.in_alarm:
+            return self._wait_for_recovery(first, source)
+        records = [first, *self._climb(first, thinned)]
+        for record in records:
+            track = self.tracks[RUNGS.index(record.rung)]
+            track.step(record.point, _history(source, record, self.policy))
+        saved.reference = (self.reference_cells + pending).tolist()
+        saved.reference_scores = _added(saved.reference_scores, point.scores)
+        saved.reference_windows += 1
+        point.evidence = self.evidence if self.tracks[0].armed else None
+        return self._judge(records, threshold, source)
+
+    def _climb(self, first: Record, thinned: Cells) -> list[Record]:
+        """Add a test window to each rung above; return those that are full."""
+        full: list[Record] = []
+        for length, rung in zip(RUNGS[1:], self.saved.rungs[1:], strict=True):
+            if not rung.filled:
+                rung.pending, rung.raw = [0] * self.grid.cells, [0] * self.grid.cells
+                rung.since_ms, rung.first, rung.common = first.point.start_ms, first.point.index, []
+            rung.pending = (np.asarray(rung.pending) + thinned).tolist()
+            rung.raw = (np.asarray(rung.raw) + first.cells).tolist()
+            rung.filled += 1
+            if first.point.common is not None:
+                rung.common.append(first.point.common)
+            if rung.filled < length:
+                continue
+            scorer = self._merged_scorers[length]
+            cells = np.asarray(rung.pending, dtype=np.int64)
+            common = None
+            if len(rung.common) == length:
+                common = scorer.merged(np.asarray(rung.common)).tolist()
+            point = Point(
+                index=rung.first,
+                start_ms=rung.since_ms,
+                seed=first.point.seed ^ length,
+                scores=scorer.scores(cells).tolist(),
+                common=common,
             )
-            self._drop_oldest(len(self._records) - 3 * wanted)
-            return Step(records=[record])
-        self.saved.rows, self.saved.reason = unit, ""
-        self.saved.evidence_from = self.saved.next_index
-        for taken, found in zip(able, scores, strict=True):
-            taken.distance, taken.mean = found.distance, found.mean
-            self._join(taken)
-        return Step(records=list(self._records))
+            full.append(
+                Record(rung=length, cells=np.asarray(rung.raw, dtype=np.int64), point=point)
+            )
+            rung.filled = 0
+        return full
 
-    def _watch(self, record: Record, key: str, threshold: float) -> Step:
-        found = self._score(record, self.saved.rows)
-        record.distance, record.mean = found.distance, found.mean
-        record.before = len(self._distances)
-        record.p_distance = self._distances.p_value(found.distance, uniform(key, "distance"))
-        record.p_mean = self._means.p_value(found.mean, uniform(key, "mean"))
-        record.evidence = self._bet(record)
-        self._join(record)
-        if record.evidence < threshold:
-            self._let_go()
-            return Step(records=[record])
-        since = self._evidence.windows_since_change
-        changed = self._records[-since:]
-        merged = merged_cells(changed)
-        change = excess_js(merged, self._reference - merged)
-        if change < self.policy.min_effect:
-            return Step(records=[record], change=change)
+    def _judge(self, records: list[Record], threshold: float, source: Source) -> Step:
+        step = Step(records=records)
+        if not self.tracks[0].armed or self.evidence < threshold:
+            return step
+        strongest = max(range(len(RUNGS)), key=lambda at: RUNGS[at] * self.tracks[at].evidence)
+        since = self.tracks[strongest].windows_since_change * RUNGS[strongest]
+        since = min(max(since, 1), self.saved.next_index)
+        first = self.saved.next_index - since
+        # The newest window may not be stored yet.
+        newest = records[0]
+        stored = source.cells_from(first, LOOKED_BACK)
+        merged = stored.sum(axis=0) + (newest.cells if len(stored) < since else 0)
+        step.change = excess_js(merged, np.maximum(self.reference_cells - merged, 0))
+        if step.change < self.policy.min_effect:
+            return step
         self.saved.in_alarm = True
-        self.saved.evidence_from = self.saved.next_index
-        for old in changed:
-            old.role = "excluded"
-        self._refill()
-        return Step(records=changed, opened=True, change=change, since=since)
+        self.saved.recent, self.saved.recent_residuals = [], []
+        step.opened, step.since, step.excluded_from = True, since, first
+        self._leave(merged, since, newest, source, step)
+        return step
 
-    def _wait_for_recovery(self, record: Record) -> Step:
-        record.role = "excluded"
-        self.saved.evidence_from = self.saved.next_index
-        self._forget_excluded()
-        recent = [r for r in self._records if r.role == "excluded"][-self.policy.close_after :]
-        if len(recent) < self.policy.close_after:
-            return Step(records=[record])
-        merged = merged_cells(recent)
-        change = excess_js(merged, self._reference)
-        if change < self.policy.min_effect:
-            self.saved.in_alarm = False
-            return Step(records=[record], closed=True, change=change)
-        return Step(records=[record], change=change)
+    def _leave(self, merged: Cells, since: int, newest: Record, source: Source, step: Step) -> None:
+        """Take the windows since the change out of the reference."""
+        saved = self.saved
+        points = [p for p in source.points(1, since) if p.index >= saved.next_index - since]
+        if not points or points[-1].index != newest.point.index:
+            points = [*points, newest.point]
+        changed = np.nansum([p.scores for p in points], axis=0)
+        left = np.asarray(saved.reference_scores) - changed
+        windows = saved.reference_windows - len(points)
+        step.moved = (changed / len(points) - left / max(windows, 1)).tolist()
+        saved.reference = np.maximum(self.reference_cells - merged, 0).tolist()
+        saved.reference_scores, saved.reference_windows = left.tolist(), windows
+        for rung in saved.rungs[1:]:
+            rung.filled = 0
 
-    def _score(self, record: Record, rows: int) -> Score:
-        cells = np.asarray(record.cells, dtype=np.int64)
-        return score(self.grid, cells, self.baseline, rows=rows, seed=record.seed)
+    def _wait_for_recovery(self, record: Record, source: Source) -> Step:
+        saved = self.saved
+        step = Step(records=[record], excluded_from=record.point.index)
+        keep = self.policy.close_after - 1
+        saved.recent = [*saved.recent[len(saved.recent) - keep :], record.cells.tolist()]
+        residuals = self.tracks[0].residuals(record.point).tolist()
+        before = saved.recent_residuals
+        saved.recent_residuals = [*before[len(before) - keep :], residuals]
+        if len(saved.recent) < self.policy.close_after:
+            return step
+        merged = np.asarray(saved.recent, dtype=np.int64).sum(axis=0)
+        step.change = excess_js(merged, self.reference_cells)
+        usual = np.abs(np.mean(saved.recent_residuals, axis=0)) < USUAL
+        if step.change < self.policy.min_effect or bool(usual.all()):
+            step.closed = True
+            self.restart(source)
+        return step
 
-    def _bet(self, record: Record) -> float:
-        """Feed a ranked record to the evidence."""
-        assert record.p_distance is not None
-        assert record.p_mean is not None
-        # A p-value of the mean is small for a large mean, 1 - p for a small one.
-        ps = (record.p_distance, record.p_mean, 1 - record.p_mean)
-        return self._evidence.update(ps[: detectors(self.grid)], record.before or 0)
-
-    def _join(self, record: Record) -> None:
-        assert record.distance is not None
-        assert record.mean is not None
-        record.role = "reference"
-        self._distances.add(record.distance)
-        self._means.add(record.mean)
-        self._reference = self._reference + np.asarray(record.cells, dtype=np.int64)
-
-    def _let_go(self) -> None:
-        """Keep the reference within its bound: the youngest quarter of it starts a new one."""
-        if len(self._distances) <= self.policy.longest_reference:
-            return
-        self._drop_oldest(len(self._records) - self.policy.longest_reference // 4)
-        self.saved.evidence_from = self.saved.next_index
-        self._refill()
-
-    def _drop_oldest(self, count: int) -> None:
-        if count > 0:
-            del self._records[:count]
-            self.saved.first_index = self._records[0].index
-
-    def _forget_excluded(self) -> None:
-        """Of a long alarm, keep only what may still be asked for."""
-        excluded = [r for r in self._records if r.role == "excluded"]
-        if len(excluded) > 2 * self.policy.close_after:
-            keep = {r.index for r in excluded[-self.policy.close_after :]}
-            self._records = [r for r in self._records if r.role != "excluded" or r.index in keep]
-
-    def _refill(self) -> None:
-        """Fill the reference from the records that belong to it, with evidence starting anew."""
-        self._start_anew()
-        for record in self._records:
-            if record.role == "reference":
-                self._join(record)
-
-    @classmethod
-    def restore(
-        cls, grid: Grid, baseline: Cells, policy: Policy, saved: Saved, records: Iterable[Record]
-    ) -> Monitor:
-        """Rebuild a monitor.
-
-        Args:
-            grid: the stream's.
-            baseline: int64 [cells].
-            policy: the bounds.
-            saved: :attr:`saved` after the last step.
-            records: those from ``saved.first_index`` on, by index; of the excluded ones only the
-                last ``policy.close_after`` matter.
-        """
-        monitor = cls(grid, baseline, policy)
-        monitor.saved = saved
-        monitor._records = list(records)
-        monitor._refill()
-        for record in monitor._records:
-            if record.index >= saved.evidence_from and record.p_distance is not None:
-                monitor._bet(record)
-        return monitor
+    def restart(self, source: Source) -> None:
+        """End an alarm, and begin evidence anew, on the reference that is stored."""
+        self.saved.in_alarm = False
+        self.saved.recent, self.saved.recent_residuals = [], []
+        for at, length in enumerate(RUNGS if self.tracks else ()):
+            track = Track(self.scorer.directions, self.policy.of_rung(length))
+            points = source.points(length, self.policy.of_rung(length).longest_reference)
+            track.state.count = len(points)
+            track.learn(points)
+            self.tracks[at] = track
+            self.saved.rungs[at] = RungState()
 
 
-def merged_cells(records: list[Record]) -> Cells:
-    """Counts of all of them together, int64 [cells]."""
-    return np.asarray([r.cells for r in records], dtype=np.int64).sum(axis=0)
+def _history(source: Source, record: Record, policy: Policy) -> Callable[[], Sequence[Point]]:
+    longest = policy.of_rung(record.rung).longest_reference
+
+    def history() -> Sequence[Point]:
+        stored = list(source.points(record.rung, longest))
+        if not stored or stored[-1].index != record.point.index:
+            stored.append(record.point)
+        return stored[-longest:]
+
+    return history
 
 
-def as_pair(found: Score) -> tuple[float, float]:
-    """Both scores as a tuple."""
-    return found.distance, found.mean
-
-
-def lag_one(values: list[float]) -> float:
-    """Lag-1 autocorrelation, 0 for a constant."""
-    centred = np.asarray(values) - np.mean(values)
-    power = float(centred @ centred)
-    return float(centred[1:] @ centred[:-1]) / power if power > 0 else 0.0
+def _added(sums: list[float], scores: list[float]) -> list[float]:
+    found = np.nan_to_num(np.asarray(scores))
+    return (found + np.asarray(sums)).tolist() if sums else found.tolist()

@@ -1,0 +1,114 @@
+"""One window of one stream as numbers that can be ranked among others of that stream.
+
+Two windows are exchangeable only where they rest on equally many rows: the χ² statistic, JS and any
+standardised mean move with n. So a window is first *thinned* to the same number of rows as every
+other: a random subset without replacement, drawn on its counts (multivariate hypergeometric) with a
+generator seeded from the window's key, so that a replay draws the same. Windows that are too small
+are merged with the next ones before that. Both are in :mod:`edgeml.collector.drift.monitor`.
+
+Three scores, since they see unlike faults. The *distance* is the two-sample χ² statistic against
+the training data over groups of near-equal mass: any change of shape. *Mean* and *spread* have a
+sign: they alone are quick on small shifts, and on a sensor that grows noisier or falls asleep.
+Categories have a distance only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeml.collector.drift.chi2 import MAX_GROUPS, ROWS_A_GROUP, group_edges
+from edgeml.collector.drift.effects import baseline_scale
+from edgeml.statistics import Grid
+
+Cells = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+DISTANCE, MEAN, SPREAD = range(3)
+NUMERIC_DIRECTIONS = ((DISTANCE, 1), (MEAN, 1), (MEAN, -1), (SPREAD, 1), (SPREAD, -1))
+"""Which score, and which way it may move, each a direction that evidence is gathered for."""
+CATEGORICAL_DIRECTIONS = ((DISTANCE, 1),)
+
+
+def thin(cells: Cells, rows: int, seed: int) -> Cells:
+    """A random subset of ``rows`` rows, without replacement, as counts.
+
+    Raises:
+        ValueError: there are fewer rows.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    return generator.multivariate_hypergeometric(cells, rows, method="marginals")
+
+
+class Scorer:
+    """Scores windows of ``rows`` rows against the training data.
+
+    Args:
+        grid: of the stream.
+        baseline: int64 [cells], of the training data.
+        rows: of every window that will be scored.
+    """
+
+    def __init__(self, grid: Grid, baseline: Cells, rows: int) -> None:
+        self._ordered = grid.ordered
+        self._centres = grid.centres()
+        self._order = np.concatenate([grid.ordered, grid.unordered])
+        if not grid.ordered.size:  # categories: the common ones first
+            self._order = np.argsort(-baseline, kind="stable")
+        groups = min(max(rows // ROWS_A_GROUP, 2), MAX_GROUPS)
+        on_line = baseline[self._order[: grid.ordered.size or None]]
+        apart = np.arange(on_line.size, baseline.size)
+        # A cell that training left empty weighs a little: a group can be made of such cells.
+        self._edges = np.append(group_edges(2 * on_line + 1, groups), apart)
+        self._baseline = self._grouped(baseline)
+        self._total = int(baseline.sum())
+        self._mean, self._deviation = (0.0, 1.0)
+        if self._ordered.size:
+            self._mean, self._deviation = baseline_scale(grid, baseline)
+            self._bin = float(np.diff(self._centres).min(initial=self._deviation))
+
+    @property
+    def degrees(self) -> int:
+        """Of freedom of the distance: groups that the training data is in, less one."""
+        return max(int((self._baseline > 0).sum()) - 1, 1)
+
+    @property
+    def directions(self) -> tuple[tuple[int, int], ...]:
+        """In which directions these scores may drift."""
+        return NUMERIC_DIRECTIONS if self._ordered.size else CATEGORICAL_DIRECTIONS
+
+    def scores(self, cells: Cells) -> Floats:
+        """Distance, mean and spread of a window [cells]; NaN where no value is on the line.
+
+        The distance is (χ²/degrees)^⅓, close to normal (Wilson, Hilferty, 1931). The mean is in
+        standard deviations of the training data from its mean, the spread the logarithm of the
+        window's standard deviation over the training data's.
+        """
+        a, b = self._grouped(cells), self._baseline
+        n, m = max(int(cells.sum()), 1), max(self._total, 1)
+        ratio = np.sqrt(m / n)
+        pooled = a + b
+        terms = (ratio * a - b / ratio) ** 2 / np.maximum(pooled, 1)
+        distance = float((terms.sum() / self.degrees) ** (1 / 3))
+        if not self._ordered.size:
+            return np.array([distance])
+        weights = cells[self._ordered]
+        valid = int(weights.sum())
+        if not valid:
+            return np.array([distance, np.nan, np.nan])
+        mean = float(weights @ self._centres) / valid
+        variance = float(weights @ (self._centres - mean) ** 2) / valid
+        spread = 0.5 * np.log((variance + self._bin**2 / 4) / (self._deviation**2))
+        return np.array([distance, (mean - self._mean) / self._deviation, spread])
+
+    def merged(self, several: Floats) -> Floats:
+        """What windows with these scores [windows, scores] would score if they were merged, going
+        by their expectation: means average, and a χ² grows with the rows by what it has in excess
+        of its degrees of freedom."""
+        result = several.mean(axis=0)
+        excess = float((several[:, DISTANCE] ** 3).mean()) - 1
+        result[DISTANCE] = max(1 + len(several) * excess, 0.0) ** (1 / 3)
+        return result
+
+    def _grouped(self, cells: Cells) -> Cells:
+        return np.add.reduceat(cells[self._order], self._edges)
