@@ -70,6 +70,10 @@ class Detector:
         """R of each stream, the evidence so far."""
         return self._wealth.sum(axis=(1, 2))
 
+    def clear(self, streams: NDArray[np.bool_]) -> None:
+        """Let the evidence of some streams begin anew."""
+        self._wealth[streams] = 0.0
+
     def windows_since_change(self, stream: int) -> int:
         """Windows since the most likely start of a change, that window included."""
         if not self._since.size:

@@ -11,7 +11,7 @@ All arrays are over series that see their windows together: a stream's scores, o
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 import numpy as np
@@ -44,6 +44,26 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     share: float
     caution: float
     """v, at least 1."""
+
+
+class Usual:
+    """What is usual at an hour, by models of series that see their windows together."""
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self._scales = np.array([model.scale for model in models])
+        self._profiles: dict[Season, tuple[list[int], Floats]] = {}
+        for season in SEASONS:
+            columns = [i for i, model in enumerate(models) if model.season == season]
+            if columns:
+                profiles = np.array([models[i].profile for i in columns]).T
+                self._profiles[season] = columns, profiles
+
+    def residuals(self, times_ms: NDArray[np.int64], values: Floats) -> Floats:
+        """How far values [windows, series] lie from it, in their usual deviations."""
+        usual = np.empty_like(values)
+        for season, (columns, profiles) in self._profiles.items():
+            usual[:, columns] = design(times_ms, season) @ profiles
+        return (values - usual) / self._scales
 
 
 class Learned(msgspec.Struct, frozen=True):

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from edgeml.collector.drift.evidence import Detector
 from edgeml.collector.drift.ranks import CELLS, cells_of, p_values
-from edgeml.collector.drift.reference import Model, gaps_of, learn
-from edgeml.collector.drift.season import HOUR_MS, SEASONS, SPAN_HOURS, Season, design
+from edgeml.collector.drift.reference import Model, Usual, gaps_of, learn
+from edgeml.collector.drift.season import HOUR_MS, SEASONS, SPAN_HOURS, Season
 from edgeml.collector.drift.whitening import Whitener, autocorrelations
 
 Floats = NDArray[np.float64]
@@ -115,6 +115,15 @@ class Track:
     def evidence(self) -> float:
         """R, averaged over the directions: of mean at most t after t windows without a change."""
         return float(self._detector.values.mean()) if self.armed else 0.0
+
+    @property
+    def by_direction(self) -> Floats:
+        """R of each direction."""
+        return self._detector.values if self.armed else np.zeros(len(self._directions))
+
+    def clear(self, directions: NDArray[np.bool_]) -> None:
+        """Let the evidence of some directions begin anew."""
+        self._detector.clear(directions)
 
     @property
     def strongest(self) -> tuple[int, int]:
@@ -222,13 +231,8 @@ class Track:
         self._whitener = Whitener(
             np.array([m.phi for m in models]), np.array([m.share for m in models])
         )
-        residuals = np.stack(
-            [
-                (values[:, i] - design(times, m.season) @ np.array(m.profile)) / m.scale
-                for i, m in enumerate(models)
-            ],
-            axis=1,
-        )
+        self._usual = Usual(models)
+        residuals = self._usual.residuals(times, values)
         for gap, row in zip(gaps_of(times, models[0].length_ms), residuals, strict=True):
             self._whitener.predict(gap)
             self._whitener.update(row)
@@ -237,11 +241,7 @@ class Track:
     def residuals(self, point: Point) -> Floats:
         """How far the scores lie from what is usual at that hour, in their usual deviations."""
         values = differences(point, relative=self.state.relative)
-        at = np.array([point.start_ms])
-        usual = np.array(
-            [float((design(at, m.season) @ np.array(m.profile))[0]) for m in self.state.models]
-        )
-        return (values - usual) / np.array([m.scale for m in self.state.models])
+        return self._usual.residuals(np.array([point.start_ms]), values[None, :])[0]
 
     def _watch(self, point: Point) -> None:
         state = self.state
@@ -282,6 +282,7 @@ class Track:
     def _load(self) -> None:
         state = self.state
         models = state.models
+        self._usual = Usual(models)
         self._bags = np.frombuffer(state.bags, "<u4").astype(np.int64).reshape(-1, CELLS)
         self._whitener = Whitener(
             np.array([m.phi for m in models]), np.array([m.share for m in models])
