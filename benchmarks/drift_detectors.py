@@ -1,11 +1,11 @@
 """Whether the alarms' promise holds, and how soon a change is found: series of scores, windows that
 depend on each other among them.
 
-Each row is so many series of one kind, each with a reference of its own, watched by the collector's
-own :class:`~edgeml.collector.drift.track.Track` (all series of a kind as one track, so that the same
-code runs on them at once). False alarms are counted at a threshold that allows some, c = 10,000 over
-2,000 windows: .2 a series. Delays are in windows at the threshold of a fleet of 20,000 streams that
-may raise one false page a year.
+Each row is so many series of one kind, each with a reference of its own, watched by the
+collector's own :class:`~edgeml.collector.drift.track.Track` (all series of a kind as one track, so
+that the same code runs on them at once). False alarms are counted at a threshold that allows some,
+c = 10,000 over 2,000 windows: .2 a series. Delays are in windows at the threshold of a fleet of
+20,000 streams that may raise one false page a year.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@
 a window follows the site's day (other sites, other hours), what all devices of the site see
 alike (weather: a slow wander), and noise of the device's own. Two weeks are the reference. In the
 third week 1 % of the devices begin to drift in all their statistics: half of them by one standard
-deviation of the window's score (its noise around what peers see), half by two; no other device does.
+deviation of the window's score (its noise around what peers see), half by two; no other does.
 
 edgeml is its own :class:`~edgeml.collector.drift.track.Track`, one statistic of all devices as a
-track, relative to the median of the site's other devices. Beside it, on the same windows, what tests
-of rows against the reference do: p < .05, Bonferroni and Benjamini-Hochberg over all streams of a
+track, relative to the median of the site's other devices. Beside it, on the same windows, what
+tests of rows against the reference do: p < .05, Bonferroni and Benjamini-Hochberg over all streams of a
 window, and Evidently's default for numbers (a Kolmogorov-Smirnov test at .05 for at most 1,000
 rows), where rows are drawn and tested for one device in twenty.
 """
@@ -206,8 +206,8 @@ def text() -> str:
         [
             setting("numpy", "scipy"),
             f"edgeml, c = {threshold:.2g} for one of {STREAMS['device']:,} device streams and a "
-            f"budget of one false page a year: **{pages:.0f} false pages** in {WATCHED / A_DAY:.0f} "
-            f"days, {years:.3f} allowed.",
+            f"budget of one false page a year: **{pages:.0f} false pages** in "
+            f"{WATCHED / A_DAY:.0f} days, {years:.3f} allowed.",
             table(
                 ("shift, σ of the score", "streams", "median windows", "90 % within", "not found"),
                 rows,
