@@ -25,6 +25,7 @@ from edgeml.collector.drift.track import Directions, Point, Track, TrackPolicy, 
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 MINUTES_5, MINUTES_15 = 300_000, 900_000
 DAY_MS = 86_400_000
@@ -137,17 +138,23 @@ class Watched(NamedTuple):
     """A track over all series that are fit to be armed."""
 
     track: Track
-    armed: NDArray[np.bool_]
+    armed: Bools
     rest: World
+
+
+def fit_columns(times: Times, scores: Floats, *, length_ms: int, season: Season) -> Bools:
+    """Which series the collector would arm on this reference."""
+    seasons: Sequence[Season] = () if season == "none" else ("day", "week")
+    learned = learn(times, scores, length_ms=length_ms, seasons=seasons)
+    columns = enumerate(learned.models)
+    return np.array([not unfit([model], learned.innovations[:, [i]]) for i, model in columns])
 
 
 def arm(kind: Kind, drawn: World) -> Watched:
     """Learn each series' reference, and leave out those that the collector would not arm."""
     n = kind.reference
-    seasons: Sequence[Season] = () if kind.season == "none" else ("day", "week")
-    learned = learn(drawn.times[:n], drawn.scores[:n], length_ms=kind.length_ms, seasons=seasons)
-    fit = np.array(
-        [not unfit([model], learned.innovations[:, [i]]) for i, model in enumerate(learned.models)]
+    fit = fit_columns(
+        drawn.times[:n], drawn.scores[:n], length_ms=kind.length_ms, season=kind.season
     )
     scores = drawn.scores[:, fit]
     directions: Directions = tuple((i, way) for i in range(scores.shape[1]) for way in (1, -1))

@@ -36,9 +36,9 @@ OCTAVES = 12
 P_CELLS = P_CELLS_AN_OCTAVE * OCTAVES + 1
 """Cells of p: geometric down to 2⁻¹², and one for all below."""
 
-RATES_AN_OCTAVE = 2
-RATES = 26
-"""Values of r that the table has: 1, 2^(−1/2) … 2^(−25/2)."""
+ODDS_AN_OCTAVE = 2
+LEAST_OCTAVE, RATES = -13, 35
+"""Values of k/n that the table has: 2⁻¹³, 2^(−12.5) … 2⁴."""
 
 
 def p_cells(p: Floats | float) -> NDArray[np.intp]:
@@ -49,9 +49,8 @@ def p_cells(p: Floats | float) -> NDArray[np.intp]:
 
 def rate_rows(before: Floats | float, since: Floats | float) -> NDArray[np.intp]:
     """The row of the table for n scores before a change, and k since."""
-    since = np.asarray(since, dtype=np.float64)
-    octaves = -np.log2(since / (np.asarray(before) + since)) * RATES_AN_OCTAVE
-    return np.clip(np.rint(octaves), 0, RATES - 1).astype(np.intp)
+    octaves = np.log2(np.asarray(since) / np.maximum(before, 1e-9)) - LEAST_OCTAVE
+    return np.clip(np.rint(octaves * ODDS_AN_OCTAVE), 0, RATES - 1).astype(np.intp)
 
 
 @lru_cache(maxsize=1)
@@ -59,7 +58,8 @@ def log_bets() -> Floats:
     """The logarithm of what a unit of wealth becomes: float64 [rates, cells of p, shifts]."""
     special: Any = import_module("scipy.special")
     upper = 2.0 ** (-np.arange(P_CELLS) / P_CELLS_AN_OCTAVE)  # of each cell; the last reaches 0
-    rates = 2.0 ** (-np.arange(RATES) / RATES_AN_OCTAVE)
+    odds = 2.0 ** (np.arange(RATES) / ODDS_AN_OCTAVE + LEAST_OCTAVE)
+    rates = odds / (1 + odds)
     shifts = np.asarray(SHIFTS)
     r, p, shift = np.broadcast_arrays(rates[:, None, None], upper[:, None], shifts)
 

@@ -24,7 +24,8 @@ from edgeml.collector.drift.bets import SHIFTS, log_bets, p_cells, rate_rows
 
 MAX_STARTS = 24
 """Starts kept apart. Of more, the two neighbours that are closest for their age are merged, which
-any predictable bet allows; so the starts lie evenly on the logarithm of their age."""
+any predictable bet allows, and go on as the older one: the starts lie evenly on the logarithm of
+their age."""
 
 MAX_WEALTH = 1e280
 
@@ -88,12 +89,12 @@ class Detector:
         """Take over what :meth:`save` gave."""
         self._before, self._since = (np.array(part, dtype=np.float64) for part in starts)
         shape = (len(self._caution), self._since.size, len(SHIFTS))
-        self._wealth = np.frombuffer(wealth, "<f8").reshape(shape)
+        self._wealth = np.frombuffer(wealth, "<f8").reshape(shape).copy()
 
     def _merge(self) -> None:
         """Merge the neighbours whose ages differ least, relative to the age."""
         at = int((self._since[:-1] / self._since[1:]).argmin())
-        self._wealth[:, at + 1] += self._wealth[:, at]
-        self._wealth = np.delete(self._wealth, at, axis=1)
-        self._before = np.delete(self._before, at)
-        self._since = np.delete(self._since, at)
+        self._wealth[:, at] += self._wealth[:, at + 1]
+        self._wealth = np.delete(self._wealth, at + 1, axis=1)
+        self._before = np.delete(self._before, at + 1)
+        self._since = np.delete(self._since, at + 1)

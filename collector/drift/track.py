@@ -24,7 +24,7 @@ from edgeml.collector.drift.evidence import Detector
 from edgeml.collector.drift.ranks import CELLS, cells_of, p_values
 from edgeml.collector.drift.reference import Model, Usual, gaps_of, learn
 from edgeml.collector.drift.season import HOUR_MS, SEASONS, SPAN_HOURS, Season
-from edgeml.collector.drift.whitening import Whitener, autocorrelations
+from edgeml.collector.drift.whitening import Whitener, lag_one
 
 Floats = NDArray[np.float64]
 Directions = tuple[tuple[int, int], ...]
@@ -311,7 +311,7 @@ def unfit(models: Sequence[Model], innovations: Floats) -> str:
             f"it wanders slowly (a window keeps {phi:.2f} of the one before): "
             f"{MEMORIES / (1 - phi):,.0f} windows would show how far, {count} are there"
         )
-    worst = float(np.abs(autocorrelations(innovations, 1)[0]).max())
+    worst = float(np.abs(lag_one(innovations)).max())
     limit = max(0.1, 4 / count**0.5)
     if worst > limit:
         return (

@@ -15,45 +15,47 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-PHIS = np.array([0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99])
-LONGEST_LAG = 48
-NO_MEMORY = 0.0
-
-
-def autocorrelations(series: Floats, lags: int) -> Floats:
-    """Of each column, at the lags 1 … ``lags``: float64 [lags, streams].
-
-    Args:
-        series: [windows, streams] on an even grid of windows; NaN where none came.
-    """
-    known = np.isfinite(series)
-    filled = np.where(known, series - np.nanmean(series, axis=0), 0.0)
-    size = 2 ** int(np.ceil(np.log2(2 * len(series))))
-    power = np.abs(np.fft.rfft(filled, size, axis=0)) ** 2
-    products = np.fft.irfft(power, size, axis=0)[: lags + 1]
-    pairs = np.fft.irfft(np.abs(np.fft.rfft(known.astype(float), size, axis=0)) ** 2, size, axis=0)
-    means = products / np.maximum(pairs[: lags + 1], 1.0)
-    return means[1:] / np.maximum(means[0], 1e-300)
+PHIS = np.array([0.2, 0.35, 0.5, 0.6, 0.7, 0.77, 0.83, 0.88, 0.92, 0.95, 0.97, 0.985, 0.993])
+SHARES = np.linspace(0.05, 1.0, 20)
+EVIDENT = 4.0
+"""Gain in log likelihood that two parameters have to bring: less is no memory."""
 
 
 def fit_memory(series: Floats) -> tuple[Floats, Floats]:
-    """φ and λ of each column, both 0 where nothing but noise is seen.
+    """φ and λ of each column by the likelihood of its periodogram (Whittle, 1953); both 0 where
+    nothing but noise is seen.
 
-    Least squares of λ·φʰ on the autocorrelations, lag h weighted 1/h: the near lags are what
-    innovations are spoilt by, the far ones tell a slow wander from a quick one.
+    Args:
+        series: [windows, streams] of variance 1, on an even grid of windows; NaN where none came.
+            Windows that are lost at random, a share 1 − q of them, make the spectrum f into
+            q·f + (1 − q).
     """
-    lags = int(min(LONGEST_LAG, max(len(series) // 4, 1)))
-    found = autocorrelations(series, lags)
-    weights = 1 / np.arange(1, lags + 1)
-    curves = PHIS[:, None] ** np.arange(1, lags + 1)
-    powers = (curves**2) @ weights
-    shares = np.clip(((curves * weights) @ found) / powers[:, None], 0.0, 1.0)
-    gains = 2 * shares * ((curves * weights) @ found) - shares**2 * powers[:, None]
-    best = gains.argmax(axis=0)
-    share = np.take_along_axis(shares, best[None, :], axis=0)[0]
-    # Less than two standard errors of a correlation is no memory.
-    seen = share * PHIS[best] > 2 / np.sqrt(np.isfinite(series).sum(axis=0))
-    return np.where(seen, PHIS[best], NO_MEMORY), np.where(seen, share, NO_MEMORY)
+    known = np.isfinite(series)
+    came = known.mean(axis=0)
+    middle = np.nanmean(series, axis=0)
+    deviation = np.maximum(np.nanstd(series, axis=0), 1e-12)
+    filled = np.where(known, (series - middle) / deviation, 0.0)
+    power = np.abs(np.fft.rfft(filled, axis=0))[1:] ** 2 / np.maximum(known.sum(axis=0), 1)
+    cosine = np.cos(2 * np.pi * np.arange(1, len(power) + 1) / len(series))
+    best = -power.sum(axis=0)
+    phi, share = np.zeros(series.shape[1]), np.zeros(series.shape[1])
+    best += EVIDENT
+    for one in PHIS:
+        wander = (1 - one**2) / (1 - 2 * one * cosine + one**2)
+        for part in SHARES:
+            spectrum = came * (part * wander + 1 - part)[:, None] + (1 - came)
+            likelihood = -(np.log(spectrum) + power / spectrum).sum(axis=0)
+            better = likelihood > best
+            best = np.where(better, likelihood, best)
+            phi, share = np.where(better, one, phi), np.where(better, part, share)
+    return phi, share
+
+
+def lag_one(series: Floats) -> Floats:
+    """Lag-1 autocorrelation of each column [windows, streams]; 0 of a constant."""
+    centred = series - series.mean(axis=0)
+    power = (centred**2).sum(axis=0)
+    return (centred[1:] * centred[:-1]).sum(axis=0) / np.maximum(power, 1e-300)
 
 
 class Whitener:
