@@ -8,8 +8,8 @@ deviation of the window's score (its noise around what peers see), half by two; 
 
 edgeml is its own :class:`~edgeml.collector.drift.track.Track`, one statistic of all devices as a
 track, relative to the median of the site's other devices. Beside it, on the same windows, what
-tests of rows against the reference do: p < .05, Bonferroni and Benjamini-Hochberg over all streams of a
-window, and Evidently's default for numbers (a Kolmogorov-Smirnov test at .05 for at most 1,000
+tests of rows against the reference do: p < .05, Bonferroni and Benjamini-Hochberg over all streams
+of a window, and Evidently's default for numbers (a Kolmogorov-Smirnov test at .05 for at most 1,000
 rows), where rows are drawn and tested for one device in twenty.
 """
 

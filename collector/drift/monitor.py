@@ -321,7 +321,7 @@ class Monitor:
             cells = np.asarray(rung.pending, dtype=np.int64)
             common = None
             if len(rung.common) == length:
-                common = scorer.merged(np.asarray(rung.common)).tolist()
+                common = self.scorer.merged(np.asarray(rung.common)).tolist()
             point = Point(
                 index=rung.first,
                 start_ms=rung.since_ms,
@@ -374,12 +374,11 @@ class Monitor:
     def _wait_for_recovery(self, record: Record, source: Source) -> Step:
         saved = self.saved
         step = Step(records=[record], excluded_from=record.point.index)
-        keep = self.policy.close_after - 1
-        saved.recent = [*saved.recent[len(saved.recent) - keep :], record.cells.tolist()]
+        wanted = self.policy.close_after
         residuals = self.tracks[0].residuals(record.point).tolist()
-        before = saved.recent_residuals
-        saved.recent_residuals = [*before[len(before) - keep :], residuals]
-        if len(saved.recent) < self.policy.close_after:
+        saved.recent = [*saved.recent, record.cells.tolist()][-wanted:]
+        saved.recent_residuals = [*saved.recent_residuals, residuals][-wanted:]
+        if len(saved.recent) < wanted:
             return step
         merged = np.asarray(saved.recent, dtype=np.int64).sum(axis=0)
         step.change = excess_js(merged, self.reference_cells)

@@ -50,6 +50,7 @@ class Scorer:
     """
 
     def __init__(self, grid: Grid, baseline: Cells, rows: int) -> None:
+        self._rows = rows
         self._ordered = grid.ordered
         self._centres = grid.centres()
         self._order = np.concatenate([grid.ordered, grid.unordered])
@@ -103,11 +104,13 @@ class Scorer:
 
     def merged(self, several: Floats) -> Floats:
         """What windows with these scores [windows, scores] would score if they were merged, going
-        by their expectation: means average, and a χ² grows with the rows by what it has in excess
-        of its degrees of freedom."""
+        by their expectation: means average, and what a χ² of n rows against m has in excess of its
+        degrees of freedom grows with n·m/(n + m)."""
         result = several.mean(axis=0)
+        rows, m = self._rows * len(several), max(self._total, 1)
+        growth = rows / self._rows * (self._rows + m) / (rows + m)
         excess = float((several[:, DISTANCE] ** 3).mean()) - 1
-        result[DISTANCE] = max(1 + len(several) * excess, 0.0) ** (1 / 3)
+        result[DISTANCE] = max(1 + growth * excess, 0.0) ** (1 / 3)
         return result
 
     def _grouped(self, cells: Cells) -> Cells:

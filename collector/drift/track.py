@@ -198,7 +198,7 @@ class Track:
         state.windows = state.before = 0
         self._bags = np.zeros((values.shape[1], CELLS), dtype=np.int64)
         self._detector = self._new_detector()
-        rehearsal = self._rehearse(learned.innovations, times)
+        rehearsal = self._rehearse(learned.innovations)
         if rehearsal > CHANCE * len(times):
             state.reason = (
                 f"evidence of {rehearsal:,.0f} on its own reference, at most "
@@ -217,11 +217,11 @@ class Track:
         v = np.array([model.caution for model in self.state.models])
         return Detector(len(self._directions), v[self._which])
 
-    def _rehearse(self, innovations: Floats, times: NDArray[np.int64]) -> float:
+    def _rehearse(self, innovations: Floats) -> float:
         """Largest evidence on the reference itself, which fills the bags on the way."""
         largest = 0.0
-        for row, time_ms in zip(innovations, times, strict=True):
-            self._bet(row, int(time_ms))
+        for at, row in enumerate(innovations):
+            self._bet(row, at)
             largest = max(largest, self.evidence)
         return largest
 

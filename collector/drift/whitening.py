@@ -40,11 +40,11 @@ def fit_memory(series: Floats) -> tuple[Floats, Floats]:
     best = -power.sum(axis=0)
     phi, share = np.zeros(series.shape[1]), np.zeros(series.shape[1])
     best += EVIDENT
-    for one in PHIS:
-        wander = (1 - one**2) / (1 - 2 * one * cosine + one**2)
-        for part in SHARES:
-            spectrum = came * (part * wander + 1 - part)[:, None] + (1 - came)
-            likelihood = -(np.log(spectrum) + power / spectrum).sum(axis=0)
+    for one in PHIS.tolist():
+        wander: Floats = (1 - one**2) / (1 - 2 * one * cosine + one**2)
+        for part in SHARES.tolist():
+            spectrum: Floats = came * (part * wander + 1 - part)[:, None] + (1 - came)
+            likelihood: Floats = -(np.log(spectrum) + power / spectrum).sum(axis=0)
             better = likelihood > best
             best = np.where(better, likelihood, best)
             phi, share = np.where(better, one, phi), np.where(better, part, share)
