@@ -239,7 +239,7 @@ def _delay(found: Floats) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
+    parser = argparse.ArgumentParser(description="False alarms and delays of the detectors.")
     parser.add_argument("--quick", action="store_true", help="the first rows only")
     parser.add_argument("--write", action="store_true", help="put the table into the docs")
     options = parser.parse_args()

@@ -16,13 +16,13 @@ rows), where rows are drawn and tested for one device in twenty.
 from __future__ import annotations
 
 import argparse
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import numpy as np
 from drift_detectors import DILUTION, fit_columns
 from numpy.typing import NDArray
 from page import setting, table, write_section
-from scipy import special, stats
 
 from edgeml.collector.drift.budget import Budget, Scope
 from edgeml.collector.drift.track import Directions, Point, Track, TrackPolicy
@@ -46,6 +46,10 @@ STREAMS: dict[Scope, int] = {
     "version": STATISTICS,
     "fleet": STATISTICS,
 }
+
+
+special: Any = import_module("scipy.special")
+stats: Any = import_module("scipy.stats")
 
 
 class Fleet(NamedTuple):
@@ -169,7 +173,7 @@ def evidently(fleet: Fleet, random: np.random.Generator) -> Naive:
         reference = random.normal(centres, 1.0)
         for at in range(REFERENCE, REFERENCE + WATCHED, 4):
             rows = random.normal(fleet.means[at, device], 1.0, ROWS)
-            fired = stats.ks_2samp(rows, reference).pvalue < 0.05
+            fired = bool(stats.ks_2samp(rows, reference).pvalue < 0.05)
             drifts = bool(fleet.shifts[device]) and at >= BEGIN
             false += int(fired and not drifts)
             missed += int(drifts and not fired)
@@ -232,7 +236,7 @@ def text() -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
+    parser = argparse.ArgumentParser(description="A fleet over a simulated month.")
     parser.add_argument("--write", action="store_true", help="put the tables into the docs")
     found = text()
     print(found)
