@@ -1,27 +1,33 @@
-"""e-BH: the list of what drifts now, with a bound on the share of mistakes in it."""
+"""The list of what drifts now, of which at most a known share is wrong.
+
+e-BH (Wang, Ramdas, "False discovery rate control with e-values", JRSS B, 2022): of S e-values, sort
+them descending and reject the largest k for which the k-th is at least S/(α·k). The expected share
+of false ones in the list is at most α, under any dependence between the streams.
+
+A Shiryaev-Roberts R has an expectation of t after t windows without a change, so R is no e-value,
+and R/t is one at any time that was not chosen by looking at it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 
-def ebh(e_values: Sequence[float], alpha: float) -> list[int]:
-    """Which hypotheses "nothing has changed" are rejected, at a false-discovery rate of ``alpha``.
+def e_value(evidence: float, windows: int) -> float:
+    """R after so many windows as an e-value; 1, which says nothing, before the first."""
+    return evidence / windows if windows > 0 else 1.0
 
-    Sorted descending, the largest k with e_(k) ≥ S/(α·k) of S e-values are; the bound holds under
-    any dependence between them (Wang, Ramdas, "False discovery rate control with e-values", 2022).
+
+def ebh(e_values: ArrayLike, alpha: float) -> NDArray[np.intp]:
+    """Indices of the e-values that are rejected at level ``alpha``, the largest first.
 
     Args:
-        e_values: each with expectation at most 1 where nothing has changed.
-        alpha: the rate, in (0, 1].
-
-    Returns:
-        Indices of the rejected ones, the largest e-value first.
+        e_values: non-negative, [streams]; those that are not tested count as well, as 1.
+        alpha: the false discovery rate, 0 to 1.
     """
-    count = len(e_values)
-    ranked = sorted(range(count), key=lambda index: -e_values[index])
-    rejected = 0
-    for k, index in enumerate(ranked, start=1):
-        if e_values[index] * alpha * k >= count:
-            rejected = k
-    return ranked[:rejected]
+    values = np.asarray(e_values, dtype=np.float64)
+    order = np.argsort(-values, kind="stable")
+    ranks = np.arange(1, values.size + 1)
+    enough = np.flatnonzero(values[order] * ranks * alpha >= values.size)
+    return order[: enough[-1] + 1] if enough.size else order[:0]

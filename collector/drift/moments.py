@@ -16,6 +16,8 @@ from edgeml.statistics import Grid
 
 Cells = NDArray[np.int64]
 
+DISTANCE, MEAN, SPREAD = range(3)
+
 _BITS_OF_A_SHIFT = 1 / (8 * np.log(2))
 """JS of a normal variable shifted by δ standard deviations is about this times δ², in bits."""
 
@@ -24,14 +26,14 @@ def moments(grid: Grid, cells: Cells, baseline: Cells) -> Scores:
     """Where a window [cells] stands against its baseline [cells].
 
     Returns:
-        Of values on a line: the shift of the mean in standard deviations of the baseline, the
-        natural logarithm of the ratio of the standard deviations, and the distance (excess JS
-        divergence, bits). Of others: the distance alone.
+        The distance (excess JS divergence, bits), and of values on a line also the shift of the
+        mean in standard deviations of the baseline and the natural logarithm of the ratio of the
+        standard deviations.
     """
-    distance = excess_js(cells, baseline)
+    distance = float(excess_js(cells, baseline))
     if not grid.ordered.size:
         return (distance,)
-    return (standard_mean(grid, cells, baseline), log_spread(grid, cells, baseline), distance)
+    return (distance, standard_mean(grid, cells, baseline), log_spread(grid, cells, baseline))
 
 
 def log_spread(grid: Grid, cells: Cells, baseline: Cells) -> float:
@@ -49,4 +51,4 @@ def least_moments(ordered: bool, min_effect: float) -> Scores:
     if not ordered:
         return (min_effect,)
     shift = float(np.sqrt(min_effect / _BITS_OF_A_SHIFT))
-    return (shift, shift / float(np.sqrt(2)), min_effect)
+    return (min_effect, shift, shift / float(np.sqrt(2)))

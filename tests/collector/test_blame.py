@@ -161,8 +161,8 @@ def test_an_incident_lists_what_it_takes_in() -> None:
 
 def test_ebh_rejects_the_largest_k() -> None:
     # 4 hypotheses at .1: one alone needs 40, two need 20 each, three 13.3.
-    assert ebh([39, 1, 1, 0], 0.1) == []
-    assert ebh([1, 40, 1, 0], 0.1) == [1]
-    assert ebh([20, 1, 25, 0], 0.1) == [2, 0]
-    assert ebh([14, 14, 14, 0], 0.1) == [0, 1, 2]
-    assert ebh([], 0.1) == []
+    assert ebh([39, 1, 1, 0], 0.1).tolist() == []
+    assert ebh([1, 40, 1, 0], 0.1).tolist() == [1]
+    assert ebh([20, 1, 25, 0], 0.1).tolist() == [2, 0]
+    assert ebh([14, 14, 14, 0], 0.1).tolist() == [0, 1, 2]
+    assert ebh([], 0.1).tolist() == []
