@@ -14,13 +14,24 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from edgeml.collector.store import tables
+from edgeml.collector.store import fleet_tables, tables
 from edgeml.errors import CollectorError
 
 BUSY_MS = 2000
 """How long SQLite waits for a lock before the batch is given back and tried again."""
 
-_FROM_1 = "ALTER TABLE windows ADD COLUMN merged BIGINT NOT NULL DEFAULT 1"
+_CHANGES = {
+    1: ("windows ADD COLUMN merged BIGINT NOT NULL DEFAULT 1",),
+    2: (
+        "windows ADD COLUMN retraction_id BIGINT",
+        "boots ADD COLUMN agent TEXT NOT NULL DEFAULT ''",
+        "streams ADD COLUMN stuck TEXT NOT NULL DEFAULT '{}'",
+        "tests ADD COLUMN scores TEXT",
+        "tests ADD COLUMN common TEXT",
+        "alarms ADD COLUMN reason TEXT NOT NULL DEFAULT ''",
+    ),
+}
+"""From a schema to the next; tables that are new are made as they are."""
 
 
 def database_url(text: str) -> sa.URL:
@@ -89,10 +100,12 @@ def _begin_sqlite(connection: Connection) -> None:
 def _check_schema(connection: Connection, text: str) -> None:
     if sa.inspect(connection).has_table("schema"):
         found = connection.execute(sa.select(sa.func.max(tables.schema.c.version))).scalar()
-        if found == 1:
-            connection.execute(sa.text(_FROM_1))
-            connection.execute(sa.update(tables.schema).values(version=2))
-            found = 2
+        while found in _CHANGES:
+            for change in _CHANGES[found]:
+                connection.execute(sa.text(f"ALTER TABLE {change}"))
+            found += 1
+            connection.execute(sa.update(tables.schema).values(version=found))
+            fleet_tables.metadata.create_all(connection)
         if found != tables.SCHEMA:
             raise CollectorError(
                 f"the database {text} has schema {found}",
@@ -106,7 +119,7 @@ def _check_schema(connection: Connection, text: str) -> None:
             expected="an empty database or one of edgeml's",
             remedy="Name another with --database.",
         )
-    tables.metadata.create_all(connection)
+    fleet_tables.metadata.create_all(connection)
     connection.execute(sa.insert(tables.schema).values(version=tables.SCHEMA))
 
 

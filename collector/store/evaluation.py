@@ -17,8 +17,14 @@ from sqlalchemy.engine import Connection
 from edgeml.collector.drift.budget import MS_A_DAY, Budget
 from edgeml.collector.drift.chi2 import chi_square
 from edgeml.collector.drift.effects import effects, excess_js
+from edgeml.collector.drift.moments import moments
 from edgeml.collector.drift.monitor import Monitor, Policy, Record, Saved, Step
+from edgeml.collector.drift.peers import Device, Scores, slot_length
+from edgeml.collector.drift.stuck import Repeats, watch
+from edgeml.collector.store.fleet_tables import groups
+from edgeml.collector.store.groups import Groups, Scored, Series, encode_scores
 from edgeml.collector.store.packing import pack, unpack
+from edgeml.collector.store.spending import spend
 from edgeml.collector.store.tables import alarms, bundles, streams, tests
 from edgeml.statistics import Baseline, Stream
 
@@ -33,6 +39,7 @@ class Arrived(msgspec.Struct, frozen=True, kw_only=True):
 
     window_id: int
     device_id: int
+    site: str
     key: str
     """The same in every replay."""
     model: str
@@ -63,7 +70,7 @@ _CHANGE_STREAMS = (
             name: sa.bindparam(name)
             for name in (
                 *("saved", "phase", "reason", "reference", "offset_js"),
-                *("evidence", "threshold", "last_ms"),
+                *("evidence", "threshold", "last_ms", "stuck"),
             )
         }
     )
@@ -71,7 +78,7 @@ _CHANGE_STREAMS = (
 _CLOSE_ALARM = (
     sa.update(alarms)
     .where(alarms.c.stream_id == sa.bindparam("at_stream"), alarms.c.closed_ms.is_(None))
-    .values(closed_ms=sa.bindparam("at_ms"))
+    .values(closed_ms=sa.bindparam("at_ms"), reason=sa.bindparam("why"))
 )
 
 
@@ -81,6 +88,7 @@ class _Known(msgspec.Struct):
     offset_js: float | None = None
     threshold: float = 0.0
     last_ms: int = 0
+    repeats: Repeats = msgspec.field(default_factory=Repeats)
 
 
 class Evaluator:
@@ -93,6 +101,7 @@ class Evaluator:
     def __init__(self, policy: Policy, budget: Budget) -> None:
         self._policy = policy
         self._budget = budget
+        self.groups = Groups(policy)
         self._known: dict[tuple[object, ...], _Known] = {}
         self._baselines: dict[str, dict[str, Stream] | None] = {}
         self._live = 0
@@ -107,6 +116,7 @@ class Evaluator:
             held.clear()
         self._updated.clear()
         self._alarms.clear()
+        self.groups.forget()
 
     def baseline(self, connection: Connection, bundle: str) -> dict[str, Stream] | None:
         """The streams of a bundle by name, empty where it has no statistics; None if unknown."""
@@ -120,8 +130,12 @@ class Evaluator:
 
     def count_live(self, connection: Connection, now_ms: int) -> None:
         """Count the streams that share the budget; once a batch is enough."""
-        query = sa.select(sa.func.count()).where(streams.c.last_ms > now_ms - LIVE_MS)
-        self._live = connection.execute(query.select_from(streams)).scalar_one()
+        self._live = sum(
+            connection.execute(
+                sa.select(sa.func.count()).where(table.c.last_ms > now_ms - LIVE_MS)
+            ).scalar_one()
+            for table in (streams, groups)
+        )
 
     def evaluate(self, connection: Connection, window: Arrived) -> None:
         """Compare a window with its baseline, stream by stream."""
@@ -131,6 +145,11 @@ class Evaluator:
 
     def flush(self, connection: Connection) -> None:
         """Write what came of the windows since the last time."""
+        watched = [t["threshold"] for t in self._added.values() if t["evidence"] is not None]
+        watched += self.groups.watched()
+        now_ms = max((known.last_ms for known in self._changed.values()), default=0)
+        spend(connection, watched, at_ms=now_ms)
+        self.groups.flush(connection)
         if self._added:
             connection.execute(_ADD_TESTS, list(self._added.values()))
         if self._updated:
@@ -148,29 +167,62 @@ class Evaluator:
         self, connection: Connection, window: Arrived, stream: Stream, cells: Cells
     ) -> None:
         known = self._stream(connection, window, stream)
-        monitor = known.monitor
+        self._changed[known.stream_id] = known
         known.last_ms = window.received_ms
         known.threshold = self._budget.threshold(
             streams=max(self._live, len(self._known)),
             # A merged window is one test as any other: the budget goes by the device's windows.
             duration_ms=window.duration_ms // window.merged,
         )
+        if self._is_stuck(known, window, cells):  # no drift, and no reference to anything
+            return
+        self._step(connection, known, window, _series(window, stream), cells)
+
+    def _is_stuck(self, known: _Known, window: Arrived, cells: Cells) -> bool:
+        reference = known.monitor.reference_cells
+        known.repeats = watch(
+            known.repeats,
+            cells,
+            reference=reference if reference.any() else known.monitor.baseline,
+            start_ms=window.start_ms,
+            merged=window.merged,
+        )
+        return bool(known.repeats.why)
+
+    def _step(
+        self, connection: Connection, known: _Known, window: Arrived, series: Series, cells: Cells
+    ) -> None:
+        monitor, device = known.monitor, Device(window.site, window.device_id)
+        common = self.groups.common(connection, series, device, window.start_ms)
         was_armed = monitor.phase != "collecting"
         step = monitor.step(
             cells,
-            key=f"{window.key}/{stream.name}",
+            key=f"{window.key}/{series.stream}",
             threshold=known.threshold,
             start_ms=window.start_ms,
         )
-        self._changed[known.stream_id] = known
-        self._note_records(known, window, step)
+        self._note_records(known, window, step, common)
         if not was_armed and monitor.phase == "armed":
             known.offset_js = excess_js(monitor.reference_cells, monitor.baseline)
         if step.opened:
             self._alarms.append((sa.insert(alarms), _alarm(known, window, step)))
         if step.closed:
-            values = {"at_stream": known.stream_id, "at_ms": window.received_ms}
-            self._alarms.append((_CLOSE_ALARM, values))
+            self._close_alarm(known.stream_id, at_ms=window.received_ms)
+        if step.records:
+            record = step.records[-1]
+            scored = Scored(
+                series=series,
+                device=device,
+                start_ms=record.start_ms,
+                scores=_moments(known, record),
+                received_ms=window.received_ms,
+                threshold=known.threshold,
+            )
+            self.groups.add(connection, scored)
+
+    def _close_alarm(self, stream_id: int, *, at_ms: int, why: str = "") -> None:
+        values = {"at_stream": stream_id, "at_ms": at_ms, "why": why}
+        self._alarms.append((_CLOSE_ALARM, values))
 
     def _stream(self, connection: Connection, window: Arrived, stream: Stream) -> _Known:
         key = {
@@ -191,13 +243,14 @@ class Evaluator:
         self, connection: Connection, key: dict[str, Any], window: Arrived, stream: Stream
     ) -> _Known:
         baseline = stream.baseline().cells
-        query = sa.select(streams.c.id, streams.c.saved, streams.c.offset_js)
+        query = sa.select(streams.c.id, streams.c.saved, streams.c.offset_js, streams.c.stuck)
         row = connection.execute(query.filter_by(**key)).first()
         if row is not None:
             saved = msgspec.json.decode(row.saved, type=Saved)
             records = self._records(connection, row.id, saved)
             monitor = Monitor.restore(stream.grid, baseline, self._policy, saved, records)
-            return _Known(row.id, monitor, row.offset_js)
+            repeats = msgspec.json.decode(row.stuck, type=Repeats)
+            return _Known(row.id, monitor, row.offset_js, repeats=repeats)
         known = _Known(0, Monitor(stream.grid, baseline, self._policy), last_ms=window.received_ms)
         values = {**key, **_state(known), "bundle": window.bundle}
         del values["at_stream"]
@@ -219,14 +272,20 @@ class Evaluator:
             for row in connection.execute(query).mappings()
         ]
 
-    def _note_records(self, known: _Known, window: Arrived, step: Step) -> None:
+    def _note_records(
+        self, known: _Known, window: Arrived, step: Step, common: Scores | None
+    ) -> None:
         """Note the new test window, and older ones that changed their role or score."""
         newest = known.monitor.saved.next_index - 1
         for record in step.records:
             key = (known.stream_id, record.index)
             changes = {"role": record.role, "distance": record.distance, "mean": record.mean}
             if record.index == newest:
-                self._added[key] = self._test(known, window, record)
+                self._added[key] = {
+                    **self._test(known, window, record),
+                    "scores": encode_scores(_moments(known, record)),
+                    "common": encode_scores(common),
+                }
             elif key in self._added:
                 self._added[key] |= changes
             else:
@@ -250,6 +309,16 @@ class Evaluator:
         }
 
 
+def _series(window: Arrived, stream: Stream) -> Series:
+    length = slot_length(window.duration_ms // window.merged)
+    return Series(window.model, window.version, stream.name, length)
+
+
+def _moments(known: _Known, record: Record) -> Scores:
+    cells = np.asarray(record.cells, dtype=np.int64)
+    return moments(known.monitor.grid, cells, known.monitor.baseline)
+
+
 def _state(known: _Known) -> dict[str, Any]:
     monitor = known.monitor
     return {
@@ -262,6 +331,7 @@ def _state(known: _Known) -> dict[str, Any]:
         "evidence": monitor.evidence,
         "threshold": known.threshold,
         "last_ms": known.last_ms,
+        "stuck": msgspec.json.encode(known.repeats).decode(),
     }
 
 

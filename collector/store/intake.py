@@ -40,7 +40,8 @@ _WINDOW_COLUMNS = (*_COPIED, "device_id", "outcomes", "received_ms", "evaluated"
 _ADD_COUNTS = sa.insert(counts)
 _WAITING = (
     sa.select(windows.c.id)
-    .where(windows.c.evaluated.is_(False), windows.c.bundle == sa.bindparam("bundle"))
+    .where(windows.c.evaluated.is_(False), windows.c.retraction_id.is_(None))
+    .where(windows.c.bundle == sa.bindparam("bundle"))
     .limit(1)
 )
 _SEEN = (
@@ -136,7 +137,7 @@ class Intake:
                 waiting = (
                     sa.select(windows, devices.c.site, devices.c.device)
                     .join(devices, devices.c.id == windows.c.device_id)
-                    .where(windows.c.evaluated.is_(False))
+                    .where(windows.c.evaluated.is_(False), windows.c.retraction_id.is_(None))
                     .where(windows.c.bundle.in_(sa.select(bundles.c.sha256)))
                     .order_by(windows.c.id)
                     .limit(limit)
@@ -167,6 +168,7 @@ class Intake:
                     online=status.online,
                     status=msgspec.json.encode(status).decode(),
                 )
+                self._note_boot(connection, device_id, status)
             case Reported() as reported:
                 outcome.reported += 1
                 at = None if received.retained else received.received_ms
@@ -200,6 +202,19 @@ class Intake:
             self._seen[device_id] = max(seen_ms, self._seen.get(device_id, 0))
         if values:
             connection.execute(sa.update(devices).where(devices.c.id == device_id).values(**values))
+
+    def _note_boot(self, connection: Connection, device_id: int, status: Status) -> None:
+        """Which agent ran in this boot: its windows do not say."""
+        if not status.agent:
+            return
+        statement = insert(connection, boots).values(
+            device_id=device_id, boot=status.boot, through=0, agent=status.agent
+        )
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["device_id", "boot"], set_={"agent": status.agent}
+            )
+        )
 
     def _store_window(
         self,
@@ -265,6 +280,7 @@ class Intake:
         arrived = Arrived(
             window_id=window_id,
             device_id=device_id,
+            site=topics.site,
             key=_key(topics.site, topics.device, window.boot, window.start_ms, window.sequence),
             model=window.model,
             version=window.version,
@@ -300,6 +316,7 @@ class Intake:
                 name: row[name]
                 for name in (
                     "device_id",
+                    "site",
                     "model",
                     "version",
                     "artifact",

@@ -21,13 +21,13 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = 2
+SCHEMA = 3
 """Of the tables. A database with a higher one is left alone, one with a lower one is brought up."""
 
 metadata = MetaData()
 
 # SQLite numbers rows by itself only for a column that is called exactly INTEGER.
-_Id = BigInteger().with_variant(Integer, "sqlite")
+Id = BigInteger().with_variant(Integer, "sqlite")
 
 schema = Table("schema", metadata, Column("version", Integer, primary_key=True))
 
@@ -46,7 +46,7 @@ bundles = Table(
 devices = Table(
     "devices",
     metadata,
-    Column("id", _Id, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("site", Text, nullable=False),
     Column("device", Text, nullable=False),
     Column("first_seen_ms", BigInteger, nullable=False),
@@ -60,16 +60,17 @@ devices = Table(
 boots = Table(
     "boots",
     metadata,
-    Column("device_id", _Id, ForeignKey("devices.id"), primary_key=True),
+    Column("device_id", Id, ForeignKey("devices.id"), primary_key=True),
     Column("boot", Text, primary_key=True),
     Column("through", BigInteger, nullable=False),  # the high-water mark
+    Column("agent", Text, nullable=False, server_default=""),  # its version, as the birth said
 )
 
 windows = Table(
     "windows",
     metadata,
-    Column("id", _Id, primary_key=True),
-    Column("device_id", _Id, ForeignKey("devices.id"), nullable=False),
+    Column("id", Id, primary_key=True),
+    Column("device_id", Id, ForeignKey("devices.id"), nullable=False),
     Column("boot", Text, nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("model", Text, nullable=False),
@@ -85,6 +86,7 @@ windows = Table(
     Column("received_ms", BigInteger, nullable=False),
     Column("evaluated", Boolean, nullable=False),
     Column("refused", Text),  # why its counts were not taken; it is settled all the same
+    Column("retraction_id", BigInteger),  # taken back: it counts nowhere, and is kept
     # With (stream, grid) of `counts`, the key of the design.
     UniqueConstraint("device_id", "boot", "sequence", "model", "version", "start_ms"),
 )
@@ -93,7 +95,7 @@ Index("windows_waiting", windows.c.evaluated, windows.c.bundle, windows.c.id)
 counts = Table(
     "counts",
     metadata,
-    Column("window_id", _Id, ForeignKey("windows.id"), primary_key=True),
+    Column("window_id", Id, ForeignKey("windows.id"), primary_key=True),
     Column("stream", Text, primary_key=True),
     Column("grid", Text, primary_key=True),
     Column("cells", LargeBinary, nullable=False),
@@ -102,7 +104,7 @@ counts = Table(
 outcome_rollups = Table(
     "outcome_rollups",
     metadata,
-    Column("device_id", _Id, ForeignKey("devices.id"), primary_key=True),
+    Column("device_id", Id, ForeignKey("devices.id"), primary_key=True),
     Column("model", Text, primary_key=True),
     Column("version", Text, primary_key=True),
     Column("hour_ms", BigInteger, primary_key=True),
@@ -113,7 +115,7 @@ outcome_rollups = Table(
 count_rollups = Table(
     "count_rollups",
     metadata,
-    Column("device_id", _Id, ForeignKey("devices.id"), primary_key=True),
+    Column("device_id", Id, ForeignKey("devices.id"), primary_key=True),
     Column("model", Text, primary_key=True),
     Column("version", Text, primary_key=True),
     Column("stream", Text, primary_key=True),
@@ -126,8 +128,8 @@ count_rollups = Table(
 streams = Table(
     "streams",
     metadata,
-    Column("id", _Id, primary_key=True),
-    Column("device_id", _Id, ForeignKey("devices.id"), nullable=False),
+    Column("id", Id, primary_key=True),
+    Column("device_id", Id, ForeignKey("devices.id"), nullable=False),
     Column("model", Text, nullable=False),
     Column("version", Text, nullable=False),
     Column("artifact", Text, nullable=False),
@@ -142,15 +144,16 @@ streams = Table(
     Column("evidence", Float, nullable=False),
     Column("threshold", Float, nullable=False),
     Column("last_ms", BigInteger, nullable=False),
+    Column("stuck", Text, nullable=False, server_default="{}"),  # repeats of the last window
     UniqueConstraint("device_id", "model", "version", "artifact", "stream", "grid"),
 )
 
 tests = Table(
     "tests",
     metadata,
-    Column("stream_id", _Id, ForeignKey("streams.id"), primary_key=True),
+    Column("stream_id", Id, ForeignKey("streams.id"), primary_key=True),
     Column("index", BigInteger, primary_key=True),
-    Column("window_id", _Id, ForeignKey("windows.id"), nullable=False),
+    Column("window_id", Id, ForeignKey("windows.id"), nullable=False),
     Column("start_ms", BigInteger, nullable=False),
     Column("cells", LargeBinary, nullable=False),
     Column("seed", BigInteger, nullable=False),
@@ -174,16 +177,19 @@ tests = Table(
     Column("m", BigInteger, nullable=False),
     Column("effect", Float, nullable=False),
     Column("detectable", Float, nullable=False),
+    Column("scores", Text),  # JSON: how it stands to the baseline, see collector/drift/moments.py
+    Column("common", Text),  # JSON: what its peers' scores were just then
 )
 
 alarms = Table(
     "alarms",
     metadata,
-    Column("id", _Id, primary_key=True),
-    Column("stream_id", _Id, ForeignKey("streams.id"), nullable=False),
+    Column("id", Id, primary_key=True),
+    Column("stream_id", Id, ForeignKey("streams.id"), nullable=False),
     Column("opened_ms", BigInteger, nullable=False),
     Column("since_ms", BigInteger, nullable=False),  # start of the first drifted window, estimated
     Column("closed_ms", BigInteger),
+    Column("reason", Text, nullable=False, server_default=""),  # why it closed, if not by itself
     Column("change", Float, nullable=False),  # excess JS, bits
     Column("evidence", Float, nullable=False),
     Column("threshold", Float, nullable=False),
@@ -196,8 +202,8 @@ Index("alarms_by_stream", alarms.c.stream_id, alarms.c.closed_ms)
 events = Table(
     "events",
     metadata,
-    Column("id", _Id, primary_key=True),
-    Column("device_id", _Id, ForeignKey("devices.id"), nullable=False),
+    Column("id", Id, primary_key=True),
+    Column("device_id", Id, ForeignKey("devices.id"), nullable=False),
     Column("boot", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("time_ms", BigInteger, nullable=False),

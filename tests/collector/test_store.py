@@ -175,7 +175,17 @@ def test_the_store_of_an_earlier_version_is_brought_up(bundle: Path, tmp_path: P
     source = Source(bundle, seed=1)
     intake.store([received(source.window())])
     with engine.begin() as connection:  # as schema 1 had it
-        connection.exec_driver_sql("ALTER TABLE windows DROP COLUMN merged")
+        for table, column in (
+            ("windows", "merged"),
+            ("windows", "retraction_id"),
+            ("boots", "agent"),
+            ("streams", "stuck"),
+            ("tests", "scores"),
+            ("tests", "common"),
+            ("alarms", "reason"),
+        ):
+            connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN {column}")
+        connection.exec_driver_sql("DROP TABLE group_points")
         connection.exec_driver_sql("UPDATE schema SET version = 1")
     engine.dispose()
     intake, engine = open_intake(path)

@@ -1,0 +1,102 @@
+"""A device that says the same for ever is *stuck*: a state of its own, not drift.
+
+Pure. A frozen camera, or a sensor that holds its last value, can lie right in the middle of the
+training data, where no distance from it shows anything. Two signs, each a reason in a sentence:
+
+* **The same window again.** Counts that are identical to those of the windows before. That alone
+  means little: a few rows of a statistic that is nearly always 0 repeat by chance. How probable a
+  repetition is, is known from the reference (:func:`repeat_probability`), and it takes less than
+  :data:`IMPROBABLE` to be called stuck.
+* **One value fills the window.** The longest run of one value is as long as the window, where the
+  reference was spread.
+
+A stream is free again with the first window that differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Cells = NDArray[np.int64]
+
+IMPROBABLE = 1e-12
+"""Probability, by chance, of the repetitions that are called stuck: for 20,000 streams of windows
+of a minute that is one mistake in a hundred years."""
+
+LEAST_REPEATS = 2
+"""Repetitions at least, however improbable a single one is: a window sent twice under two numbers
+is a fault, but of another kind."""
+
+SPREAD_SHARE = 0.9
+"""A reference with more than this share in one cell is not spread: there a run says nothing."""
+
+
+class Repeats(msgspec.Struct, kw_only=True):
+    """What is remembered of a stream between windows."""
+
+    digest: str = ""
+    """Of the last window's counts."""
+    times: int = 0
+    """How often it has come again."""
+    since_ms: int = 0
+    """Start of the first of them."""
+    why: str = ""
+    """The reason, in a sentence, while the stream is stuck."""
+
+
+def repeat_probability(reference: Cells, rows: int) -> float:
+    """The probability that ``rows`` independent rows repeat the counts of the rows before.
+
+    Two multinomial vectors over shares p of k cells are equal with probability about
+    ((4πn)^(k−1) · Πp)^(−1/2) (the collision of two normal approximations), here over the cells that
+    expect at least one row; at most 1. Rows that depend on each other repeat more easily, which
+    is why :data:`IMPROBABLE` is as small as it is.
+    """
+    total = int(reference.sum())
+    if not total or not rows:
+        return 1.0
+    shares = reference / total
+    used = shares[shares * rows >= 1]
+    if used.size < 2:
+        return 1.0
+    log = (used.size - 1) * np.log(4 * np.pi * rows) + np.log(used).sum()
+    return float(min(np.exp(-log / 2), 1.0))
+
+
+def watch(
+    before: Repeats,
+    cells: Cells,
+    *,
+    reference: Cells,
+    start_ms: int,
+    longest_run: int = 0,
+    merged: int = 1,
+) -> Repeats:
+    """Take in a window of a stream.
+
+    Args:
+        before: what was remembered.
+        cells: int64 [cells], the window's.
+        reference: int64 [cells], of the stream's own reference, or the baseline before there is
+            one.
+        start_ms: when the window began.
+        longest_run: rows of one value in a row, 0 where it is not counted.
+        merged: windows that were added up to this one; a run lies within one of them.
+    """
+    rows = int(cells.sum())
+    digest = hashlib.sha256(cells.tobytes()).hexdigest()[:16]
+    if digest == before.digest and rows:
+        found = Repeats(digest=digest, times=before.times + 1, since_ms=before.since_ms)
+    else:
+        found = Repeats(digest=digest, since_ms=start_ms)
+    spread = bool(reference.sum()) and reference.max() <= SPREAD_SHARE * reference.sum()
+    chance = repeat_probability(reference, rows) ** found.times
+    if found.times >= LEAST_REPEATS and chance < IMPROBABLE:
+        found.why = f"the same counts of {rows:,} rows in {found.times + 1} windows in a row"
+    elif spread and rows >= 2 * merged and longest_run >= rows // merged:
+        found.why = f"one value filled a window of {rows // merged:,} rows"
+    return found

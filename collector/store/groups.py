@@ -1,0 +1,319 @@
+"""Group streams in the store: what the peers of a device saw, and what sites and versions see.
+
+Owns the :class:`Peers` of every series and the monitors of their groups, in memory, rebuilt from
+the tables when first needed: peers from the scores in ``tests``, monitors from ``group_points``.
+Part of the evaluator, inside its transaction and its thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from edgeml.collector.drift.groups import GroupMonitor, GroupRecord, GroupSaved, GroupStep
+from edgeml.collector.drift.moments import least_moments
+from edgeml.collector.drift.monitor import Policy
+from edgeml.collector.drift.peers import (
+    KEPT_SLOTS,
+    Device,
+    Peers,
+    Point,
+    Scores,
+    slot_length,
+)
+from edgeml.collector.store.database import insert
+from edgeml.collector.store.fleet_tables import group_alarms, group_points, groups
+from edgeml.collector.store.tables import devices, streams, tests, windows
+
+_STATE = ("saved", "phase", "reason", "reference", "devices", "evidence", "threshold")
+_CHANGE_GROUPS = (
+    sa.update(groups)
+    .where(groups.c.id == sa.bindparam("at_group"))
+    .values({name: sa.bindparam(name) for name in (*_STATE, "last_slot", "last_ms")})
+)
+_CHANGE_POINTS = (
+    sa.update(group_points)
+    .where(
+        group_points.c.group_id == sa.bindparam("at_group"),
+        group_points.c.slot == sa.bindparam("at_slot"),
+    )
+    .values(role=sa.bindparam("role"))
+)
+_CLOSE = (
+    sa.update(group_alarms)
+    .where(group_alarms.c.group_id == sa.bindparam("at_group"), group_alarms.c.closed_ms.is_(None))
+    .values(closed_ms=sa.bindparam("at_ms"), reason=sa.bindparam("why"))
+)
+
+
+class Series(NamedTuple):
+    """One statistic of one model version in windows of one usual length."""
+
+    model: str
+    version: str
+    stream: str
+    slot_ms: int
+
+
+class Scored(msgspec.Struct, frozen=True, kw_only=True):
+    """A test window's scores, on their way to its peers."""
+
+    series: Series
+    device: Device
+    start_ms: int
+    scores: Scores
+    received_ms: int
+    threshold: float
+
+
+class _Group(msgspec.Struct):
+    group_id: int
+    monitor: GroupMonitor
+    devices: int = 0
+    threshold: float = 0.0
+    last_slot: int = -1
+    last_ms: int = 0
+
+
+def encode_scores(scores: Iterable[float] | None) -> str | None:
+    """As they are stored."""
+    return None if scores is None else msgspec.json.encode(list(scores)).decode()
+
+
+def decode_scores(text: str) -> Scores:
+    """And back."""
+    return msgspec.json.decode(text, type=tuple[float, ...])
+
+
+class Groups:
+    """Peers and group streams. One thread only."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._peers: dict[Series, Peers] = {}
+        self._known: dict[tuple[Series, str], _Group] = {}
+        self._changed: dict[int, _Group] = {}
+        self._points: dict[tuple[int, int], dict[str, Any]] = {}
+        self._roles: list[dict[str, Any]] = []
+        self._alarms: list[tuple[sa.Executable, dict[str, Any]]] = []
+
+    def forget(self) -> None:
+        """Drop what is in memory: the database knows better."""
+        for held in (self._peers, self._known, self._changed, self._points):
+            held.clear()
+        self._roles.clear()
+        self._alarms.clear()
+
+    def common(
+        self, connection: Connection, series: Series, device: Device, start_ms: int
+    ) -> Scores | None:
+        """What the device's peers' scores are just then; None where there are too few."""
+        return self._series(connection, series).common(device, start_ms // series.slot_ms)
+
+    def add(self, connection: Connection, scored: Scored) -> None:
+        """Take in a window's scores, and monitor the groups whose slot it completes."""
+        series = scored.series
+        peers = self._series(connection, series)
+        slot = scored.start_ms // series.slot_ms
+        for point in peers.add(scored.device, slot, scored.scores):
+            self.step(connection, series, point, at_ms=scored.received_ms, c=scored.threshold)
+
+    def step(
+        self, connection: Connection, series: Series, point: Point, *, at_ms: int, c: float
+    ) -> None:
+        """Feed a group's monitor with its next point."""
+        group = self._group(connection, series, point)
+        start_ms = point.slot * series.slot_ms
+        key = "/".join(map(str, (*series, point.site, point.slot)))
+        step = group.monitor.step(point, start_ms=start_ms, key=key, threshold=c)
+        group.devices, group.threshold = point.devices, c
+        group.last_slot, group.last_ms = point.slot, at_ms
+        self._changed[group.group_id] = group
+        self._note(group, step)
+        if step.opened:
+            row = {
+                "group_id": group.group_id,
+                "opened_ms": at_ms,
+                "since_ms": step.since_ms,
+                "shift": encode_scores(step.shift),
+                "evidence": step.records[-1].evidence,
+                "threshold": c,
+            }
+            self._alarms.append((sa.insert(group_alarms), row))
+        if step.closed:
+            self.close(group.group_id, at_ms=at_ms)
+
+    def close(self, group_id: int, *, at_ms: int, why: str = "") -> None:
+        """Have the group's open alarm closed."""
+        self._alarms.append((_CLOSE, {"at_group": group_id, "at_ms": at_ms, "why": why}))
+
+    def rebaseline(self, connection: Connection, row: sa.RowMapping, *, at_ms: int) -> None:
+        """Have a group (a row of ``groups``) start anew at once."""
+        series = Series(row["model"], row["version"], row["stream"], row["slot_ms"])
+        group = self._known.get((series, row["site"])) or self._restored(connection, series, row)
+        self._known[series, row["site"]] = group
+        group.monitor.rebaseline()
+        self._changed[group.group_id] = group
+        self.close(group.group_id, at_ms=at_ms, why="re-baselined")
+
+    def watched(self) -> list[float]:
+        """Thresholds of the points that were watched since the last flush: each is a share of the
+        budget spent."""
+        points = self._points.values()
+        return [point["threshold"] for point in points if point["evidence"] is not None]
+
+    def flush(self, connection: Connection) -> None:
+        """Write what came of the windows since the last time."""
+        if self._points:
+            connection.execute(sa.insert(group_points), list(self._points.values()))
+        if self._roles:
+            connection.execute(_CHANGE_POINTS, self._roles)
+        for statement, values in self._alarms:
+            connection.execute(statement, values)
+        if self._changed:
+            connection.execute(_CHANGE_GROUPS, [_state(g) for g in self._changed.values()])
+        self._changed.clear()
+        self._points.clear()
+        self._roles.clear()
+        self._alarms.clear()
+
+    def _note(self, group: _Group, step: GroupStep) -> None:
+        for record in step.records:
+            key = (group.group_id, record.slot)
+            if record.slot == group.last_slot:
+                self._points[key] = {
+                    **msgspec.structs.asdict(record),
+                    "scores": encode_scores(record.scores),
+                    "ps": encode_scores(record.ps),
+                    "group_id": group.group_id,
+                    "threshold": group.threshold,
+                }
+            elif key in self._points:
+                self._points[key]["role"] = record.role
+            else:
+                self._roles.append({"at_group": key[0], "at_slot": key[1], "role": record.role})
+
+    def _series(self, connection: Connection, series: Series) -> Peers:
+        if series not in self._peers:
+            self._peers[series] = self._load_peers(connection, series)
+        return self._peers[series]
+
+    def _load_peers(self, connection: Connection, series: Series) -> Peers:
+        rows = connection.execute(_of_series(sa.select(groups.c.site, groups.c.last_slot), series))
+        peers = Peers({row.site: row.last_slot for row in rows})
+        newest = (
+            sa.select(sa.func.max(tests.c.index))
+            .where(tests.c.stream_id == streams.c.id)
+            .correlate(streams)
+            .scalar_subquery()
+        )
+        # Some more than are kept: a device's windows may come out of order.
+        recent = scored_tests(series).where(tests.c.index > newest - 2 * KEPT_SLOTS)
+        peers.restore(scored_rows(connection, recent, series))
+        return peers
+
+    def _group(self, connection: Connection, series: Series, point: Point) -> _Group:
+        found = self._known.get((series, point.site))
+        if found is None:
+            found = self._load(connection, series, point)
+            self._known[series, point.site] = found
+        return found
+
+    def _load(self, connection: Connection, series: Series, point: Point) -> _Group:
+        query = _of_series(sa.select(groups), series).where(groups.c.site == point.site)
+        row = connection.execute(query).mappings().first()
+        if row is not None:
+            return self._restored(connection, series, row)
+        group = _Group(0, GroupMonitor(self._least(point.scores), self._policy))
+        values = {**series._asdict(), "site": point.site, **_state(group)}
+        del values["at_group"]
+        added = insert(connection, groups).values(**values).returning(groups.c.id)
+        group.group_id = connection.execute(added).scalar_one()
+        return group
+
+    def _restored(self, connection: Connection, series: Series, row: sa.RowMapping) -> _Group:
+        saved = msgspec.json.decode(row["saved"], type=GroupSaved)
+        query = (
+            sa.select(group_points)
+            .where(group_points.c.group_id == row["id"], group_points.c.slot >= saved.first_slot)
+            .order_by(group_points.c.slot)
+        )
+        records = [
+            GroupRecord(
+                scores=decode_scores(p["scores"]),
+                ps=decode_scores(p["ps"]),
+                **{n: p[n] for n in ("slot", "start_ms", "devices", "role", "before", "evidence")},
+            )
+            for p in connection.execute(query).mappings()
+        ]
+        some = records[-1].scores if records else self._some_scores(connection, series)
+        return _Group(
+            group_id=row["id"],
+            monitor=GroupMonitor.restore(self._least(some), self._policy, saved, records),
+            **{name: row[name] for name in ("devices", "threshold", "last_slot", "last_ms")},
+        )
+
+    def _some_scores(self, connection: Connection, series: Series) -> Scores:
+        query = scored_tests(series).limit(1)
+        return next((scores for _, _, scores in scored_rows(connection, query, series)), (0.0,))
+
+    def _least(self, scores: Scores) -> Scores:
+        return least_moments(ordered=len(scores) > 1, min_effect=self._policy.min_effect)
+
+
+def _state(group: _Group) -> dict[str, Any]:
+    monitor = group.monitor
+    return {
+        "at_group": group.group_id,
+        "saved": msgspec.json.encode(monitor.saved).decode(),
+        "phase": monitor.phase,
+        "reason": monitor.saved.reason,
+        "reference": monitor.reference_size,
+        "devices": group.devices,
+        "evidence": monitor.evidence,
+        "threshold": group.threshold,
+        "last_slot": group.last_slot,
+        "last_ms": group.last_ms,
+    }
+
+
+def _of_series(query: Any, series: Series) -> Any:
+    return query.where(*(groups.c[name] == value for name, value in series._asdict().items()))
+
+
+def scored_tests(series: Series) -> Any:
+    """The test windows of a series, by device and in their order."""
+    return (
+        sa.select(
+            *(devices.c.site, devices.c.id, tests.c.start_ms, tests.c.scores),
+            *(windows.c.duration_ms, windows.c.merged),
+        )
+        .select_from(tests)
+        .join(streams, streams.c.id == tests.c.stream_id)
+        .join(devices, devices.c.id == streams.c.device_id)
+        .join(windows, windows.c.id == tests.c.window_id)
+        .where(
+            streams.c.model == series.model,
+            streams.c.version == series.version,
+            streams.c.stream == series.stream,
+            tests.c.scores.is_not(None),
+        )
+        .order_by(tests.c.stream_id, tests.c.index)
+    )
+
+
+def scored_rows(
+    connection: Connection, query: Any, series: Series
+) -> Iterable[tuple[Device, int, Scores]]:
+    """Device, slot and scores of what :func:`scored_tests` finds in windows of that length."""
+    for row in connection.execute(query):
+        if slot_length(row.duration_ms // row.merged) == series.slot_ms:
+            yield (
+                Device(row.site, row.id),
+                row.start_ms // series.slot_ms,
+                decode_scores(row.scores),
+            )
