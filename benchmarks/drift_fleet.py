@@ -152,7 +152,7 @@ def row_tests(fleets: list[Fleet]) -> dict[str, Naive]:
     shifts = np.stack([f.shifts for f in fleets], axis=1)
     for at in range(REFERENCE, REFERENCE + WATCHED):
         values = np.stack([f.means[at] for f in fleets], axis=1)
-        p = special.erfc(np.abs(values - usual) / spread * np.sqrt(ROWS / 2)).ravel()
+        p: Floats = special.erfc(np.abs(values - usual) / spread * np.sqrt(ROWS / 2)).ravel()
         drifts = ((shifts != 0) & (at >= BEGIN)).ravel()
         ranked = np.sort(p)
         enough = np.flatnonzero(ranked <= 0.05 * np.arange(1, p.size + 1) / p.size)

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from edgeml.collector.drift.budget import Budget
 from edgeml.collector.drift.monitor import Policy
+from edgeml.collector.drift.season import Season
 from edgeml.errors import UsageError
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -49,7 +50,11 @@ class AlarmConfig(Section, frozen=True, kw_only=True):
     per_days: Annotated[float, Meta(gt=0)] = 365.0
     per_windows: Annotated[int, Meta(ge=0)] = 0
     """The period in windows of each stream; 0 means ``per_days``."""
-    reference_windows: Annotated[int, Meta(ge=8, le=1000)] = Policy().reference
+    reference_windows: Annotated[int, Meta(ge=8, le=10_000)] = Policy().reference
+    longest_reference: Annotated[int, Meta(ge=100)] = Policy().longest_reference
+    season: Season = Policy().season
+    """The longest season that the world is expected to have; no stream is armed before its history
+    shows it."""
     min_rows: Annotated[int, Meta(ge=5)] = Policy().min_rows
     min_effect: Annotated[float, Meta(ge=0, le=1)] = Policy().min_effect
     close_after: Annotated[int, Meta(ge=1, le=100)] = Policy().close_after
@@ -66,6 +71,8 @@ class AlarmConfig(Section, frozen=True, kw_only=True):
         """As the drift core has it."""
         return Policy(
             reference=self.reference_windows,
+            longest_reference=self.longest_reference,
+            season=self.season,
             min_rows=self.min_rows,
             min_effect=self.min_effect,
             close_after=self.close_after,

@@ -23,7 +23,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -151,7 +151,9 @@ class Step(msgspec.Struct, kw_only=True):
     """With ``opened``: the scores' mean since the change less the reference's. Of distance in its
     own unit, of the mean in standard deviations of the training data, of the spread in nats."""
     since: int = 0
-    """With ``opened``: test windows since the estimated change."""
+    """With ``opened``: test windows since the estimated change …"""
+    since_ms: int = 0
+    """… and when the first of them began."""
 
 
 class Source(Protocol):
@@ -167,7 +169,15 @@ class Source(Protocol):
 
 
 class Monitor:
-    """One stream. See the rules above."""
+    """One stream. See the rules above.
+
+    Args:
+        grid: of the stream.
+        baseline: int64 [cells], of the training data.
+        policy: the bounds.
+        saved: what an earlier life left …
+        tracks: … and its tracks' states by rung; one that is missing has not seen a window.
+    """
 
     def __init__(
         self,
@@ -175,7 +185,7 @@ class Monitor:
         baseline: Cells,
         policy: Policy,
         saved: Saved | None = None,
-        tracks: Sequence[TrackState] = (),
+        tracks: Mapping[int, TrackState] | None = None,
     ) -> None:
         self.grid = grid
         self.baseline = baseline
@@ -183,9 +193,9 @@ class Monitor:
         self.saved = saved or Saved(pending=[0] * grid.cells, reference=[0] * grid.cells)
         self.tracks: list[Track] = []
         if self.saved.rows:
-            self._begin(tracks)
+            self._begin(tracks or {})
 
-    def _begin(self, states: Sequence[TrackState] = ()) -> None:
+    def _begin(self, states: Mapping[int, TrackState]) -> None:
         """Set up the rungs, once the rows are known."""
         self.scorer = Scorer(self.grid, self.baseline, self.saved.rows)
         self._merged_scorers = {
@@ -194,8 +204,8 @@ class Monitor:
         if not self.saved.rungs:
             self.saved.rungs = [RungState() for _ in RUNGS]
         self.tracks = [
-            Track(self.scorer.directions, self.policy.of_rung(length), state)
-            for length, state in zip(RUNGS, states or [None] * len(RUNGS), strict=True)
+            Track(self.scorer.directions, self.policy.of_rung(length), states.get(length))
+            for length in RUNGS
         ]
 
     @property
@@ -265,7 +275,7 @@ class Monitor:
             return Step(records=[])
         sizes = sorted(sum(a.cells) for a in self.saved.waiting)
         self.saved.rows = max(self.policy.min_rows, int(0.75 * sizes[len(sizes) // 2]))
-        self._begin()
+        self._begin({})
         waiting, self.saved.waiting = self.saved.waiting, []
         steps = [self._take(waited, threshold, source) for waited in waiting]
         return Step(records=[record for step in steps for record in step.records])
@@ -362,6 +372,7 @@ class Monitor:
         points = [p for p in source.points(1, since) if p.index >= saved.next_index - since]
         if not points or points[-1].index != newest.point.index:
             points = [*points, newest.point]
+        step.since_ms = points[0].start_ms
         changed = np.nansum([p.scores for p in points], axis=0)
         left = np.asarray(saved.reference_scores) - changed
         windows = saved.reference_windows - len(points)

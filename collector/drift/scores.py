@@ -102,6 +102,20 @@ class Scorer:
         spread = 0.5 * np.log((variance + self._bin**2 / 4) / (self._deviation**2))
         return np.array([distance, (mean - self._mean) / self._deviation, spread])
 
+    def least(self, min_effect: float) -> tuple[float, ...]:
+        """How far each score has to move to be worth ``min_effect`` bits of JS divergence.
+
+        To first order JS is χ²·(1/n + 1/m)/8 nats, δ²/8 for a shift of a normal variable by δ, and
+        ρ²/4 for a logarithm of its spread that changes by ρ (half the Fisher information, a
+        quarter: Lin, 1991).
+        """
+        nats = min_effect * float(np.log(2))
+        rows, m = self._rows, max(self._total, 1)
+        distance = (1 + 8 * nats * rows * m / (rows + m) / self.degrees) ** (1 / 3) - 1
+        if not self._ordered.size:
+            return (distance,)
+        return (distance, float(np.sqrt(8 * nats)), float(np.sqrt(4 * nats)))
+
     def merged(self, several: Floats) -> Floats:
         """What windows with these scores [windows, scores] would score if they were merged, going
         by their expectation: means average, and what a χ² of n rows against m has in excess of its

@@ -14,18 +14,25 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.engine import Connection
 
-from edgeml.collector.drift.budget import MS_A_DAY, Budget
+from edgeml.collector.drift.budget import MS_A_DAY, Budget, Scope
 from edgeml.collector.drift.chi2 import chi_square
 from edgeml.collector.drift.effects import effects, excess_js
-from edgeml.collector.drift.moments import moments
-from edgeml.collector.drift.monitor import Monitor, Policy, Record, Saved, Step
-from edgeml.collector.drift.peers import Device, Scores, slot_length
+from edgeml.collector.drift.monitor import RUNGS, Monitor, Policy, Record, Saved, Step
+from edgeml.collector.drift.peers import Device, slot_length
+from edgeml.collector.drift.scores import MEAN
 from edgeml.collector.drift.stuck import Repeats, watch
+from edgeml.collector.store.database import insert
 from edgeml.collector.store.fleet_tables import groups
-from edgeml.collector.store.groups import Groups, Scored, Series, encode_scores
-from edgeml.collector.store.packing import pack, unpack
+from edgeml.collector.store.groups import Groups, Scored, Series
+from edgeml.collector.store.packing import pack
+from edgeml.collector.store.past import (
+    StreamPast,
+    encode_numbers,
+    pack_state,
+    unpack_state,
+)
 from edgeml.collector.store.spending import spend
-from edgeml.collector.store.tables import alarms, bundles, streams, tests
+from edgeml.collector.store.tables import alarms, bundles, streams, tests, tracks
 from edgeml.statistics import Baseline, Stream
 
 Cells = NDArray[np.int64]
@@ -55,12 +62,11 @@ class Arrived(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _ADD_TESTS = sa.insert(tests)
-_CHANGE_TESTS = (
+_EXCLUDE_TESTS = (
     sa.update(tests)
-    .where(
-        tests.c.stream_id == sa.bindparam("at_stream"), tests.c.index == sa.bindparam("at_index")
-    )
-    .values({name: sa.bindparam(name) for name in ("role", "distance", "mean")})
+    .where(tests.c.stream_id == sa.bindparam("at_stream"), tests.c.role == "reference")
+    .where(tests.c.index + tests.c.rung > sa.bindparam("at_index"))
+    .values(role="excluded")
 )
 _CHANGE_STREAMS = (
     sa.update(streams)
@@ -101,21 +107,23 @@ class Evaluator:
     def __init__(self, policy: Policy, budget: Budget) -> None:
         self._policy = policy
         self._budget = budget
-        self.groups = Groups(policy)
+        self.groups = Groups(policy, self._threshold)
         self._known: dict[tuple[object, ...], _Known] = {}
         self._baselines: dict[str, dict[str, Stream] | None] = {}
-        self._live = 0
+        self._live: dict[Scope, int] = {}
         self._changed: dict[int, _Known] = {}
-        self._added: dict[tuple[int, int], dict[str, Any]] = {}
-        self._updated: list[dict[str, Any]] = []
+        self._learned: dict[tuple[int, int], _Known] = {}
+        self._added: list[dict[str, Any]] = []
+        self._excluded: list[dict[str, Any]] = []
+        self._watched: list[float] = []
         self._alarms: list[tuple[sa.Executable, dict[str, Any]]] = []
 
     def forget(self) -> None:
         """Drop what is in memory: a transaction failed, and the database knows better."""
-        for held in (self._known, self._baselines, self._changed, self._added):
+        for held in (self._known, self._baselines, self._changed, self._learned):
             held.clear()
-        self._updated.clear()
-        self._alarms.clear()
+        for noted in (self._added, self._excluded, self._watched, self._alarms):
+            noted.clear()
         self.groups.forget()
 
     def baseline(self, connection: Connection, bundle: str) -> dict[str, Stream] | None:
@@ -130,12 +138,21 @@ class Evaluator:
 
     def count_live(self, connection: Connection, now_ms: int) -> None:
         """Count the streams that share the budget; once a batch is enough."""
-        self._live = sum(
-            connection.execute(
-                sa.select(sa.func.count()).where(table.c.last_ms > now_ms - LIVE_MS)
-            ).scalar_one()
-            for table in (streams, groups)
-        )
+
+        def live(table: sa.Table, *which: sa.ColumnElement[bool]) -> int:
+            query = sa.select(sa.func.count()).where(table.c.last_ms > now_ms - LIVE_MS, *which)
+            return connection.execute(query.select_from(table)).scalar_one()
+
+        self._live = {
+            "device": live(streams),
+            "site": live(groups, groups.c.site != ""),
+            "version": live(groups, groups.c.site == ""),
+        }
+
+    def _threshold(self, scope: Scope, duration_ms: int) -> float:
+        devices = max(self._live.get("device", 0), len(self._known))
+        there: dict[Scope, int] = {**self._live, "device": devices}
+        return self._budget.threshold(scope, streams=there, duration_ms=duration_ms)
 
     def evaluate(self, connection: Connection, window: Arrived) -> None:
         """Compare a window with its baseline, stream by stream."""
@@ -145,23 +162,39 @@ class Evaluator:
 
     def flush(self, connection: Connection) -> None:
         """Write what came of the windows since the last time."""
-        watched = [t["threshold"] for t in self._added.values() if t["evidence"] is not None]
-        watched += self.groups.watched()
         now_ms = max((known.last_ms for known in self._changed.values()), default=0)
-        spend(connection, watched, at_ms=now_ms)
+        spend(connection, [*self._watched, *self.groups.watched()], at_ms=now_ms)
+        self._watched.clear()
         self.groups.flush(connection)
-        if self._added:
-            connection.execute(_ADD_TESTS, list(self._added.values()))
-        if self._updated:
-            connection.execute(_CHANGE_TESTS, self._updated)
+        self._flush_tests(connection)
         for statement, values in self._alarms:
             connection.execute(statement, values)
         if self._changed:
             connection.execute(_CHANGE_STREAMS, [_state(k) for k in self._changed.values()])
+        if self._learned:
+            statement = insert(connection, tracks)
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["stream_id", "rung"],
+                    set_={"state": statement.excluded.state},
+                ),
+                [_track(known, rung) for (_, rung), known in self._learned.items()],
+            )
         self._changed.clear()
-        self._added.clear()
-        self._updated.clear()
+        self._learned.clear()
         self._alarms.clear()
+
+    def _flush_tests(self, connection: Connection) -> None:
+        if self._added:
+            connection.execute(_ADD_TESTS, self._added)
+        if self._excluded:
+            connection.execute(_EXCLUDE_TESTS, self._excluded)
+        self._added.clear()
+        self._excluded.clear()
+
+    def past(self, connection: Connection, stream_id: int) -> StreamPast:
+        """What is stored of a stream, with what has yet to be written."""
+        return StreamPast(connection, stream_id, lambda: self._flush_tests(connection))
 
     def _evaluate_stream(
         self, connection: Connection, window: Arrived, stream: Stream, cells: Cells
@@ -169,11 +202,8 @@ class Evaluator:
         known = self._stream(connection, window, stream)
         self._changed[known.stream_id] = known
         known.last_ms = window.received_ms
-        known.threshold = self._budget.threshold(
-            streams=max(self._live, len(self._known)),
-            # A merged window is one test as any other: the budget goes by the device's windows.
-            duration_ms=window.duration_ms // window.merged,
-        )
+        # A merged window is one test as any other: the budget goes by the device's windows.
+        known.threshold = self._threshold("device", window.duration_ms // window.merged)
         if self._is_stuck(known, window, cells):  # no drift, and no reference to anything
             return
         self._step(connection, known, window, _series(window, stream), cells)
@@ -198,27 +228,44 @@ class Evaluator:
         step = monitor.step(
             cells,
             key=f"{window.key}/{series.stream}",
-            threshold=known.threshold,
             start_ms=window.start_ms,
+            threshold=known.threshold,
+            source=self.past(connection, known.stream_id),
+            common=common,
         )
-        self._note_records(known, window, step, common)
+        self._note_records(known, window, step)
         if not was_armed and monitor.phase == "armed":
             known.offset_js = excess_js(monitor.reference_cells, monitor.baseline)
         if step.opened:
             self._alarms.append((sa.insert(alarms), _alarm(known, window, step)))
         if step.closed:
+            self._learned |= {(known.stream_id, rung): known for rung in RUNGS}
             self._close_alarm(known.stream_id, at_ms=window.received_ms)
-        if step.records:
-            record = step.records[-1]
-            scored = Scored(
-                series=series,
-                device=device,
-                start_ms=record.start_ms,
-                scores=_moments(known, record),
-                received_ms=window.received_ms,
-                threshold=known.threshold,
-            )
-            self.groups.add(connection, scored)
+        for record in step.records:
+            if record.rung == 1:
+                self._tell_peers(connection, known, window, series, record)
+
+    def _tell_peers(
+        self,
+        connection: Connection,
+        known: _Known,
+        window: Arrived,
+        series: Series,
+        record: Record,
+    ) -> None:
+        scores = tuple(record.point.scores)
+        if not np.isfinite(scores).all():
+            return
+        scored = Scored(
+            series=series,
+            device=Device(window.site, window.device_id),
+            start_ms=record.point.start_ms,
+            scores=scores,
+            received_ms=window.received_ms,
+            duration_ms=window.duration_ms // window.merged,
+            least=known.monitor.scorer.least(self._policy.min_effect),
+        )
+        self.groups.add(connection, scored)
 
     def _close_alarm(self, stream_id: int, *, at_ms: int, why: str = "") -> None:
         values = {"at_stream": stream_id, "at_ms": at_ms, "why": why}
@@ -246,9 +293,10 @@ class Evaluator:
         query = sa.select(streams.c.id, streams.c.saved, streams.c.offset_js, streams.c.stuck)
         row = connection.execute(query.filter_by(**key)).first()
         if row is not None:
-            saved = msgspec.json.decode(row.saved, type=Saved)
-            records = self._records(connection, row.id, saved)
-            monitor = Monitor.restore(stream.grid, baseline, self._policy, saved, records)
+            saved = msgspec.msgpack.decode(row.saved, type=Saved)
+            states = sa.select(tracks.c.rung, tracks.c.state).filter_by(stream_id=row.id)
+            found = {rung: unpack_state(state) for rung, state in connection.execute(states)}
+            monitor = Monitor(stream.grid, baseline, self._policy, saved, found)
             repeats = msgspec.json.decode(row.stuck, type=Repeats)
             return _Known(row.id, monitor, row.offset_js, repeats=repeats)
         known = _Known(0, Monitor(stream.grid, baseline, self._policy), last_ms=window.received_ms)
@@ -258,55 +306,50 @@ class Evaluator:
         known.stream_id = connection.execute(added).scalar_one()
         return known
 
-    def _records(self, connection: Connection, stream_id: int, saved: Saved) -> list[Record]:
-        recent = saved.next_index - 2 * self._policy.close_after
-        query = (
-            sa.select(tests)
-            .where(tests.c.stream_id == stream_id, tests.c.index >= saved.first_index)
-            .where(sa.or_(tests.c.role != "excluded", tests.c.index >= recent))
-            .order_by(tests.c.index)
-        )
-        columns = [name for name in Record.__struct_fields__ if name != "cells"]
-        return [
-            Record(cells=unpack(row["cells"]).tolist(), **{name: row[name] for name in columns})
-            for row in connection.execute(query).mappings()
-        ]
-
-    def _note_records(
-        self, known: _Known, window: Arrived, step: Step, common: Scores | None
-    ) -> None:
-        """Note the new test window, and older ones that changed their role or score."""
-        newest = known.monitor.saved.next_index - 1
+    def _note_records(self, known: _Known, window: Arrived, step: Step) -> None:
+        """Note the test windows that are new, and from where on others are no reference."""
+        after = step.excluded_from
         for record in step.records:
-            key = (known.stream_id, record.index)
-            changes = {"role": record.role, "distance": record.distance, "mean": record.mean}
-            if record.index == newest:
-                self._added[key] = {
-                    **self._test(known, window, record),
-                    "scores": encode_scores(_moments(known, record)),
-                    "common": encode_scores(common),
-                }
-            elif key in self._added:
-                self._added[key] |= changes
-            else:
-                self._updated.append({"at_stream": key[0], "at_index": key[1], **changes})
+            excluded = after is not None and record.point.index + record.rung > after
+            self._added.append(self._test(known, window, record, excluded=excluded))
+            self._learned[known.stream_id, record.rung] = known
+            if record.rung == 1 and record.point.evidence is not None:
+                self._watched.append(known.threshold)
+        if step.opened:
+            self._excluded.append({"at_stream": known.stream_id, "at_index": after})
 
-    def _test(self, known: _Known, window: Arrived, record: Record) -> dict[str, Any]:
-        monitor = known.monitor
-        cells = np.asarray(record.cells, dtype=np.int64)
+    def _test(
+        self, known: _Known, window: Arrived, record: Record, *, excluded: bool
+    ) -> dict[str, Any]:
+        monitor, point, cells = known.monitor, record.point, record.cells
         test = chi_square(monitor.grid, cells, monitor.baseline)
         return {
-            **msgspec.structs.asdict(record),
             **msgspec.structs.asdict(effects(monitor.grid, cells, monitor.baseline)),
             **{
                 name: getattr(test, name) for name in ("dof", "p", "n", "m", "effect", "detectable")
             },
+            **{name: getattr(point, name) for name in ("index", "start_ms", "seed", "evidence")},
+            "scores": encode_numbers(point.scores),
+            "common": encode_numbers(point.common),
+            "innovations": encode_numbers(point.innovations),
+            "mean": _finite(point.scores[MEAN]) if len(point.scores) > MEAN else None,
+            "rung": record.rung,
+            "role": "excluded" if excluded else "reference",
             "chi2": test.statistic,
-            "cells": pack(record.cells),
+            "cells": pack(cells),
             "stream_id": known.stream_id,
             "window_id": window.window_id,
             "threshold": known.threshold,
         }
+
+
+def _finite(number: float) -> float | None:
+    return number if np.isfinite(number) else None
+
+
+def _track(known: _Known, rung: int) -> dict[str, Any]:
+    state = known.monitor.tracks[RUNGS.index(rung)].save()
+    return {"stream_id": known.stream_id, "rung": rung, "state": pack_state(state)}
 
 
 def _series(window: Arrived, stream: Stream) -> Series:
@@ -314,18 +357,13 @@ def _series(window: Arrived, stream: Stream) -> Series:
     return Series(window.model, window.version, stream.name, length)
 
 
-def _moments(known: _Known, record: Record) -> Scores:
-    cells = np.asarray(record.cells, dtype=np.int64)
-    return moments(known.monitor.grid, cells, known.monitor.baseline)
-
-
 def _state(known: _Known) -> dict[str, Any]:
     monitor = known.monitor
     return {
         "at_stream": known.stream_id,
-        "saved": msgspec.json.encode(monitor.saved).decode(),
+        "saved": msgspec.msgpack.encode(monitor.saved),
         "phase": monitor.phase,
-        "reason": monitor.saved.reason,
+        "reason": monitor.reason,
         "reference": monitor.reference_size,
         "offset_js": known.offset_js,
         "evidence": monitor.evidence,
@@ -336,15 +374,15 @@ def _state(known: _Known) -> dict[str, Any]:
 
 
 def _alarm(known: _Known, window: Arrived, step: Step) -> dict[str, Any]:
-    first, last = step.records[0], step.records[-1]
     return {
         "stream_id": known.stream_id,
         "opened_ms": window.received_ms,
-        "since_ms": first.start_ms,
+        "since_ms": step.since_ms,
         "change": step.change,
-        "evidence": last.evidence,
+        "moved": encode_numbers(step.moved),
+        "evidence": known.monitor.evidence,
         "threshold": known.threshold,
         "windows": step.since,
-        "first_index": first.index,
-        "last_index": last.index,
+        "first_index": step.excluded_from,
+        "last_index": step.records[0].point.index,
     }

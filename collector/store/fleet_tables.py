@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     Table,
     Text,
     UniqueConstraint,
@@ -30,6 +31,7 @@ groups = Table(
     Column("stream", Text, nullable=False),
     Column("slot_ms", BigInteger, nullable=False),
     Column("saved", Text, nullable=False),
+    Column("state", LargeBinary, nullable=False),  # of its track
     Column("phase", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("reference", Integer, nullable=False),
@@ -50,8 +52,7 @@ group_points = Table(
     Column("devices", Integer, nullable=False),
     Column("scores", Text, nullable=False),
     Column("role", Text, nullable=False),
-    Column("ps", Text, nullable=False),
-    Column("before", Integer, nullable=False),
+    Column("seed", BigInteger, nullable=False),
     Column("evidence", Float),
     Column("threshold", Float, nullable=False),
 )

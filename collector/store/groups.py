@@ -7,15 +7,15 @@ Part of the evaluator, inside its transaction and its thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from edgeml.collector.drift.groups import GroupMonitor, GroupRecord, GroupSaved, GroupStep
-from edgeml.collector.drift.moments import least_moments
+from edgeml.collector.drift.budget import Scope
+from edgeml.collector.drift.groups import GroupMonitor, GroupSaved, GroupStep
 from edgeml.collector.drift.monitor import Policy
 from edgeml.collector.drift.peers import (
     KEPT_SLOTS,
@@ -27,21 +27,28 @@ from edgeml.collector.drift.peers import (
 )
 from edgeml.collector.store.database import insert
 from edgeml.collector.store.fleet_tables import group_alarms, group_points, groups
+from edgeml.collector.store.past import (
+    GroupPast,
+    decode_numbers,
+    encode_numbers,
+    pack_state,
+    unpack_state,
+)
 from edgeml.collector.store.tables import devices, streams, tests, windows
 
-_STATE = ("saved", "phase", "reason", "reference", "devices", "evidence", "threshold")
+_STATE = ("saved", "state", "phase", "reason", "reference", "devices", "evidence", "threshold")
 _CHANGE_GROUPS = (
     sa.update(groups)
     .where(groups.c.id == sa.bindparam("at_group"))
     .values({name: sa.bindparam(name) for name in (*_STATE, "last_slot", "last_ms")})
 )
-_CHANGE_POINTS = (
+_EXCLUDE_POINTS = (
     sa.update(group_points)
     .where(
         group_points.c.group_id == sa.bindparam("at_group"),
-        group_points.c.slot == sa.bindparam("at_slot"),
+        group_points.c.slot >= sa.bindparam("at_slot"),
     )
-    .values(role=sa.bindparam("role"))
+    .values(role="excluded")
 )
 _CLOSE = (
     sa.update(group_alarms)
@@ -67,7 +74,10 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
     start_ms: int
     scores: Scores
     received_ms: int
-    threshold: float
+    duration_ms: int
+    """Of a device's window."""
+    least: Scores
+    """How far each score has to move to be worth an alarm."""
 
 
 class _Group(msgspec.Struct):
@@ -79,33 +89,31 @@ class _Group(msgspec.Struct):
     last_ms: int = 0
 
 
-def encode_scores(scores: Iterable[float] | None) -> str | None:
-    """As they are stored."""
-    return None if scores is None else msgspec.json.encode(list(scores)).decode()
-
-
-def decode_scores(text: str) -> Scores:
-    """And back."""
-    return msgspec.json.decode(text, type=tuple[float, ...])
-
-
 class Groups:
-    """Peers and group streams. One thread only."""
+    """Peers and group streams. One thread only.
 
-    def __init__(self, policy: Policy) -> None:
+    Args:
+        policy: of the groups' monitors.
+        threshold: for a stream of this scope with windows of so many ms.
+    """
+
+    def __init__(self, policy: Policy, threshold: Callable[[Scope, int], float]) -> None:
         self._policy = policy
+        self._threshold = threshold
         self._peers: dict[Series, Peers] = {}
         self._known: dict[tuple[Series, str], _Group] = {}
         self._changed: dict[int, _Group] = {}
         self._points: dict[tuple[int, int], dict[str, Any]] = {}
-        self._roles: list[dict[str, Any]] = []
+        self._excluded: list[dict[str, Any]] = []
+        self._watched: list[float] = []
         self._alarms: list[tuple[sa.Executable, dict[str, Any]]] = []
 
     def forget(self) -> None:
         """Drop what is in memory: the database knows better."""
         for held in (self._peers, self._known, self._changed, self._points):
             held.clear()
-        self._roles.clear()
+        self._excluded.clear()
+        self._watched.clear()
         self._alarms.clear()
 
     def common(
@@ -120,16 +128,22 @@ class Groups:
         peers = self._series(connection, series)
         slot = scored.start_ms // series.slot_ms
         for point in peers.add(scored.device, slot, scored.scores):
-            self.step(connection, series, point, at_ms=scored.received_ms, c=scored.threshold)
+            self.step(connection, scored, point)
 
-    def step(
-        self, connection: Connection, series: Series, point: Point, *, at_ms: int, c: float
-    ) -> None:
+    def step(self, connection: Connection, scored: Scored, point: Point) -> None:
         """Feed a group's monitor with its next point."""
-        group = self._group(connection, series, point)
+        series, at_ms = scored.series, scored.received_ms
+        group = self._group(connection, series, point, scored.least)
         start_ms = point.slot * series.slot_ms
         key = "/".join(map(str, (*series, point.site, point.slot)))
-        step = group.monitor.step(point, start_ms=start_ms, key=key, threshold=c)
+        c = self._threshold("site" if point.site else "version", scored.duration_ms)
+        step = group.monitor.step(
+            point,
+            start_ms=start_ms,
+            key=key,
+            threshold=c,
+            source=self._past(connection, group.group_id),
+        )
         group.devices, group.threshold = point.devices, c
         group.last_slot, group.last_ms = point.slot, at_ms
         self._changed[group.group_id] = group
@@ -139,8 +153,8 @@ class Groups:
                 "group_id": group.group_id,
                 "opened_ms": at_ms,
                 "since_ms": step.since_ms,
-                "shift": encode_scores(step.shift),
-                "evidence": step.records[-1].evidence,
+                "shift": encode_numbers(step.shift),
+                "evidence": step.point.evidence,
                 "threshold": c,
             }
             self._alarms.append((sa.insert(group_alarms), row))
@@ -154,48 +168,57 @@ class Groups:
     def rebaseline(self, connection: Connection, row: sa.RowMapping, *, at_ms: int) -> None:
         """Have a group (a row of ``groups``) start anew at once."""
         series = Series(row["model"], row["version"], row["stream"], row["slot_ms"])
-        group = self._known.get((series, row["site"])) or self._restored(connection, series, row)
+        group = self._known.get((series, row["site"])) or self._restored(row)
         self._known[series, row["site"]] = group
-        group.monitor.rebaseline()
+        self._excluded.append({"at_group": group.group_id, "at_slot": 0})
+        group.monitor.restart(self._past(connection, group.group_id))
         self._changed[group.group_id] = group
         self.close(group.group_id, at_ms=at_ms, why="re-baselined")
 
     def watched(self) -> list[float]:
         """Thresholds of the points that were watched since the last flush: each is a share of the
         budget spent."""
-        points = self._points.values()
-        return [point["threshold"] for point in points if point["evidence"] is not None]
+        watched, self._watched = self._watched, []
+        return watched
+
+    def _flush_points(self, connection: Connection) -> None:
+        if self._points:
+            connection.execute(sa.insert(group_points), list(self._points.values()))
+        if self._excluded:
+            connection.execute(_EXCLUDE_POINTS, self._excluded)
+        self._points.clear()
+        self._excluded.clear()
+
+    def _past(self, connection: Connection, group_id: int) -> GroupPast:
+        return GroupPast(connection, group_id, lambda: self._flush_points(connection))
 
     def flush(self, connection: Connection) -> None:
         """Write what came of the windows since the last time."""
-        if self._points:
-            connection.execute(sa.insert(group_points), list(self._points.values()))
-        if self._roles:
-            connection.execute(_CHANGE_POINTS, self._roles)
+        self._flush_points(connection)
         for statement, values in self._alarms:
             connection.execute(statement, values)
         if self._changed:
             connection.execute(_CHANGE_GROUPS, [_state(g) for g in self._changed.values()])
         self._changed.clear()
-        self._points.clear()
-        self._roles.clear()
         self._alarms.clear()
 
     def _note(self, group: _Group, step: GroupStep) -> None:
-        for record in step.records:
-            key = (group.group_id, record.slot)
-            if record.slot == group.last_slot:
-                self._points[key] = {
-                    **msgspec.structs.asdict(record),
-                    "scores": encode_scores(record.scores),
-                    "ps": encode_scores(record.ps),
-                    "group_id": group.group_id,
-                    "threshold": group.threshold,
-                }
-            elif key in self._points:
-                self._points[key]["role"] = record.role
-            else:
-                self._roles.append({"at_group": key[0], "at_slot": key[1], "role": record.role})
+        point = step.point
+        self._points[group.group_id, point.index] = {
+            "group_id": group.group_id,
+            "slot": point.index,
+            "start_ms": point.start_ms,
+            "devices": group.devices,
+            "scores": encode_numbers(point.scores),
+            "role": "reference" if step.excluded_from is None else "excluded",
+            "seed": point.seed,
+            "evidence": point.evidence,
+            "threshold": group.threshold,
+        }
+        if point.evidence is not None:
+            self._watched.append(group.threshold)
+        if step.opened:
+            self._excluded.append({"at_group": group.group_id, "at_slot": step.excluded_from})
 
     def _series(self, connection: Connection, series: Series) -> Peers:
         if series not in self._peers:
@@ -216,53 +239,30 @@ class Groups:
         peers.restore(scored_rows(connection, recent, series))
         return peers
 
-    def _group(self, connection: Connection, series: Series, point: Point) -> _Group:
+    def _group(self, connection: Connection, series: Series, point: Point, least: Scores) -> _Group:
         found = self._known.get((series, point.site))
         if found is None:
-            found = self._load(connection, series, point)
+            found = self._load(connection, series, point, least)
             self._known[series, point.site] = found
         return found
 
-    def _load(self, connection: Connection, series: Series, point: Point) -> _Group:
+    def _load(self, connection: Connection, series: Series, point: Point, least: Scores) -> _Group:
         query = _of_series(sa.select(groups), series).where(groups.c.site == point.site)
         row = connection.execute(query).mappings().first()
         if row is not None:
-            return self._restored(connection, series, row)
-        group = _Group(0, GroupMonitor(self._least(point.scores), self._policy))
+            return self._restored(row)
+        group = _Group(0, GroupMonitor(GroupSaved(least=least), self._policy))
         values = {**series._asdict(), "site": point.site, **_state(group)}
         del values["at_group"]
         added = insert(connection, groups).values(**values).returning(groups.c.id)
         group.group_id = connection.execute(added).scalar_one()
         return group
 
-    def _restored(self, connection: Connection, series: Series, row: sa.RowMapping) -> _Group:
+    def _restored(self, row: sa.RowMapping) -> _Group:
         saved = msgspec.json.decode(row["saved"], type=GroupSaved)
-        query = (
-            sa.select(group_points)
-            .where(group_points.c.group_id == row["id"], group_points.c.slot >= saved.first_slot)
-            .order_by(group_points.c.slot)
-        )
-        records = [
-            GroupRecord(
-                scores=decode_scores(p["scores"]),
-                ps=decode_scores(p["ps"]),
-                **{n: p[n] for n in ("slot", "start_ms", "devices", "role", "before", "evidence")},
-            )
-            for p in connection.execute(query).mappings()
-        ]
-        some = records[-1].scores if records else self._some_scores(connection, series)
-        return _Group(
-            group_id=row["id"],
-            monitor=GroupMonitor.restore(self._least(some), self._policy, saved, records),
-            **{name: row[name] for name in ("devices", "threshold", "last_slot", "last_ms")},
-        )
-
-    def _some_scores(self, connection: Connection, series: Series) -> Scores:
-        query = scored_tests(series).limit(1)
-        return next((scores for _, _, scores in scored_rows(connection, query, series)), (0.0,))
-
-    def _least(self, scores: Scores) -> Scores:
-        return least_moments(ordered=len(scores) > 1, min_effect=self._policy.min_effect)
+        monitor = GroupMonitor(saved, self._policy, unpack_state(row["state"]))
+        values = {name: row[name] for name in ("devices", "threshold", "last_slot", "last_ms")}
+        return _Group(group_id=row["id"], monitor=monitor, **values)
 
 
 def _state(group: _Group) -> dict[str, Any]:
@@ -270,8 +270,9 @@ def _state(group: _Group) -> dict[str, Any]:
     return {
         "at_group": group.group_id,
         "saved": msgspec.json.encode(monitor.saved).decode(),
+        "state": pack_state(monitor.track.save()),
         "phase": monitor.phase,
-        "reason": monitor.saved.reason,
+        "reason": monitor.reason,
         "reference": monitor.reference_size,
         "devices": group.devices,
         "evidence": monitor.evidence,
@@ -300,7 +301,7 @@ def scored_tests(series: Series) -> Any:
             streams.c.model == series.model,
             streams.c.version == series.version,
             streams.c.stream == series.stream,
-            tests.c.scores.is_not(None),
+            tests.c.rung == 1,
         )
         .order_by(tests.c.stream_id, tests.c.index)
     )
@@ -315,5 +316,5 @@ def scored_rows(
             yield (
                 Device(row.site, row.id),
                 row.start_ms // series.slot_ms,
-                decode_scores(row.scores),
+                tuple(decode_numbers(row.scores)),
             )

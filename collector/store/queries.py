@@ -83,7 +83,7 @@ class Reader:
         """The last test windows of a stream, oldest first."""
         query = (
             sa.select(tests)
-            .where(tests.c.stream_id == stream_id)
+            .where(tests.c.stream_id == stream_id, tests.c.rung == 1)
             .order_by(tests.c.index.desc())
             .limit(limit)
         )
@@ -102,7 +102,7 @@ class Reader:
             row = connection.execute(query.where(streams.c.id == stream_id)).first()
             last = connection.execute(
                 sa.select(tests.c.cells)
-                .where(tests.c.stream_id == stream_id)
+                .where(tests.c.stream_id == stream_id, tests.c.rung == 1)
                 .order_by(tests.c.index.desc())
                 .limit(1)
             ).scalar()
@@ -216,6 +216,7 @@ class Reader:
     ) -> list[StreamView]:
         latest = (
             sa.select(tests.c.stream_id, sa.func.max(tests.c.index).label("index"))
+            .where(tests.c.rung == 1)
             .group_by(tests.c.stream_id)
             .subquery()
         )
@@ -237,7 +238,11 @@ class Reader:
             .outerjoin(latest, latest.c.stream_id == streams.c.id)
             .outerjoin(
                 last,
-                sa.and_(last.c.stream_id == latest.c.stream_id, last.c.index == latest.c.index),
+                sa.and_(
+                    last.c.stream_id == latest.c.stream_id,
+                    last.c.rung == 1,
+                    last.c.index == latest.c.index,
+                ),
             )
             .outerjoin(open_alarms, open_alarms.c.stream_id == streams.c.id)
             .order_by(devices.c.site, devices.c.device, streams.c.model, streams.c.id)

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 SCHEMA = 3
-"""Of the tables. A database with a higher one is left alone, one with a lower one is brought up."""
+"""Of the tables. A database with another one is left alone."""
 
 metadata = MetaData()
 
@@ -136,7 +136,7 @@ streams = Table(
     Column("stream", Text, nullable=False),
     Column("grid", Text, nullable=False),
     Column("bundle", Text, nullable=False),
-    Column("saved", Text, nullable=False),
+    Column("saved", LargeBinary, nullable=False),
     Column("phase", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("reference", Integer, nullable=False),  # test windows in the reference
@@ -148,21 +148,29 @@ streams = Table(
     UniqueConstraint("device_id", "model", "version", "artifact", "stream", "grid"),
 )
 
+tracks = Table(
+    "tracks",
+    metadata,
+    Column("stream_id", Id, ForeignKey("streams.id"), primary_key=True),
+    Column("rung", Integer, primary_key=True),
+    Column("state", LargeBinary, nullable=False),
+)
+
 tests = Table(
     "tests",
     metadata,
     Column("stream_id", Id, ForeignKey("streams.id"), primary_key=True),
-    Column("index", BigInteger, primary_key=True),
+    Column("rung", Integer, primary_key=True),  # test windows that it is merged of
+    Column("index", BigInteger, primary_key=True),  # of the first of them
     Column("window_id", Id, ForeignKey("windows.id"), nullable=False),
     Column("start_ms", BigInteger, nullable=False),
     Column("cells", LargeBinary, nullable=False),
     Column("seed", BigInteger, nullable=False),
-    Column("role", Text, nullable=False),
-    Column("distance", Float),
+    Column("role", Text, nullable=False),  # reference, excluded
+    Column("scores", Text, nullable=False),  # JSON: distance, mean, spread
+    Column("common", Text),  # JSON: what its peers' scores were just then
+    Column("innovations", Text),  # JSON: what the past did not foretell, in deviations
     Column("mean", Float),
-    Column("p_distance", Float),
-    Column("p_mean", Float),
-    Column("before", Integer),
     Column("evidence", Float),
     Column("threshold", Float, nullable=False),
     Column("js", Float, nullable=False),
@@ -177,8 +185,6 @@ tests = Table(
     Column("m", BigInteger, nullable=False),
     Column("effect", Float, nullable=False),
     Column("detectable", Float, nullable=False),
-    Column("scores", Text),  # JSON: how it stands to the baseline, see collector/drift/moments.py
-    Column("common", Text),  # JSON: what its peers' scores were just then
 )
 
 alarms = Table(
@@ -194,6 +200,7 @@ alarms = Table(
     Column("evidence", Float, nullable=False),
     Column("threshold", Float, nullable=False),
     Column("windows", Integer, nullable=False),
+    Column("moved", Text, nullable=False),  # JSON: the scores' mean since then less the reference's
     Column("first_index", BigInteger, nullable=False),
     Column("last_index", BigInteger, nullable=False),
 )

@@ -56,6 +56,13 @@ def run(
     reference_windows: Annotated[
         int | None, typer.Option(help="Windows before a stream is armed. [default: 48]")
     ] = None,
+    season: Annotated[
+        str | None,
+        typer.Option(
+            help="The longest season of your world: none, day or week. No stream is armed before "
+            "its history shows it (three days, two weeks). [default: week]"
+        ),
+    ] = None,
     min_rows: Annotated[
         int | None, typer.Option(help="Rows that are tested together, at least. [default: 30]")
     ] = None,
@@ -79,6 +86,7 @@ def run(
         "alarms.per_days": per_days,
         "alarms.per_windows": per_windows,
         "alarms.reference_windows": reference_windows,
+        "alarms.season": season,
         "alarms.min_rows": min_rows,
         "alarms.min_effect": min_effect,
     }

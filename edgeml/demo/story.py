@@ -196,7 +196,7 @@ class Demo:
                     *("collector", "run", "--embedded-broker", "--http", "127.0.0.1:0"),
                     *("--database", str(self.folder / "collector.sqlite")),
                     *("--per-windows", str(BUDGET_WINDOWS)),
-                    *("--reference-windows", str(REFERENCE_WINDOWS)),
+                    *("--reference-windows", str(REFERENCE_WINDOWS), "--season", "none"),
                     *("--bundle", str(bundle.path)),
                     folder=self.folder,
                 )

@@ -24,7 +24,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     def begin(*arguments: str, crash: str = "", database: str = "fleet.sqlite") -> CollectorProcess:
         process = CollectorProcess(
             *("--database", str(tmp_path / database)),
-            *("--reference-windows", "20", "--per-windows", "2000"),
+            *("--reference-windows", "20", "--per-windows", "2000", "--season", "none"),
             *arguments,
             log=tmp_path / f"collector-{len(running)}.log",
             crash=crash,

@@ -83,8 +83,10 @@ class Life:
     def restart(self) -> None:
         """As after a crash: what is left is what was stored."""
         saved = msgspec.msgpack.decode(msgspec.msgpack.encode(self.monitor.saved), type=Saved)
-        states = [msgspec.msgpack.encode(track.save()) for track in self.monitor.tracks]
-        tracks = [msgspec.msgpack.decode(state, type=TrackState) for state in states]
+        tracks = {
+            rung: msgspec.msgpack.decode(msgspec.msgpack.encode(track.save()), type=TrackState)
+            for rung, track in zip(RUNGS, self.monitor.tracks, strict=False)
+        }
         self.monitor = Monitor(GRID, BASELINE, self.policy, saved, tracks)
 
 

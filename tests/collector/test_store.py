@@ -26,7 +26,7 @@ from edgeml.collector.store.queries import Reader
 from edgeml.errors import CollectorError
 from edgeml.telemetry import Event, Message, Topic, Window, encode, merge
 
-ALARMS = AlarmConfig(reference_windows=20, per_windows=2000)
+ALARMS = AlarmConfig(reference_windows=20, per_windows=2000, season="none")
 
 
 def open_intake(path: Path, alarms: AlarmConfig = ALARMS) -> tuple[Intake, sa.Engine]:
@@ -169,33 +169,14 @@ def test_a_merged_window_counts_as_the_windows_in_it(bundle: Path, tmp_path: Pat
     assert one == each
 
 
-def test_the_store_of_an_earlier_version_is_brought_up(bundle: Path, tmp_path: Path) -> None:
+def test_the_store_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "fleet.sqlite"
-    intake, engine = open_intake(path)
-    source = Source(bundle, seed=1)
-    intake.store([received(source.window())])
-    with engine.begin() as connection:  # as schema 1 had it
-        for table, column in (
-            ("windows", "merged"),
-            ("windows", "retraction_id"),
-            ("boots", "agent"),
-            ("streams", "stuck"),
-            ("tests", "scores"),
-            ("tests", "common"),
-            ("alarms", "reason"),
-        ):
-            connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN {column}")
-        connection.exec_driver_sql("DROP TABLE group_points")
+    engine = open_database(str(path))
+    with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE schema SET version = 1")
     engine.dispose()
-    intake, engine = open_intake(path)
-    first, second = source.windows(2)
-    assert intake.store([received(merge(first, second))]).accepted == 1
-    with engine.begin() as connection:
-        merged = connection.execute(sa.select(tables.windows.c.merged)).scalars().all()
-    assert merged == [1, 2]
-    engine.dispose()
-    open_intake(path)[1].dispose()
+    with pytest.raises(CollectorError, match="has schema 1"):
+        open_database(str(path))
 
 
 def test_what_failed_to_commit_left_nothing_in_memory_either(bundle: Path, tmp_path: Path) -> None:
