@@ -9,7 +9,8 @@ tracks alike. It is armed when its own reference shows that the promise would ho
 4. on the reference itself, evidence that stays below what chance allows.
 
 Until then it says which of these is missing, and tries again with a quarter more windows. Once
-armed it learns again each time its history has doubled, up to ``longest_reference``.
+armed it learns again each time its history has doubled, up to ``longest_reference``; where that
+history does not carry the promise, it stays with what it knows.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from edgeml.collector.drift.evidence import Detector
 from edgeml.collector.drift.ranks import CELLS, cells_of, p_values
-from edgeml.collector.drift.reference import Model, Usual, gaps_of, learn
+from edgeml.collector.drift.reference import Learned, Model, Usual, gaps_of, learn
 from edgeml.collector.drift.season import HOUR_MS, SEASONS, SPAN_HOURS, Season
 from edgeml.collector.drift.whitening import Whitener, lag_one
 
@@ -194,36 +195,34 @@ class Track:
         if why:
             state.reason = why
             return
-        state.models, state.relative, state.reason = learned.models, relative, ""
-        state.windows = state.before = 0
-        self._bags = np.zeros((values.shape[1], CELLS), dtype=np.int64)
-        self._detector = self._new_detector()
-        rehearsal = self._rehearse(learned.innovations)
-        if rehearsal > CHANCE * len(times):
+        bags, largest = self._rehearse(learned)
+        if largest > CHANCE * len(times):
             state.reason = (
-                f"evidence of {rehearsal:,.0f} on its own reference, at most "
+                f"evidence of {largest:,.0f} on its own reference, at most "
                 f"{CHANCE * len(times):,.0f} is taken"
             )
-            state.models = []
             return
-        self._detector = self._new_detector()
-        state.windows = 0
+        state.models, state.relative, state.reason = learned.models, relative, ""
+        state.windows, state.before = 0, len(times)
+        self._bags, self._detector = bags, self._new_detector(learned.models)
         state.next_attempt = 2 * state.count
         if state.count >= self._policy.longest_reference:
             state.next_attempt = state.count + self._policy.longest_reference
         self._warm_up(times, values)
 
-    def _new_detector(self) -> Detector:
-        v = np.array([model.caution for model in self.state.models])
+    def _new_detector(self, models: Sequence[Model]) -> Detector:
+        v = np.array([model.caution for model in models])
         return Detector(len(self._directions), v[self._which])
 
-    def _rehearse(self, innovations: Floats) -> float:
-        """Largest evidence on the reference itself, which fills the bags on the way."""
+    def _rehearse(self, learned: Learned) -> tuple[NDArray[np.int64], float]:
+        """The bags that the reference fills, and the largest evidence on the way."""
+        bags = np.zeros((len(learned.models), CELLS), dtype=np.int64)
+        detector = self._new_detector(learned.models)
         largest = 0.0
-        for at, row in enumerate(innovations):
-            self._bet(row, at)
-            largest = max(largest, self.evidence)
-        return largest
+        for at, row in enumerate(learned.innovations):
+            found = detector.update(self._rank(bags, row, at), at)
+            largest = max(largest, float(found.mean()))
+        return bags, largest
 
     def _warm_up(self, times: NDArray[np.int64], values: Floats) -> None:
         """Let the filter see the reference, so that the next window is foretold from its end."""
@@ -254,20 +253,20 @@ class Track:
             if not np.isfinite(innovations).any():
                 return
             innovations = np.nan_to_num(innovations)
-        self._bet(innovations, point.seed)
+        self._detector.update(self._rank(self._bags, innovations, point.seed), state.before)
+        state.before += 1
+        state.windows += 1
         point.innovations = innovations.tolist()
         point.evidence = self.evidence
 
-    def _bet(self, innovations: Floats, seed: int) -> None:
-        state = self.state
+    def _rank(self, bags: NDArray[np.int64], innovations: Floats, seed: int) -> Floats:
+        """The p-value of each direction; the window joins the bags."""
         cells = cells_of(innovations)
         theta = np.random.Generator(np.random.PCG64(seed)).random(len(cells))
-        ranks = p_values(self._bags, cells, theta)
-        self._bags[np.arange(len(cells)), cells] += 1
+        ranks = p_values(bags, cells, theta)
+        bags[np.arange(len(cells)), cells] += 1
         p = ranks[self._which]
-        self._detector.update(np.where(self._way > 0, p, 1 - p), state.before)
-        state.before += 1
-        state.windows += 1
+        return np.where(self._way > 0, p, 1 - p)
 
     def save(self) -> TrackState:
         """The state, complete."""
@@ -289,7 +288,7 @@ class Track:
         )
         self._whitener.state = np.array(state.filter_state)
         self._whitener.variance = np.array(state.filter_variance)
-        self._detector = self._new_detector()
+        self._detector = self._new_detector(models)
         self._detector.load(state.starts, state.wealth)
 
 
