@@ -7,7 +7,7 @@ The exporter fits it, the agent counts on its grids, the collector compares with
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -54,6 +54,9 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     grid: Grid
     counts: tuple[int, ...]
     """Of the calibration samples."""
+    temporal: bool = False
+    """It compares neighbours in time, and calibration samples have no order: never compared with
+    the baseline, only with the device's own past."""
 
     def baseline(self) -> Counts:
         """The calibration counts."""
@@ -69,9 +72,13 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True):
     context: Context
     streams: tuple[Stream, ...]
 
-    def compute(self, batch: NDArray[np.generic]) -> NDArray[np.float64]:
-        """Statistics of a batch [n, …] → float64 [n, streams]."""
-        return FAMILIES[self.family].compute(batch, self.context)
+    def state(self) -> Any:
+        """What :meth:`compute` remembers from one batch to the next; new, nothing seen yet."""
+        return FAMILIES[self.family].state(self.context)
+
+    def compute(self, batch: NDArray[np.generic], state: Any = None) -> NDArray[np.float64]:
+        """Statistics of a batch [n, …] → float64 [n, streams]; ``state`` is of :meth:`state`."""
+        return FAMILIES[self.family].compute(batch, self.context, state)
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,8 +155,8 @@ def fit_baseline(
 
 def _fit_tensor(tensor: TensorLike, side: Side, batch: NDArray[np.generic]) -> TensorStatistics:
     family, context = _family(tensor, batch)
-    compute = FAMILIES[family].compute
-    matrix = np.concatenate([compute(block, context) for _, block in blocks(batch)])
+    compute, state = FAMILIES[family].compute, FAMILIES[family].state(context)
+    matrix = np.concatenate([compute(block, context, state) for _, block in blocks(batch)])
     # Input and output tensors may share a name; the side keeps their streams apart.
     prefix = f"{side}.{tensor.name}"
     streams: list[Stream] = []
@@ -164,7 +171,12 @@ def _fit_tensor(tensor: TensorLike, side: Side, batch: NDArray[np.generic]) -> T
             grid = fit_grid(column)
         counts = Counts.of(grid, column)
         streams.append(
-            Stream(name=f"{prefix}.{name}", grid=grid, counts=tuple(counts.cells.tolist()))
+            Stream(
+                name=f"{prefix}.{name}",
+                grid=grid,
+                counts=tuple(counts.cells.tolist()),
+                temporal=name in FAMILIES[family].temporal,
+            )
         )
     return TensorStatistics(
         tensor=tensor.name, side=side, family=family, context=context, streams=tuple(streams)

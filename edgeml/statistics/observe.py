@@ -49,12 +49,13 @@ class Observer:
 class _TensorObserver:
     def __init__(self, spec: TensorStatistics) -> None:
         self.spec = spec
+        self._state = spec.state()
         self._buffer = np.empty((BUFFER_ROWS, len(spec.streams)))
         self._filled = 0
         self._cells = [np.zeros(stream.grid.cells, dtype=np.int64) for stream in spec.streams]
 
     def observe(self, batch: NDArray[np.generic]) -> int:
-        matrix = self.spec.compute(batch)
+        matrix = self.spec.compute(batch, self._state)
         for start in range(0, len(matrix), BUFFER_ROWS):
             chunk = matrix[start : start + BUFFER_ROWS]
             if self._filled + len(chunk) > BUFFER_ROWS:
