@@ -15,6 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeml.statistics.grid import Grid
+
 Matrix = NDArray[np.float64]
 Vectors = dict[str, NDArray[np.float32]]
 
@@ -23,6 +25,8 @@ MAX_COLUMNS = 256
 
 MAX_CLASSES = 256
 """Likewise for classes."""
+
+CONFIDENCE_BINS = 16
 
 LARGE_FRAME = 128
 """From this many pixels on along both sides, photometry subsamples."""
@@ -46,8 +50,12 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     probabilities: bool = False
     """Scores are probabilities already, so no softmax."""
     channels: int = 1
+    classes: int = 0
+    """Of scores."""
     columns: tuple[str, ...] = ()
     """Names of feature columns."""
+    categorical: tuple[str, ...] = ()
+    """Columns that hold categories: integers that are names, not amounts."""
     row_step: int = 1
     """Images: which rows are looked at. In the baseline, since it is a part of what its counts
     mean; 1 in those that were fitted before there was a choice."""
@@ -58,6 +66,10 @@ def _stateless(context: Context) -> None:  # noqa: ARG001
 
 
 def _no_vectors(batch: NDArray[np.generic], context: Context) -> Vectors:  # noqa: ARG001
+    return {}
+
+
+def _none_fixed(context: Context) -> dict[str, Grid]:  # noqa: ARG001
     return {}
 
 
@@ -75,6 +87,8 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     vectors: Callable[[NDArray[np.generic], Context], Vectors] = _no_vectors
     """(batch [n, …], context) → float32 [n, d] by name: what is counted as a vector, after the
     columns."""
+    grids: Callable[[Context], dict[str, Grid]] = _none_fixed
+    """Grids of those columns whose meaning says what they must be; the others are fitted."""
     temporal: frozenset[str] = frozenset()
     """Columns that compare a sample with the one before it. Calibration samples have no order, so
     these are never compared with training, only with the device's own past."""
@@ -212,6 +226,11 @@ def _embedding(batch: NDArray[np.generic], context: Context, state: None) -> Mat
     return np.stack([np.linalg.norm(flat, axis=1), flat.mean(axis=1)], axis=1)
 
 
+def _embedded(batch: NDArray[np.generic], context: Context) -> Vectors:  # noqa: ARG001
+    """The vectors themselves."""
+    return {"vector": np.asarray(batch, dtype=np.float32).reshape(len(batch), -1)}
+
+
 def softmax(scores: Matrix) -> Matrix:
     """Along the last axis, shifted so that it cannot overflow."""
     shifted = np.exp(scores - scores.max(axis=-1, keepdims=True))
@@ -223,10 +242,16 @@ def _scores(batch: NDArray[np.generic], context: Context, state: None) -> Matrix
     scores = np.asarray(batch, dtype=np.float64).reshape(len(batch), -1)
     shares = scores if context.probabilities else softmax(scores)
     entropy = -(shares * np.log(np.maximum(shares, _TINY))).sum(axis=1) / np.log(scores.shape[1])
-    # A NaN among the scores is no class: −1 falls into "anything else".
+    # A NaN among the scores is no class: it is missing.
     broken = np.isnan(scores).any(axis=1)
-    decided = np.where(broken, -1, np.argmax(np.nan_to_num(scores, nan=-np.inf), axis=1))
-    return np.stack([decided.astype(np.float64), shares.max(axis=1), entropy], axis=1)
+    decided = np.where(broken, np.nan, np.argmax(np.nan_to_num(scores, nan=-np.inf), axis=1))
+    return np.stack([decided, shares.max(axis=1), entropy], axis=1)
+
+
+def _score_grids(context: Context) -> dict[str, Grid]:
+    share = Grid(kind="numeric", bins=CONFIDENCE_BINS, low=0.0, high=1.0 + 1e-9)
+    classes = Grid(kind="categorical", bins=context.classes)
+    return {"class": classes, "confidence": share, "entropy": share}
 
 
 FAMILIES: dict[str, Family] = {
@@ -235,7 +260,9 @@ FAMILIES: dict[str, Family] = {
         names=lambda _: ("level_db", "clipped", "offset", "zero_crossings"), compute=_audio
     ),
     "features": Family(names=_feature_names, compute=_features),
-    "embedding": Family(names=lambda _: ("norm", "mean"), compute=_embedding),
-    "scores": Family(names=lambda _: ("class", "confidence", "entropy"), compute=_scores),
+    "embedding": Family(names=lambda _: ("norm", "mean"), compute=_embedding, vectors=_embedded),
+    "scores": Family(
+        names=lambda _: ("class", "confidence", "entropy"), compute=_scores, grids=_score_grids
+    ),
     "tensor": Family(names=lambda _: ("mean", "spread", "smallest", "largest"), compute=_summary),
 }
