@@ -20,7 +20,7 @@ from edgeml.collector.drift.effects import effects, excess_js
 from edgeml.collector.drift.monitor import Monitor, Policy, Record, Saved, Step
 from edgeml.collector.store.packing import pack, unpack
 from edgeml.collector.store.tables import alarms, bundles, streams, tests
-from edgeml.statistics import Baseline, Stream
+from edgeml.statistics import Baseline, Counts, Stream
 
 Cells = NDArray[np.int64]
 
@@ -44,7 +44,15 @@ class Arrived(msgspec.Struct, frozen=True, kw_only=True):
     merged: int
     """Windows of the device that were added up to this one."""
     received_ms: int
-    counts: dict[str, Cells]
+    counts: dict[str, Counts]
+    """Of each stream of the bundle's baseline."""
+
+
+class Known(msgspec.Struct, frozen=True):
+    """The baseline of a bundle; one without statistics has no streams and no hash."""
+
+    hash: str
+    streams: dict[str, Stream]
 
 
 _ADD_TESTS = sa.insert(tests)
@@ -94,7 +102,7 @@ class Evaluator:
         self._policy = policy
         self._budget = budget
         self._known: dict[tuple[object, ...], _Known] = {}
-        self._baselines: dict[str, dict[str, Stream] | None] = {}
+        self._baselines: dict[str, Known] = {}
         self._live = 0
         self._changed: dict[int, _Known] = {}
         self._added: dict[tuple[int, int], dict[str, Any]] = {}
@@ -108,14 +116,15 @@ class Evaluator:
         self._updated.clear()
         self._alarms.clear()
 
-    def baseline(self, connection: Connection, bundle: str) -> dict[str, Stream] | None:
-        """The streams of a bundle by name, empty where it has no statistics; None if unknown."""
+    def baseline(self, connection: Connection, bundle: str) -> Known | None:
+        """The baseline of a bundle; None where the bundle is unknown."""
         if bundle not in self._baselines:
             query = sa.select(bundles.c.baseline).where(bundles.c.sha256 == bundle)
             row = connection.execute(query).first()
             if row is None:  # it may come any moment: not remembered
                 return None
-            self._baselines[bundle] = Baseline.decode(row[0]).streams if row[0] else {}
+            found = Baseline.decode(row[0]) if row[0] else None
+            self._baselines[bundle] = Known(found.hash, found.streams) if found else Known("", {})
         return self._baselines[bundle]
 
     def count_live(self, connection: Connection, now_ms: int) -> None:
@@ -125,9 +134,9 @@ class Evaluator:
 
     def evaluate(self, connection: Connection, window: Arrived) -> None:
         """Compare a window with its baseline, stream by stream."""
-        baseline = self.baseline(connection, window.bundle) or {}
-        for name, cells in window.counts.items():
-            self._evaluate_stream(connection, window, baseline[name], cells)
+        known = self.baseline(connection, window.bundle) or Known("", {})
+        for name, counts in window.counts.items():
+            self._evaluate_stream(connection, window, known.streams[name], counts.cells)
 
     def flush(self, connection: Connection) -> None:
         """Write what came of the windows since the last time."""

@@ -6,6 +6,7 @@ The exporter fits it, the agent counts on its grids, the collector compares with
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
@@ -27,6 +28,9 @@ from edgeml.statistics.families import (
 )
 from edgeml.statistics.fitting import fit_categories, fit_grid, fit_vectors
 from edgeml.statistics.grid import MAX_DIMENSIONS, NUMERIC_BINS, Grid
+
+SCHEMA = 2
+"""Of the baseline. 1 had other cells, and neither sums nor extremes."""
 
 FEW_VALUES = 32
 """A column of integers with at most so many distinct ones holds categories."""
@@ -96,7 +100,23 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     tensors: tuple[TensorStatistics, ...]
     rows: int
     """Calibration samples behind the counts."""
-    schema: int = 1
+    schema: int = SCHEMA
+
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits over what counts on it mean: families, their contexts, streams and
+        grids, in their order. What the calibration samples came to is not in it."""
+        meaning = [
+            (
+                each.tensor,
+                each.side,
+                each.family,
+                each.context,
+                [(s.name, s.grid) for s in each.streams],
+            )
+            for each in self.tensors
+        ]
+        return hashlib.sha256(msgspec.json.encode(meaning, order="sorted")).hexdigest()[:16]
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -119,15 +139,15 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
         except msgspec.DecodeError as error:
             raise StatisticsError(
                 f"the statistics baseline cannot be read: {error}",
-                expected="baseline schema 1",
+                expected=f"baseline schema {SCHEMA}",
                 remedy="Export the model again with this version of edgeml.",
             ) from error
-        if baseline.schema != 1 or any(t.family not in FAMILIES for t in baseline.tensors):
+        if baseline.schema != SCHEMA or any(t.family not in FAMILIES for t in baseline.tensors):
             raise StatisticsError(
                 f"a baseline of schema {baseline.schema} with the statistics "
                 f"{', '.join(sorted({t.family for t in baseline.tensors}))}",
-                expected=f"schema 1 with {', '.join(FAMILIES)}",
-                remedy="Update edgeml here.",
+                expected=f"schema {SCHEMA} with {', '.join(FAMILIES)}",
+                remedy="Update edgeml here, or, of an older schema, export the model again.",
             )
         return baseline
 
