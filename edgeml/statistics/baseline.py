@@ -35,6 +35,14 @@ SCHEMA = 2
 FEW_VALUES = 32
 """A column of integers with at most so many distinct ones holds categories."""
 
+ROWS_A_VALUE = 4
+"""Calibration samples for each of them, at least."""
+
+CHANNELS = (1, 3, 4)
+
+NO_FAMILY = "none"
+"""Asked for where an input is to have no statistics."""
+
 Side = Literal["input", "output"]
 
 
@@ -158,6 +166,7 @@ def fit_baseline(
     *,
     input_tensors: tuple[TensorLike, ...],
     output_tensors: tuple[TensorLike, ...],
+    families: Mapping[str, str] | None = None,
 ) -> Baseline:
     """Fit grids to calibration data and count it on them.
 
@@ -168,22 +177,31 @@ def fit_baseline(
         outputs: what the source model made of the same samples.
         input_tensors: what the inputs mean.
         output_tensors: what the outputs mean.
+        families: of inputs, by name, where it is not to be that of their meaning: one of
+            :data:`~edgeml.statistics.families.FAMILIES`, or ``none``.
+
+    Raises:
+        StatisticsError: the shape of an input does not allow the family that was asked for.
     """
     sides: tuple[tuple[Side, tuple[TensorLike, ...], Mapping[str, NDArray[np.generic]]], ...] = (
         ("input", input_tensors, inputs),
         ("output", output_tensors, outputs),
     )
+    asked = {("input", name): family for name, family in (families or {}).items()}
     fitted = tuple(
-        _fit_tensor(tensor, side, arrays[tensor.name])
+        _fit_tensor(tensor, side, arrays[tensor.name], asked.get((side, tensor.name), ""))
         for side, tensors, arrays in sides
         for tensor in tensors
         if arrays[tensor.name].dtype.kind in "biuf" and arrays[tensor.name].size
+        if asked.get((side, tensor.name)) != NO_FAMILY
     )
     return Baseline(tensors=fitted, rows=len(next(iter(inputs.values()))))
 
 
-def _fit_tensor(tensor: TensorLike, side: Side, batch: NDArray[np.generic]) -> TensorStatistics:
-    name, context = _family(tensor, batch)
+def _fit_tensor(
+    tensor: TensorLike, side: Side, batch: NDArray[np.generic], asked: str
+) -> TensorStatistics:
+    name, context = _family(tensor, batch, asked)
     family = FAMILIES[name]
     state = family.state(context)
     columns: list[NDArray[np.float64]] = []
@@ -235,33 +253,62 @@ def _stream(
     )
 
 
-def _family(tensor: TensorLike, batch: NDArray[np.generic]) -> tuple[str, Context]:
-    """The family that a tensor's meaning asks for, where its shape allows that family."""
-    low, high = _range(batch) if tensor.meaning in {"image", "audio"} else (0.0, 1.0)
-    width = int(np.prod(batch.shape[1:]))
-    summary = ("tensor", Context())
-    if tensor.meaning == "image" and batch.ndim == 4 and tensor.layout in {"NCHW", "NHWC"}:
-        channels = batch.shape[1 if tensor.layout == "NCHW" else 3]
-        height, width = batch.shape[1:3] if tensor.layout == "NHWC" else batch.shape[2:4]
-        large = min(height, width) >= LARGE_FRAME
-        return "image", Context(
-            layout=tensor.layout,
-            low=low,
-            high=high,
-            channels=channels,
-            row_step=ROW_STEP if large else 1,
+def _family(tensor: TensorLike, batch: NDArray[np.generic], asked: str = "") -> tuple[str, Context]:
+    """The family that was asked for, else the one that the tensor's meaning asks for, where its
+    shape allows that family.
+
+    Raises:
+        StatisticsError: the shape does not allow the one that was asked for.
+    """
+    context = _context(asked or tensor.meaning, tensor, batch)
+    if context is None and asked:
+        raise StatisticsError(
+            f"The statistics {asked!r} of {tensor.name!r}, {list(batch.shape[1:])} a sample",
+            expected=f"an image of four axes, at most {MAX_COLUMNS} features, {MAX_DIMENSIONS} "
+            f"dimensions of an embedding, or from 2 to {MAX_CLASSES} scores",
+            remedy="Choose others, or leave --statistics out.",
         )
-    if tensor.meaning == "audio":
-        return "audio", Context(low=low, high=high)
-    if tensor.meaning == "embedding" and width <= MAX_DIMENSIONS:
-        return "embedding", Context()
-    if tensor.meaning == "scores" and 2 <= width <= MAX_CLASSES:
-        shares = all(_shares(block) for _, block in blocks(batch))
-        return "scores", Context(probabilities=shares, classes=width)
-    if tensor.meaning == "features" and width <= MAX_COLUMNS:
-        names = tensor.feature_names or tuple(f"f{i}" for i in range(width))
-        return "features", Context(columns=names, categorical=_categorical(names, batch))
-    return summary
+    return ("tensor", Context()) if context is None else (asked or tensor.meaning, context)
+
+
+def _context(family: str, tensor: TensorLike, batch: NDArray[np.generic]) -> Context | None:
+    """What a family has to know of a tensor; None where its shape does not allow it."""
+    width = int(np.prod(batch.shape[1:]))
+    context: Context | None = None
+    match family:
+        case "image" if batch.ndim == 4:
+            context = _image_context(tensor, batch)
+        case "audio":
+            low, high = _range(batch)
+            context = Context(low=low, high=high)
+        case "embedding" if width <= MAX_DIMENSIONS:
+            context = Context()
+        case "scores" if 2 <= width <= MAX_CLASSES:
+            shares = all(_shares(block) for _, block in blocks(batch))
+            context = Context(probabilities=shares, classes=width)
+        case "features" if width <= MAX_COLUMNS:
+            names = tensor.feature_names or tuple(f"f{i}" for i in range(width))
+            context = Context(columns=names, categorical=_categorical(names, batch))
+        case "tensor":
+            context = Context()
+        case _:
+            pass
+    return context
+
+
+def _image_context(tensor: TensorLike, batch: NDArray[np.generic]) -> Context:
+    layout = tensor.layout
+    if layout not in {"NCHW", "NHWC"}:
+        layout = "NCHW" if batch.shape[1] in CHANNELS else "NHWC"
+    low, high = _range(batch)
+    height, width = batch.shape[1:3] if layout == "NHWC" else batch.shape[2:4]
+    return Context(
+        layout=layout,
+        low=low,
+        high=high,
+        channels=batch.shape[layout.index("C")],
+        row_step=ROW_STEP if min(height, width) >= LARGE_FRAME else 1,
+    )
 
 
 def _categorical(names: tuple[str, ...], batch: NDArray[np.generic]) -> tuple[str, ...]:
@@ -270,7 +317,9 @@ def _categorical(names: tuple[str, ...], batch: NDArray[np.generic]) -> tuple[st
     if batch.dtype.kind not in "iub":
         return ()
     flat = batch.reshape(len(batch), -1)
-    few = [len(np.unique(flat[:, n])) <= FEW_VALUES for n in range(len(names))]
+    # Of few samples any column has few values.
+    most = min(FEW_VALUES, len(flat) // ROWS_A_VALUE)
+    few = [len(np.unique(flat[:, n])) <= most for n in range(len(names))]
     return tuple(name for name, is_few in zip(names, few, strict=True) if is_few)
 
 
