@@ -197,6 +197,7 @@ def contents(
             material.calibration_reference,
             input_tensors=material.inputs,
             output_tensors=material.outputs,
+            families=request.statistics,
         )
     return pack.Contents(
         name=planned.name,

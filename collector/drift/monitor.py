@@ -30,12 +30,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml.collector.drift.effects import excess_js
 from edgeml.collector.drift.ranks import uniform
-from edgeml.collector.drift.scores import Scorer, thin
+from edgeml.collector.drift.scores import numbers, rows_of, scorer
 from edgeml.collector.drift.season import Season
 from edgeml.collector.drift.track import Point, Track, TrackPolicy, TrackState
-from edgeml.statistics import Grid
+from edgeml.statistics import Counts, Grid
 
 Cells = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -173,7 +172,7 @@ class Monitor:
 
     Args:
         grid: of the stream.
-        baseline: int64 [cells], of the training data.
+        baseline: of the training data.
         policy: the bounds.
         saved: what an earlier life left …
         tracks: … and its tracks' states by rung; one that is missing has not seen a window.
@@ -182,7 +181,7 @@ class Monitor:
     def __init__(
         self,
         grid: Grid,
-        baseline: Cells,
+        baseline: Counts,
         policy: Policy,
         saved: Saved | None = None,
         tracks: Mapping[int, TrackState] | None = None,
@@ -190,17 +189,17 @@ class Monitor:
         self.grid = grid
         self.baseline = baseline
         self.policy = policy
-        self.saved = saved or Saved(pending=[0] * grid.cells, reference=[0] * grid.cells)
+        self._nothing = [0] * numbers(grid, baseline).size
+        self.saved = saved or Saved(pending=self._nothing, reference=self._nothing)
         self.tracks: list[Track] = []
         if self.saved.rows:
             self._begin(tracks or {})
 
     def _begin(self, states: Mapping[int, TrackState]) -> None:
         """Set up the rungs, once the rows are known."""
-        self.scorer = Scorer(self.grid, self.baseline, self.saved.rows)
-        self._merged_scorers = {
-            length: Scorer(self.grid, self.baseline, length * self.saved.rows) for length in RUNGS
-        }
+        rows = self.saved.rows
+        self.scorers = {n: scorer(self.grid, self.baseline, n * rows) for n in RUNGS}
+        self.scorer = self.scorers[1]
         if not self.saved.rungs:
             self.saved.rungs = [RungState() for _ in RUNGS]
         self.tracks = [
@@ -246,6 +245,11 @@ class Monitor:
         """Counts of the reference, merged."""
         return np.asarray(self.saved.reference, dtype=np.int64)
 
+    @property
+    def offset(self) -> float:
+        """How far the reference itself lies from the training data, as an effect."""
+        return self.scorer.effect(self.reference_cells, numbers(self.grid, self.baseline))
+
     def step(
         self,
         cells: Cells,
@@ -259,7 +263,7 @@ class Monitor:
         """Take in the counts of one device window.
 
         Args:
-            cells: int64 [cells] on the stream's grid.
+            cells: int64 [cells] on the stream's grid; :func:`numbers` of the window.
             key: names the window, the same in every replay; seeds whatever is random.
             start_ms: when the window began.
             threshold: evidence that makes an alarm.
@@ -273,7 +277,7 @@ class Monitor:
         self.saved.waiting.append(arrival)
         if len(self.saved.waiting) < SIZING:
             return Step(records=[])
-        sizes = sorted(sum(a.cells) for a in self.saved.waiting)
+        sizes = sorted(rows_of(self.grid, np.asarray(a.cells)) for a in self.saved.waiting)
         self.saved.rows = max(self.policy.min_rows, int(0.75 * sizes[len(sizes) // 2]))
         self._begin({})
         waiting, self.saved.waiting = self.saved.waiting, []
@@ -285,13 +289,13 @@ class Monitor:
         if saved.pending_since_ms < 0:
             saved.pending_since_ms = arrival.start_ms
         pending = np.asarray(saved.pending, dtype=np.int64) + np.asarray(arrival.cells)
-        if pending.sum() < saved.rows:
+        if rows_of(self.grid, pending) < saved.rows:
             saved.pending = pending.tolist()
             return Step(records=[])
         since_ms, saved.pending_since_ms = saved.pending_since_ms, -1
-        saved.pending = [0] * self.grid.cells
+        saved.pending = self._nothing
         seed = int(uniform(arrival.key, "thin") * 2**48)
-        thinned = thin(pending, saved.rows, seed)
+        thinned = self.scorer.thin(pending, saved.rows, seed)
         point = Point(
             index=saved.next_index,
             start_ms=since_ms,
@@ -318,7 +322,7 @@ class Monitor:
         full: list[Record] = []
         for length, rung in zip(RUNGS[1:], self.saved.rungs[1:], strict=True):
             if not rung.filled:
-                rung.pending, rung.raw = [0] * self.grid.cells, [0] * self.grid.cells
+                rung.pending = rung.raw = self._nothing
                 rung.since_ms, rung.first, rung.common = first.point.start_ms, first.point.index, []
             rung.pending = (np.asarray(rung.pending) + thinned).tolist()
             rung.raw = (np.asarray(rung.raw) + first.cells).tolist()
@@ -327,7 +331,6 @@ class Monitor:
                 rung.common.append(first.point.common)
             if rung.filled < length:
                 continue
-            scorer = self._merged_scorers[length]
             cells = np.asarray(rung.pending, dtype=np.int64)
             common = None
             if len(rung.common) == length:
@@ -336,7 +339,7 @@ class Monitor:
                 index=rung.first,
                 start_ms=rung.since_ms,
                 seed=first.point.seed ^ length,
-                scores=scorer.scores(cells).tolist(),
+                scores=self.scorers[length].scores(cells).tolist(),
                 common=common,
             )
             full.append(
@@ -357,7 +360,7 @@ class Monitor:
         newest = records[0]
         stored = source.cells_from(first, LOOKED_BACK)
         merged = stored.sum(axis=0) + (newest.cells if len(stored) < since else 0)
-        step.change = excess_js(merged, np.maximum(self.reference_cells - merged, 0))
+        step.change = self.scorer.effect(merged, self._without(merged))
         if step.change < self.policy.min_effect:
             return step
         self.saved.in_alarm = True
@@ -377,10 +380,17 @@ class Monitor:
         left = np.asarray(saved.reference_scores) - changed
         windows = saved.reference_windows - len(points)
         step.moved = (changed / len(points) - left / max(windows, 1)).tolist()
-        saved.reference = np.maximum(self.reference_cells - merged, 0).tolist()
+        saved.reference = self._without(merged).tolist()
         saved.reference_scores, saved.reference_windows = left.tolist(), windows
         for rung in saved.rungs[1:]:
             rung.filled = 0
+
+    def _without(self, merged: Cells) -> Cells:
+        """The reference without windows that were added to it. Cells never go below zero, whatever
+        somebody took back in the meantime."""
+        left = self.reference_cells - merged
+        np.maximum(left[: self.grid.cells], 0, out=left[: self.grid.cells])
+        return left
 
     def _wait_for_recovery(self, record: Record, source: Source) -> Step:
         saved = self.saved
@@ -392,7 +402,7 @@ class Monitor:
         if len(saved.recent) < wanted:
             return step
         merged = np.asarray(saved.recent, dtype=np.int64).sum(axis=0)
-        step.change = excess_js(merged, self.reference_cells)
+        step.change = self.scorer.effect(merged, self.reference_cells)
         usual = np.abs(np.mean(saved.recent_residuals, axis=0)) < USUAL
         if step.change < self.policy.min_effect or bool(usual.all()):
             step.closed = True

@@ -14,12 +14,15 @@ Categories have a distance only.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.collector.drift.chi2 import MAX_GROUPS, ROWS_A_GROUP, group_edges
-from edgeml.collector.drift.effects import baseline_scale
-from edgeml.statistics import Grid
+from edgeml.collector.drift.effects import baseline_scale, excess_js
+from edgeml.collector.drift.vectors import VectorScorer
+from edgeml.statistics import Counts, Grid
 
 Cells = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -30,17 +33,56 @@ NUMERIC_DIRECTIONS = ((DISTANCE, 1), (MEAN, 1), (MEAN, -1), (SPREAD, 1), (SPREAD
 CATEGORICAL_DIRECTIONS = ((DISTANCE, 1),)
 
 
-def thin(cells: Cells, rows: int, seed: int) -> Cells:
-    """A random subset of ``rows`` rows, without replacement, as counts.
+class Scorer(Protocol):
+    """Scores windows of one kind of stream, each a vector of integers, against the training
+    data."""
 
-    Raises:
-        ValueError: there are fewer rows.
-    """
-    generator = np.random.Generator(np.random.PCG64(seed))
-    return generator.multivariate_hypergeometric(cells, rows, method="marginals")
+    @property
+    def directions(self) -> tuple[tuple[int, int], ...]:
+        """In which directions these scores may drift."""
+        ...
+
+    def thin(self, window: Cells, rows: int, seed: int) -> Cells:
+        """The window as if it had ``rows`` rows, where counts can do that."""
+        ...
+
+    def scores(self, window: Cells) -> Floats:
+        """Where the window stands."""
+        ...
+
+    def effect(self, window: Cells, reference: Cells) -> float:
+        """How far two windows are apart, whatever their rows: what a minimum effect is of."""
+        ...
+
+    def least(self, min_effect: float) -> tuple[float, ...]:
+        """How far each score has to move to be worth ``min_effect``."""
+        ...
+
+    def merged(self, several: Floats) -> Floats:
+        """What windows with these scores [windows, scores] would score if they were merged, going
+        by their expectation."""
+        ...
 
 
-class Scorer:
+def scorer(grid: Grid, baseline: Counts, rows: int) -> Scorer:
+    """The scorer of a grid's kind, for windows of ``rows`` rows."""
+    if grid.kind == "vector":
+        return VectorScorer(grid, baseline)
+    return CellScorer(grid, baseline.cells, rows)
+
+
+def numbers(grid: Grid, counts: Counts) -> Cells:
+    """A window as the vector of integers that its scorer takes: its cells, and of vectors its sums
+    behind them."""
+    return np.concatenate([counts.cells, counts.sums]) if grid.kind == "vector" else counts.cells
+
+
+def rows_of(grid: Grid, window: Cells) -> int:
+    """Rows of a window."""
+    return int(window[: grid.cells].sum())
+
+
+class CellScorer:
     """Scores windows of ``rows`` rows against the training data.
 
     Args:
@@ -78,22 +120,35 @@ class Scorer:
         """In which directions these scores may drift."""
         return NUMERIC_DIRECTIONS if self._ordered.size else CATEGORICAL_DIRECTIONS
 
-    def scores(self, cells: Cells) -> Floats:
+    def thin(self, window: Cells, rows: int, seed: int) -> Cells:
+        """A random subset of ``rows`` rows, without replacement, as counts.
+
+        Raises:
+            ValueError: there are fewer rows.
+        """
+        generator = np.random.Generator(np.random.PCG64(seed))
+        return generator.multivariate_hypergeometric(window, rows, method="marginals")
+
+    def effect(self, window: Cells, reference: Cells) -> float:
+        """Excess JS divergence, bits."""
+        return excess_js(window, reference)
+
+    def scores(self, window: Cells) -> Floats:
         """Distance, mean and spread of a window [cells]; NaN where no value is on the line.
 
         The distance is (χ²/degrees)^⅓, close to normal (Wilson, Hilferty, 1931). The mean is in
         standard deviations of the training data from its mean, the spread the logarithm of the
         window's standard deviation over the training data's.
         """
-        a, b = self._grouped(cells), self._baseline
-        n, m = max(int(cells.sum()), 1), max(self._total, 1)
+        a, b = self._grouped(window), self._baseline
+        n, m = max(int(window.sum()), 1), max(self._total, 1)
         ratio = np.sqrt(m / n)
         pooled = a + b
         terms = (ratio * a - b / ratio) ** 2 / np.maximum(pooled, 1)
         distance = float((terms.sum() / self.degrees) ** (1 / 3))
         if not self._ordered.size:
             return np.array([distance])
-        weights = cells[self._ordered]
+        weights = window[self._ordered]
         valid = int(weights.sum())
         if not valid:
             return np.array([distance, np.nan, np.nan])

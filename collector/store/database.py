@@ -42,7 +42,7 @@ def open_database(text: str) -> Engine:
     """Open the database, with all tables in place.
 
     Raises:
-        CollectorError: it cannot be opened, is no database, or is of a newer edgeml.
+        CollectorError: it cannot be opened, is no database, or is of another edgeml's.
     """
     url = database_url(text)
     try:
@@ -91,7 +91,8 @@ def _check_schema(connection: Connection, text: str) -> None:
             raise CollectorError(
                 f"the database {text} has schema {found}",
                 expected=f"schema {tables.SCHEMA}, which this edgeml reads",
-                remedy="Use the edgeml that wrote it, or name another --database.",
+                remedy="Name another --database, or use the edgeml that wrote this one. Counts of "
+                "schema 1 and 2 are on grids that no longer exist, so they cannot be taken over.",
             )
         return
     if sa.inspect(connection).get_table_names():

@@ -16,10 +16,10 @@ from sqlalchemy.engine import Connection
 
 from edgeml.collector.drift.budget import MS_A_DAY, Budget, Scope
 from edgeml.collector.drift.chi2 import chi_square
-from edgeml.collector.drift.effects import effects, excess_js
+from edgeml.collector.drift.effects import effects
 from edgeml.collector.drift.monitor import RUNGS, Monitor, Policy, Record, Saved, Step
 from edgeml.collector.drift.peers import Device, slot_length
-from edgeml.collector.drift.scores import MEAN
+from edgeml.collector.drift.scores import MEAN, numbers
 from edgeml.collector.drift.stuck import Repeats, watch
 from edgeml.collector.store.database import insert
 from edgeml.collector.store.fleet_tables import groups
@@ -33,7 +33,7 @@ from edgeml.collector.store.past import (
 )
 from edgeml.collector.store.spending import spend
 from edgeml.collector.store.tables import alarms, bundles, streams, tests, tracks
-from edgeml.statistics import Baseline, Stream
+from edgeml.statistics import Baseline, Counts, Stream
 
 Cells = NDArray[np.int64]
 
@@ -58,7 +58,15 @@ class Arrived(msgspec.Struct, frozen=True, kw_only=True):
     merged: int
     """Windows of the device that were added up to this one."""
     received_ms: int
-    counts: dict[str, Cells]
+    counts: dict[str, Counts]
+    """Of each stream of the bundle's baseline."""
+
+
+class Known(msgspec.Struct, frozen=True):
+    """The baseline of a bundle; one without statistics has no streams and no hash."""
+
+    hash: str
+    streams: dict[str, Stream]
 
 
 _ADD_TESTS = sa.insert(tests)
@@ -88,7 +96,7 @@ _CLOSE_ALARM = (
 )
 
 
-class _Known(msgspec.Struct):
+class _Followed(msgspec.Struct):
     stream_id: int
     monitor: Monitor
     offset_js: float | None = None
@@ -108,11 +116,11 @@ class Evaluator:
         self._policy = policy
         self._budget = budget
         self.groups = Groups(policy, self._threshold)
-        self._known: dict[tuple[object, ...], _Known] = {}
-        self._baselines: dict[str, dict[str, Stream] | None] = {}
+        self._known: dict[tuple[object, ...], _Followed] = {}
+        self._baselines: dict[str, Known] = {}
         self._live: dict[Scope, int] = {}
-        self._changed: dict[int, _Known] = {}
-        self._learned: dict[tuple[int, int], _Known] = {}
+        self._changed: dict[int, _Followed] = {}
+        self._learned: dict[tuple[int, int], _Followed] = {}
         self._added: list[dict[str, Any]] = []
         self._excluded: list[dict[str, Any]] = []
         self._watched: list[float] = []
@@ -126,14 +134,15 @@ class Evaluator:
             noted.clear()
         self.groups.forget()
 
-    def baseline(self, connection: Connection, bundle: str) -> dict[str, Stream] | None:
-        """The streams of a bundle by name, empty where it has no statistics; None if unknown."""
+    def baseline(self, connection: Connection, bundle: str) -> Known | None:
+        """The baseline of a bundle; None where the bundle is unknown."""
         if bundle not in self._baselines:
             query = sa.select(bundles.c.baseline).where(bundles.c.sha256 == bundle)
             row = connection.execute(query).first()
             if row is None:  # it may come any moment: not remembered
                 return None
-            self._baselines[bundle] = Baseline.decode(row[0]).streams if row[0] else {}
+            found = Baseline.decode(row[0]) if row[0] else None
+            self._baselines[bundle] = Known(found.hash, found.streams) if found else Known("", {})
         return self._baselines[bundle]
 
     def count_live(self, connection: Connection, now_ms: int) -> None:
@@ -156,9 +165,9 @@ class Evaluator:
 
     def evaluate(self, connection: Connection, window: Arrived) -> None:
         """Compare a window with its baseline, stream by stream."""
-        baseline = self.baseline(connection, window.bundle) or {}
-        for name, cells in window.counts.items():
-            self._evaluate_stream(connection, window, baseline[name], cells)
+        known = self.baseline(connection, window.bundle) or Known("", {})
+        for name, counts in window.counts.items():
+            self._evaluate_stream(connection, window, known.streams[name], counts)
 
     def flush(self, connection: Connection) -> None:
         """Write what came of the windows since the last time."""
@@ -197,31 +206,38 @@ class Evaluator:
         return StreamPast(connection, stream_id, lambda: self._flush_tests(connection))
 
     def _evaluate_stream(
-        self, connection: Connection, window: Arrived, stream: Stream, cells: Cells
+        self, connection: Connection, window: Arrived, stream: Stream, counts: Counts
     ) -> None:
         known = self._stream(connection, window, stream)
         self._changed[known.stream_id] = known
         known.last_ms = window.received_ms
         # A merged window is one test as any other: the budget goes by the device's windows.
         known.threshold = self._threshold("device", window.duration_ms // window.merged)
-        if self._is_stuck(known, window, cells):  # no drift, and no reference to anything
+        if self._is_stuck(known, window, counts):  # no drift, and no reference to anything
             return
-        self._step(connection, known, window, _series(window, stream), cells)
+        self._step(connection, known, window, stream, numbers(stream.grid, counts))
 
-    def _is_stuck(self, known: _Known, window: Arrived, cells: Cells) -> bool:
-        reference = known.monitor.reference_cells
+    def _is_stuck(self, known: _Followed, window: Arrived, counts: Counts) -> bool:
+        reference = known.monitor.reference_cells[: counts.cells.size]
         known.repeats = watch(
             known.repeats,
-            cells,
-            reference=reference if reference.any() else known.monitor.baseline,
+            counts.cells,
+            reference=reference if reference.any() else known.monitor.baseline.cells,
             start_ms=window.start_ms,
+            longest_run=int(counts.extremes[-1]) if counts.extremes.size else 0,
             merged=window.merged,
         )
         return bool(known.repeats.why)
 
     def _step(
-        self, connection: Connection, known: _Known, window: Arrived, series: Series, cells: Cells
+        self,
+        connection: Connection,
+        known: _Followed,
+        window: Arrived,
+        stream: Stream,
+        cells: Cells,
     ) -> None:
+        series = _series(window, stream)
         monitor, device = known.monitor, Device(window.site, window.device_id)
         common = self.groups.common(connection, series, device, window.start_ms)
         was_armed = monitor.phase != "collecting"
@@ -235,7 +251,7 @@ class Evaluator:
         )
         self._note_records(known, window, step)
         if not was_armed and monitor.phase == "armed":
-            known.offset_js = excess_js(monitor.reference_cells, monitor.baseline)
+            known.offset_js = None if stream.temporal else monitor.offset
         if step.opened:
             self._alarms.append((sa.insert(alarms), _alarm(known, window, step)))
         if step.closed:
@@ -248,7 +264,7 @@ class Evaluator:
     def _tell_peers(
         self,
         connection: Connection,
-        known: _Known,
+        known: _Followed,
         window: Arrived,
         series: Series,
         record: Record,
@@ -271,7 +287,7 @@ class Evaluator:
         values = {"at_stream": stream_id, "at_ms": at_ms, "why": why}
         self._alarms.append((_CLOSE_ALARM, values))
 
-    def _stream(self, connection: Connection, window: Arrived, stream: Stream) -> _Known:
+    def _stream(self, connection: Connection, window: Arrived, stream: Stream) -> _Followed:
         key = {
             "device_id": window.device_id,
             "model": window.model,
@@ -288,8 +304,8 @@ class Evaluator:
 
     def _load(
         self, connection: Connection, key: dict[str, Any], window: Arrived, stream: Stream
-    ) -> _Known:
-        baseline = stream.baseline().cells
+    ) -> _Followed:
+        baseline = stream.baseline()
         query = sa.select(streams.c.id, streams.c.saved, streams.c.offset_js, streams.c.stuck)
         row = connection.execute(query.filter_by(**key)).first()
         if row is not None:
@@ -298,15 +314,17 @@ class Evaluator:
             found = {rung: unpack_state(state) for rung, state in connection.execute(states)}
             monitor = Monitor(stream.grid, baseline, self._policy, saved, found)
             repeats = msgspec.json.decode(row.stuck, type=Repeats)
-            return _Known(row.id, monitor, row.offset_js, repeats=repeats)
-        known = _Known(0, Monitor(stream.grid, baseline, self._policy), last_ms=window.received_ms)
+            return _Followed(row.id, monitor, row.offset_js, repeats=repeats)
+        known = _Followed(
+            0, Monitor(stream.grid, baseline, self._policy), last_ms=window.received_ms
+        )
         values = {**key, **_state(known), "bundle": window.bundle}
         del values["at_stream"]
         added = sa.insert(streams).values(**values).returning(streams.c.id)
         known.stream_id = connection.execute(added).scalar_one()
         return known
 
-    def _note_records(self, known: _Known, window: Arrived, step: Step) -> None:
+    def _note_records(self, known: _Followed, window: Arrived, step: Step) -> None:
         """Note the test windows that are new, and from where on others are no reference."""
         after = step.excluded_from
         for record in step.records:
@@ -319,12 +337,17 @@ class Evaluator:
             self._excluded.append({"at_stream": known.stream_id, "at_index": after})
 
     def _test(
-        self, known: _Known, window: Arrived, record: Record, *, excluded: bool
+        self, known: _Followed, window: Arrived, record: Record, *, excluded: bool
     ) -> dict[str, Any]:
-        monitor, point, cells = known.monitor, record.point, record.cells
-        test = chi_square(monitor.grid, cells, monitor.baseline)
+        monitor, point = known.monitor, record.point
+        grid, baseline = monitor.grid, monitor.baseline
+        cells = record.cells[: grid.cells]
+        test = chi_square(grid, cells, baseline.cells)
+        found = msgspec.structs.asdict(effects(grid, cells, baseline.cells))
+        if grid.kind == "vector":
+            found["excess_js"] = monitor.scorer.effect(record.cells, numbers(grid, baseline))
         return {
-            **msgspec.structs.asdict(effects(monitor.grid, cells, monitor.baseline)),
+            **found,
             **{
                 name: getattr(test, name) for name in ("dof", "p", "n", "m", "effect", "detectable")
             },
@@ -336,7 +359,7 @@ class Evaluator:
             "rung": record.rung,
             "role": "excluded" if excluded else "reference",
             "chi2": test.statistic,
-            "cells": pack(cells),
+            "cells": pack(record.cells),
             "stream_id": known.stream_id,
             "window_id": window.window_id,
             "threshold": known.threshold,
@@ -347,7 +370,7 @@ def _finite(number: float) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def _track(known: _Known, rung: int) -> dict[str, Any]:
+def _track(known: _Followed, rung: int) -> dict[str, Any]:
     state = known.monitor.tracks[RUNGS.index(rung)].save()
     return {"stream_id": known.stream_id, "rung": rung, "state": pack_state(state)}
 
@@ -357,7 +380,7 @@ def _series(window: Arrived, stream: Stream) -> Series:
     return Series(window.model, window.version, stream.name, length)
 
 
-def _state(known: _Known) -> dict[str, Any]:
+def _state(known: _Followed) -> dict[str, Any]:
     monitor = known.monitor
     return {
         "at_stream": known.stream_id,
@@ -373,7 +396,7 @@ def _state(known: _Known) -> dict[str, Any]:
     }
 
 
-def _alarm(known: _Known, window: Arrived, step: Step) -> dict[str, Any]:
+def _alarm(known: _Followed, window: Arrived, step: Step) -> dict[str, Any]:
     return {
         "stream_id": known.stream_id,
         "opened_ms": window.received_ms,

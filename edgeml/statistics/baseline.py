@@ -6,8 +6,9 @@ The exporter fits it, the agent counts on its grids, the collector compares with
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -23,10 +24,24 @@ from edgeml.statistics.families import (
     MAX_COLUMNS,
     ROW_STEP,
     Context,
+    Vectors,
 )
-from edgeml.statistics.grid import NUMERIC_BINS, Grid, fit_grid
+from edgeml.statistics.fitting import fit_categories, fit_grid, fit_vectors
+from edgeml.statistics.grid import MAX_DIMENSIONS, NUMERIC_BINS, Grid
 
-CONFIDENCE_BINS = 16
+SCHEMA = 2
+"""Of the baseline. 1 had other cells, and neither sums nor extremes."""
+
+FEW_VALUES = 32
+"""A column of integers with at most so many distinct ones holds categories."""
+
+ROWS_A_VALUE = 4
+"""Calibration samples for each of them, at least."""
+
+CHANNELS = (1, 3, 4)
+
+NO_FAMILY = "none"
+"""Asked for where an input is to have no statistics."""
 
 Side = Literal["input", "output"]
 
@@ -46,18 +61,23 @@ class TensorLike(Protocol):
     def feature_names(self) -> tuple[str, ...]: ...
 
 
-class Stream(msgspec.Struct, frozen=True, kw_only=True):
+class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One statistic of one tensor."""
 
     name: str
     """``tensor.statistic``, unique in its model."""
     grid: Grid
     counts: tuple[int, ...]
-    """Of the calibration samples."""
+    """Of the calibration samples: the cells."""
+    sums: tuple[int, ...] = ()
+    extremes: tuple[int, ...] = ()
+    temporal: bool = False
+    """It compares neighbours in time, and calibration samples have no order: never compared with
+    the baseline, only with the device's own past."""
 
     def baseline(self) -> Counts:
         """The calibration counts."""
-        return Counts(self.grid.hash, self.counts)
+        return Counts(self.grid.hash, self.counts, self.sums, self.extremes)
 
 
 class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,9 +89,17 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True):
     context: Context
     streams: tuple[Stream, ...]
 
-    def compute(self, batch: NDArray[np.generic]) -> NDArray[np.float64]:
-        """Statistics of a batch [n, …] → float64 [n, streams]."""
-        return FAMILIES[self.family].compute(batch, self.context)
+    def state(self) -> Any:
+        """What :meth:`compute` remembers from one batch to the next; new, nothing seen yet."""
+        return FAMILIES[self.family].state(self.context)
+
+    def vectors(self, batch: NDArray[np.generic]) -> Vectors:
+        """What of a batch is counted as vectors, float32 [n, d] by name."""
+        return FAMILIES[self.family].vectors(batch, self.context)
+
+    def compute(self, batch: NDArray[np.generic], state: Any = None) -> NDArray[np.float64]:
+        """Statistics of a batch [n, …] → float64 [n, streams]; ``state`` is of :meth:`state`."""
+        return FAMILIES[self.family].compute(batch, self.context, state)
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +108,23 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     tensors: tuple[TensorStatistics, ...]
     rows: int
     """Calibration samples behind the counts."""
-    schema: int = 1
+    schema: int = SCHEMA
+
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits over what counts on it mean: families, their contexts, streams and
+        grids, in their order. What the calibration samples came to is not in it."""
+        meaning = [
+            (
+                each.tensor,
+                each.side,
+                each.family,
+                each.context,
+                [(s.name, s.grid) for s in each.streams],
+            )
+            for each in self.tensors
+        ]
+        return hashlib.sha256(msgspec.json.encode(meaning, order="sorted")).hexdigest()[:16]
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -103,15 +147,15 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
         except msgspec.DecodeError as error:
             raise StatisticsError(
                 f"the statistics baseline cannot be read: {error}",
-                expected="baseline schema 1",
+                expected=f"baseline schema {SCHEMA}",
                 remedy="Export the model again with this version of edgeml.",
             ) from error
-        if baseline.schema != 1 or any(t.family not in FAMILIES for t in baseline.tensors):
+        if baseline.schema != SCHEMA or any(t.family not in FAMILIES for t in baseline.tensors):
             raise StatisticsError(
                 f"a baseline of schema {baseline.schema} with the statistics "
                 f"{', '.join(sorted({t.family for t in baseline.tensors}))}",
-                expected=f"schema 1 with {', '.join(FAMILIES)}",
-                remedy="Update edgeml here.",
+                expected=f"schema {SCHEMA} with {', '.join(FAMILIES)}",
+                remedy="Update edgeml here, or, of an older schema, export the model again.",
             )
         return baseline
 
@@ -122,6 +166,7 @@ def fit_baseline(
     *,
     input_tensors: tuple[TensorLike, ...],
     output_tensors: tuple[TensorLike, ...],
+    families: Mapping[str, str] | None = None,
 ) -> Baseline:
     """Fit grids to calibration data and count it on them.
 
@@ -132,71 +177,150 @@ def fit_baseline(
         outputs: what the source model made of the same samples.
         input_tensors: what the inputs mean.
         output_tensors: what the outputs mean.
+        families: of inputs, by name, where it is not to be that of their meaning: one of
+            :data:`~edgeml.statistics.families.FAMILIES`, or ``none``.
+
+    Raises:
+        StatisticsError: the shape of an input does not allow the family that was asked for.
     """
     sides: tuple[tuple[Side, tuple[TensorLike, ...], Mapping[str, NDArray[np.generic]]], ...] = (
         ("input", input_tensors, inputs),
         ("output", output_tensors, outputs),
     )
+    asked = {("input", name): family for name, family in (families or {}).items()}
     fitted = tuple(
-        _fit_tensor(tensor, side, arrays[tensor.name])
+        _fit_tensor(tensor, side, arrays[tensor.name], asked.get((side, tensor.name), ""))
         for side, tensors, arrays in sides
         for tensor in tensors
-        if np.issubdtype(arrays[tensor.name].dtype, np.number) and arrays[tensor.name].size
+        if arrays[tensor.name].dtype.kind in "biuf" and arrays[tensor.name].size
+        if asked.get((side, tensor.name)) != NO_FAMILY
     )
     return Baseline(tensors=fitted, rows=len(next(iter(inputs.values()))))
 
 
-def _fit_tensor(tensor: TensorLike, side: Side, batch: NDArray[np.generic]) -> TensorStatistics:
-    family, context = _family(tensor, batch)
-    compute = FAMILIES[family].compute
-    matrix = np.concatenate([compute(block, context) for _, block in blocks(batch)])
+def _fit_tensor(
+    tensor: TensorLike, side: Side, batch: NDArray[np.generic], asked: str
+) -> TensorStatistics:
+    name, context = _family(tensor, batch, asked)
+    family = FAMILIES[name]
+    state = family.state(context)
+    columns: list[NDArray[np.float64]] = []
+    vectors: dict[str, list[NDArray[np.float32]]] = {}
+    for _, block in blocks(batch):
+        columns.append(family.compute(block, context, state))
+        for of, found in family.vectors(block, context).items():
+            vectors.setdefault(of, []).append(found)
+    matrix = np.concatenate(columns)
     # Input and output tensors may share a name; the side keeps their streams apart.
     prefix = f"{side}.{tensor.name}"
-    streams: list[Stream] = []
-    for name, column in zip(FAMILIES[family].names(context), matrix.T, strict=True):
-        if name == "class":
-            grid = Grid(kind="categorical", bins=int(np.prod(batch.shape[1:])))
-        elif family == "scores":
-            grid = Grid(kind="numeric", bins=CONFIDENCE_BINS, low=0.0, high=1.0 + 1e-9)
-        elif not np.isfinite(column).any():  # it is missing in every sample
-            grid = Grid(kind="numeric", bins=NUMERIC_BINS)
-        else:
-            grid = fit_grid(column)
-        counts = Counts.of(grid, column)
-        streams.append(
-            Stream(name=f"{prefix}.{name}", grid=grid, counts=tuple(counts.cells.tolist()))
+    fixed = family.grids(context)
+    streams = [
+        _stream(
+            f"{prefix}.{of}",
+            fixed.get(of) or _fit(column, categorical=of in context.categorical),
+            column,
+            temporal=of in family.temporal,
         )
+        for of, column in zip(family.names(context), matrix.T, strict=True)
+    ]
+    for of, parts in vectors.items():
+        whole = np.concatenate(parts)
+        grid = Grid(kind="vector", bins=whole.shape[1])
+        grid = fit_vectors(whole) if np.isfinite(whole).all(axis=1).any() else grid
+        streams.append(_stream(f"{prefix}.{of}", grid, whole))
     return TensorStatistics(
-        tensor=tensor.name, side=side, family=family, context=context, streams=tuple(streams)
+        tensor=tensor.name, side=side, family=name, context=context, streams=tuple(streams)
     )
 
 
-def _family(tensor: TensorLike, batch: NDArray[np.generic]) -> tuple[str, Context]:
-    """The family that a tensor's meaning asks for, where its shape allows that family."""
-    low, high = _range(batch) if tensor.meaning in {"image", "audio"} else (0.0, 1.0)
-    width = int(np.prod(batch.shape[1:]))
-    summary = ("tensor", Context())
-    if tensor.meaning == "image" and batch.ndim == 4 and tensor.layout in {"NCHW", "NHWC"}:
-        channels = batch.shape[1 if tensor.layout == "NCHW" else 3]
-        height, width = batch.shape[1:3] if tensor.layout == "NHWC" else batch.shape[2:4]
-        large = min(height, width) >= LARGE_FRAME
-        return "image", Context(
-            layout=tensor.layout,
-            low=low,
-            high=high,
-            channels=channels,
-            row_step=ROW_STEP if large else 1,
+def _fit(column: NDArray[np.float64], *, categorical: bool) -> Grid:
+    if not np.isfinite(column).any():  # it is missing in every sample
+        return Grid(kind="numeric", bins=NUMERIC_BINS)
+    return fit_categories(column) if categorical else fit_grid(column)
+
+
+def _stream(
+    name: str, grid: Grid, values: NDArray[np.floating[Any]], *, temporal: bool = False
+) -> Stream:
+    counts = Counts.of(grid, values)
+    return Stream(
+        name=name,
+        grid=grid,
+        counts=tuple(counts.cells.tolist()),
+        sums=tuple(counts.sums.tolist()),
+        extremes=tuple(counts.extremes.tolist()),
+        temporal=temporal,
+    )
+
+
+def _family(tensor: TensorLike, batch: NDArray[np.generic], asked: str = "") -> tuple[str, Context]:
+    """The family that was asked for, else the one that the tensor's meaning asks for, where its
+    shape allows that family.
+
+    Raises:
+        StatisticsError: the shape does not allow the one that was asked for.
+    """
+    context = _context(asked or tensor.meaning, tensor, batch)
+    if context is None and asked:
+        raise StatisticsError(
+            f"The statistics {asked!r} of {tensor.name!r}, {list(batch.shape[1:])} a sample",
+            expected=f"an image of four axes, at most {MAX_COLUMNS} features, {MAX_DIMENSIONS} "
+            f"dimensions of an embedding, or from 2 to {MAX_CLASSES} scores",
+            remedy="Choose others, or leave --statistics out.",
         )
-    if tensor.meaning == "audio":
-        return "audio", Context(low=low, high=high)
-    if tensor.meaning == "embedding":
-        return "embedding", Context()
-    if tensor.meaning == "scores" and 2 <= width <= MAX_CLASSES:
-        return "scores", Context(probabilities=all(_shares(block) for _, block in blocks(batch)))
-    if tensor.meaning == "features" and width <= MAX_COLUMNS:
-        names = tensor.feature_names or tuple(f"f{i}" for i in range(width))
-        return "features", Context(columns=names)
-    return summary
+    return ("tensor", Context()) if context is None else (asked or tensor.meaning, context)
+
+
+def _context(family: str, tensor: TensorLike, batch: NDArray[np.generic]) -> Context | None:
+    """What a family has to know of a tensor; None where its shape does not allow it."""
+    width = int(np.prod(batch.shape[1:]))
+    context: Context | None = None
+    match family:
+        case "image" if batch.ndim == 4:
+            context = _image_context(tensor, batch)
+        case "audio":
+            low, high = _range(batch)
+            context = Context(low=low, high=high)
+        case "embedding" if width <= MAX_DIMENSIONS:
+            context = Context()
+        case "scores" if 2 <= width <= MAX_CLASSES:
+            shares = all(_shares(block) for _, block in blocks(batch))
+            context = Context(probabilities=shares, classes=width)
+        case "features" if width <= MAX_COLUMNS:
+            names = tensor.feature_names or tuple(f"f{i}" for i in range(width))
+            context = Context(columns=names, categorical=_categorical(names, batch))
+        case "tensor":
+            context = Context()
+        case _:
+            pass
+    return context
+
+
+def _image_context(tensor: TensorLike, batch: NDArray[np.generic]) -> Context:
+    layout = tensor.layout
+    if layout not in {"NCHW", "NHWC"}:
+        layout = "NCHW" if batch.shape[1] in CHANNELS else "NHWC"
+    low, high = _range(batch)
+    height, width = batch.shape[1:3] if layout == "NHWC" else batch.shape[2:4]
+    return Context(
+        layout=layout,
+        low=low,
+        high=high,
+        channels=batch.shape[layout.index("C")],
+        row_step=ROW_STEP if min(height, width) >= LARGE_FRAME else 1,
+    )
+
+
+def _categorical(names: tuple[str, ...], batch: NDArray[np.generic]) -> tuple[str, ...]:
+    """The columns that hold few distinct integers, of a tensor that holds nothing else. In one of
+    floats a code cannot be told from an amount; its atoms catch what is frequent."""
+    if batch.dtype.kind not in "iub":
+        return ()
+    flat = batch.reshape(len(batch), -1)
+    # Of few samples any column has few values.
+    most = min(FEW_VALUES, len(flat) // ROWS_A_VALUE)
+    few = [len(np.unique(flat[:, n])) <= most for n in range(len(names))]
+    return tuple(name for name, is_few in zip(names, few, strict=True) if is_few)
 
 
 def _shares(batch: NDArray[np.generic]) -> bool:

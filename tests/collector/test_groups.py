@@ -13,7 +13,7 @@ from edgeml.collector.drift.effects import excess_js
 from edgeml.collector.drift.groups import GroupMonitor, GroupSaved, GroupStep
 from edgeml.collector.drift.monitor import Policy
 from edgeml.collector.drift.peers import Point
-from edgeml.collector.drift.scores import MEAN, SPREAD, Scorer
+from edgeml.collector.drift.scores import MEAN, SPREAD, CellScorer
 from edgeml.collector.drift.track import TrackState
 from edgeml.statistics import Counts, fit_grid
 
@@ -145,7 +145,7 @@ def test_what_is_worth_an_alarm_is_the_same_in_every_score() -> None:
     random = np.random.default_rng(1)
     grid = fit_grid(np.linspace(-8, 8, 1000), bins=64)
     baseline = Counts.of(grid, random.normal(size=50_000)).cells
-    scorer = Scorer(grid, baseline, 20_000)
+    scorer = CellScorer(grid, baseline, 20_000)
     least = scorer.least(0.05)
     for moved, drawn in (
         (MEAN, random.normal(least[MEAN], 1, 20_000)),

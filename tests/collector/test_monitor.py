@@ -17,13 +17,14 @@ from edgeml.collector.drift.monitor import (
     Saved,
     Step,
 )
-from edgeml.collector.drift.scores import DISTANCE, MEAN, SPREAD, Scorer, thin
+from edgeml.collector.drift.scores import DISTANCE, MEAN, SPREAD, CellScorer, numbers
 from edgeml.collector.drift.track import Point, TrackState
 from edgeml.statistics import Counts, Grid
 
 GRID = Grid(kind="numeric", bins=32, low=-4.0, high=4.0)
 POLICY = Policy(reference=20, close_after=5, season="none")
-BASELINE = Counts.of(GRID, np.random.default_rng(0).normal(size=500)).cells
+TRAINING = Counts.of(GRID, np.random.default_rng(0).normal(size=500))
+BASELINE = TRAINING.cells
 THRESHOLD = 48_000.0
 
 
@@ -56,7 +57,7 @@ class Life:
 
     def __init__(self, seed: int = 2, policy: Policy = POLICY) -> None:
         self.policy = policy
-        self.monitor = Monitor(GRID, BASELINE, policy)
+        self.monitor = Monitor(GRID, TRAINING, policy)
         self.store = Store()
         self.random = np.random.default_rng(seed)
         self.sent = 0
@@ -87,7 +88,7 @@ class Life:
             rung: msgspec.msgpack.decode(msgspec.msgpack.encode(track.save()), type=TrackState)
             for rung, track in zip(RUNGS, self.monitor.tracks, strict=False)
         }
-        self.monitor = Monitor(GRID, BASELINE, self.policy, saved, tracks)
+        self.monitor = Monitor(GRID, TRAINING, self.policy, saved, tracks)
 
 
 def test_a_stream_is_armed_after_its_reference_and_says_so_before() -> None:
@@ -176,11 +177,11 @@ def test_small_windows_are_merged_until_there_are_enough_rows() -> None:
 def test_windows_that_are_only_smaller_are_not_more_extreme() -> None:
     """Scores of 30 rows thinned from 40 and from 400 come from one distribution."""
     random = np.random.default_rng(3)
-    scorer = Scorer(GRID, BASELINE, 30)
+    scorer = CellScorer(GRID, BASELINE, 30)
 
     def scores(rows: int) -> np.ndarray:
         windows = (Counts.of(GRID, random.normal(size=rows)).cells for _ in range(400))
-        return np.array([scorer.scores(thin(w, 30, i)) for i, w in enumerate(windows)])
+        return np.array([scorer.scores(scorer.thin(w, 30, i)) for i, w in enumerate(windows)])
 
     small, large = scores(40), scores(400)
     error = np.sqrt(small.var(axis=0) / 400 + large.var(axis=0) / 400)
@@ -189,7 +190,7 @@ def test_windows_that_are_only_smaller_are_not_more_extreme() -> None:
 
 def test_scores_say_which_way_a_window_moved() -> None:
     random = np.random.default_rng(4)
-    scorer = Scorer(GRID, BASELINE, 400)
+    scorer = CellScorer(GRID, BASELINE, 400)
 
     def score(values: np.ndarray) -> np.ndarray:
         return scorer.scores(Counts.of(GRID, values).cells)
@@ -202,7 +203,7 @@ def test_scores_say_which_way_a_window_moved() -> None:
 
 
 def test_a_window_of_nothing_but_missing_values_has_a_distance_and_no_mean() -> None:
-    scorer = Scorer(GRID, BASELINE, 30)
+    scorer = CellScorer(GRID, BASELINE, 30)
     found = scorer.scores(Counts.of(GRID, np.full(30, np.nan)).cells)
     assert found[DISTANCE] > 3
     assert np.isnan(found[[MEAN, SPREAD]]).all()
@@ -210,7 +211,7 @@ def test_a_window_of_nothing_but_missing_values_has_a_distance_and_no_mean() -> 
 
 def test_the_score_of_merged_windows_is_foretold_from_the_single_ones() -> None:
     random = np.random.default_rng(5)
-    single, merged = Scorer(GRID, BASELINE, 100), Scorer(GRID, BASELINE, 1600)
+    single, merged = CellScorer(GRID, BASELINE, 100), CellScorer(GRID, BASELINE, 1600)
     found: list[np.ndarray] = []
     for _ in range(40):
         windows = [Counts.of(GRID, random.normal(0.5, 1, 100)).cells for _ in range(16)]
@@ -221,13 +222,13 @@ def test_the_score_of_merged_windows_is_foretold_from_the_single_ones() -> None:
 
 def test_categories_have_a_distance_only() -> None:
     grid = Grid(kind="categorical", bins=4)
-    baseline = np.array([50, 30, 15, 5, 0])
-    monitor = Monitor(grid, baseline, POLICY)
-    assert Scorer(grid, baseline, 30).scores(np.array([15, 10, 4, 1, 0])).shape == (1,)
+    training = Counts.of(grid, np.repeat(np.arange(4), [50, 30, 15, 5]))
+    monitor = Monitor(grid, training, POLICY)
+    assert CellScorer(grid, training.cells, 30).scores(training.cells).shape == (1,)
     store, random = Store(), np.random.default_rng(6)
     opened: list[int] = []
     for at in range(60):
-        shares = [0.5, 0.3, 0.15, 0.05, 0] if at < 40 else [0.1, 0.2, 0.3, 0.2, 0.2]
+        shares = [0.5, 0.3, 0.15, 0.05, 0, 0] if at < 40 else [0.1, 0.2, 0.3, 0.2, 0.2, 0]
         step = monitor.step(
             random.multinomial(40, shares),
             key=str(at),
@@ -247,6 +248,7 @@ def test_thinning_takes_a_subset_and_the_same_one_each_time(
 ) -> None:
     cells = np.asarray(counts, dtype=np.int64)
     rows = data.draw(st.integers(0, int(cells.sum())))
+    thin = CellScorer(GRID, BASELINE, 30).thin
     taken = thin(cells, rows, seed)
     assert taken.sum() == rows
     assert (taken <= cells).all()
@@ -282,3 +284,29 @@ def test_a_restart_at_any_point_changes_nothing(
         assert steady.monitor.evidence == restarted.monitor.evidence
     assert steady.monitor.phase == restarted.monitor.phase
     assert steady.monitor.saved == restarted.monitor.saved
+
+
+@pytest.mark.parametrize("change", ["mean", "correlation"])
+def test_embeddings_are_watched_by_their_kernel_mean(change: str) -> None:
+    """A change of the correlation alone moves no mean, and the kernel sees it."""
+    random = np.random.default_rng(8)
+    grid = Grid(kind="vector", bins=8, low=-4.0, high=4.0, bandwidth=4.0, seed=1)
+    training = Counts.of(grid, random.normal(size=(500, 8)))
+    monitor, store = Monitor(grid, training, POLICY), Store()
+    opened: list[int] = []
+    for at in range(70):
+        vectors = random.normal(size=(60, 8))
+        if at >= 45:
+            vectors = vectors + 0.5 if change == "mean" else vectors[:, :1] + 0.3 * vectors
+        step = monitor.step(
+            numbers(grid, Counts.of(grid, vectors)),
+            key=str(at),
+            start_ms=at * 1000,
+            threshold=THRESHOLD,
+            source=store,
+        )
+        store.add(step)
+        opened += [at] * step.opened
+    assert len(opened) == 1
+    assert 45 < opened[0] < 60
+    assert monitor.offset < 0.01
