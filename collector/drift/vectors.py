@@ -1,4 +1,4 @@
-"""Windows of embeddings as numbers that can be ranked: a kernel distance, and how far the mean moved.
+"""Windows of embeddings as numbers that can be ranked: a kernel distance, and a shift of the mean.
 
 The counts are sums of random Fourier features (:mod:`edgeml.statistics.vector`), whose squared
 distance of means is the square of a maximum mean discrepancy, MMD (Gretton and others, "A kernel
@@ -24,9 +24,9 @@ DISTANCE, MEAN = range(2)
 DIRECTIONS = ((DISTANCE, 1), (MEAN, 1))
 
 SCALE = 5.0
-"""Effects are so many MMD², to be judged by the same minimum as bits of JS divergence: .05 is a shift
-by .18 standard deviations along every axis, or 8 axes that a common cause makes correlate by .5
-(measured on normal vectors of 8 to 512 dimensions)."""
+"""Effects are so many MMD², to be judged by the same minimum as bits of JS divergence: .05 is a
+shift by .18 standard deviations along every axis, or a common cause that makes the axes correlate
+by .33 (measured on normal vectors of 8 to 512 dimensions)."""
 
 
 class VectorScorer:
