@@ -34,7 +34,8 @@ BLOCK = 16384
 """Numbers in the buffer of a group: small enough for a processor's second cache."""
 
 STREAMS = 32
-"""In a group: with more, sums of squares could leave the integers that float64 has."""
+"""In a group: with more, its buffer would have so few values of each that NumPy's loops over them
+would be too short."""
 
 MISSING: float = float(np.array([0x7FF80000000007A2], dtype=np.int64).view(np.float64)[0])
 """A NaN that says "no value", where another one says "a value that is no number". The payload is
@@ -66,15 +67,11 @@ class Places:
         self.size = int(starts[-1])
         """Length of the long vector."""
         self.stretches = [slice(*ends) for ends in itertools.pairwise(starts.tolist())]
-        self.zero: Integers = (starts[:-1] + MARGIN) * UNITS
-        """Place of each grid's ``low`` on it, in units."""
         self.scale, self.shift = np.array([_line(grid) for grid in grids]).T[:, :, None]
-        """(value · scale + shift): units from ``low``."""
-        self._shift = self.shift + self.zero[:, None]
-        bins = np.array([grid.bins for grid in grids])
-        self._first = (starts[:-1] * UNITS).astype(np.float64)[:, None]
-        self._last = self._first + ((bins + 2 * MARGIN) * UNITS - 1)[:, None]
-        self._zero = self.zero.astype(np.float64)[:, None]
+        """value · scale + shift: units from ``low``."""
+        self._first = -float(MARGIN * UNITS)
+        self._last = np.array([[(grid.bins + MARGIN) * UNITS - 1.0] for grid in grids])
+        self._low = (starts[:-1] + MARGIN).astype(np.float64)[:, None]
         self._logarithmic = np.flatnonzero([grid.log for grid in grids])
         self._atoms = [
             (row, value, int(starts[row]) + 2 * MARGIN + grid.bins + number)
@@ -107,21 +104,22 @@ class Places:
 
         Args:
             values: the numbers.
-            units: gets their place in units on the long vector, rounded down and clipped; what is
-                not finite lies at its grid's ``low``, where it adds nothing to a sum.
-            cells: gets their place in cells.
+            units: gets their place in units from ``low``, rounded down and clipped; what is not
+                finite gets 0, which adds nothing to a sum.
+            cells: gets their place on the long vector.
             scratch: as large as they are; overwritten. New memory costs more than the arithmetic.
             finite: where values are; None where all are.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             np.multiply(self.line(values, out=scratch), self.scale, out=units)
-            np.add(units, self._shift, out=units)
+            np.add(units, self.shift, out=units)
         np.maximum(units, self._first, out=units)
         np.minimum(units, self._last, out=units)
         if finite is not None:
-            np.copyto(units, self._zero, where=~finite)
+            np.copyto(units, 0.0, where=~finite)
         np.floor(units, out=units)
         np.multiply(units, 1 / UNITS, out=scratch)
+        np.add(scratch, self._low, out=scratch)
         np.copyto(cells, scratch, casting="unsafe")
         for row, value, cell in self._atoms:
             np.putmask(cells[row], values[row] == value, cell)
@@ -253,12 +251,10 @@ class _Group:
         self._filled = 0
 
     def _add_sums(self, units: Matrix) -> None:
-        """Exact: integers below 2⁵³ all along. The stretch's own place is taken off again."""
-        zero, n = self._places.zero, units.shape[1]
-        total = units.sum(axis=1).astype(np.int64)
-        squares = np.matmul(units[:, None, :], units[:, :, None])[:, 0, 0].astype(np.int64)
-        self._sums[:, 0] += total - n * zero
-        self._sums[:, 1] += squares - 2 * zero * total + n * zero * zero
+        """Exact in any order: integers below 2⁵³ all along."""
+        self._sums[:, 0] += units.sum(axis=1).astype(np.int64)
+        squares = np.matmul(units[:, None, :], units[:, :, None])[:, 0, 0]
+        self._sums[:, 1] += squares.astype(np.int64)
 
     def _add_extremes(self, smallest: Matrix, largest: Matrix) -> None:
         ends = self._places.line(np.stack([smallest, largest], axis=1))
