@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from edgeml.columns import blocks
 from edgeml.errors import StatisticsError
+from edgeml.statistics.accuracy import Calibration, calibration_of
 from edgeml.statistics.counts import Counts
 from edgeml.statistics.families import (
     FAMILIES,
-    LARGE_FRAME,
     MAX_CLASSES,
     MAX_COLUMNS,
-    ROW_STEP,
     Context,
     Vectors,
 )
+from edgeml.statistics.families.sampling import row_step
 from edgeml.statistics.fitting import fit_categories, fit_grid, fit_vectors
 from edgeml.statistics.grid import MAX_DIMENSIONS, NUMERIC_BINS, Grid
 
@@ -88,6 +88,9 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True):
     family: str
     context: Context
     streams: tuple[Stream, ...]
+    calibration: Calibration | None = None
+    """Of class scores: how often the model was right by how sure it was, where samples had labels;
+    from it accuracy is estimated where there are none."""
 
     def state(self) -> Any:
         """What :meth:`compute` remembers from one batch to the next; new, nothing seen yet."""
@@ -166,6 +169,7 @@ def fit_baseline(
     *,
     input_tensors: tuple[TensorLike, ...],
     output_tensors: tuple[TensorLike, ...],
+    evaluated: Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]] | None = None,
     families: Mapping[str, str] | None = None,
 ) -> Baseline:
     """Fit grids to calibration data and count it on them.
@@ -177,6 +181,8 @@ def fit_baseline(
         outputs: what the source model made of the same samples.
         input_tensors: what the inputs mean.
         output_tensors: what the outputs mean.
+        evaluated: by the name of an output, what the model made of labelled samples that it was not
+            trained on [n, classes], and their class numbers [n].
         families: of inputs, by name, where it is not to be that of their meaning: one of
             :data:`~edgeml.statistics.families.FAMILIES`, or ``none``.
 
@@ -195,7 +201,18 @@ def fit_baseline(
         if arrays[tensor.name].dtype.kind in "biuf" and arrays[tensor.name].size
         if asked.get((side, tensor.name)) != NO_FAMILY
     )
+    fitted = tuple(_calibrated(tensor, evaluated or {}) for tensor in fitted)
     return Baseline(tensors=fitted, rows=len(next(iter(inputs.values()))))
+
+
+def _calibrated(
+    tensor: TensorStatistics,
+    evaluated: Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]],
+) -> TensorStatistics:
+    if tensor.side == "input" or tensor.family != "scores" or tensor.tensor not in evaluated:
+        return tensor
+    calibration = calibration_of(*evaluated[tensor.tensor], tensor.context)
+    return msgspec.structs.replace(tensor, calibration=calibration)
 
 
 def _fit_tensor(
@@ -301,13 +318,12 @@ def _image_context(tensor: TensorLike, batch: NDArray[np.generic]) -> Context:
     if layout not in {"NCHW", "NHWC"}:
         layout = "NCHW" if batch.shape[1] in CHANNELS else "NHWC"
     low, high = _range(batch)
-    height, width = batch.shape[1:3] if layout == "NHWC" else batch.shape[2:4]
     return Context(
         layout=layout,
         low=low,
         high=high,
         channels=batch.shape[layout.index("C")],
-        row_step=ROW_STEP if min(height, width) >= LARGE_FRAME else 1,
+        row_step=row_step(batch.shape[layout.index("H")]),
     )
 
 
