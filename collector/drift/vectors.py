@@ -56,7 +56,7 @@ class VectorScorer:
         The first is the signed root of the unbiased MMD², the second the distance of the means in
         ranges of a component, over the root of the dimensions.
         """
-        if window[0] < 2:  # noqa: PLR2004
+        if window[0] < 2:
             return np.full(2, np.nan)
         squared = mmd_squared(window, self._baseline, cells=self._cells)
         gap = self._mean(window) - self._mean(self._baseline)
