@@ -183,8 +183,7 @@ def evidently(fleet: Fleet, random: np.random.Generator) -> Naive:
 
 def text() -> str:
     """The section."""
-    random = np.random.default_rng(5)
-    fleets = [simulate(random) for _ in range(STATISTICS)]
+    fleets = [simulate(np.random.default_rng([5, at])) for at in range(STATISTICS)]
     threshold = Budget().threshold(streams=STREAMS, duration_ms=LENGTH_MS)
     found = [watch(fleet, DILUTION * threshold) for fleet in fleets]
     delays = np.stack([f.delays for f in found])
@@ -202,7 +201,7 @@ def text() -> str:
             )
         )
     naive = row_tests(fleets)
-    drawn = evidently(fleets[0], random)
+    drawn = evidently(fleets[0], np.random.default_rng(6))
     all_tests = WATCHED * DEVICES * STATISTICS
     others = [
         (name, f"{n.false:,}", f"{1 - n.missed / n.drifting:.0%}") for name, n in naive.items()
