@@ -74,7 +74,7 @@ def test_the_baseline_counts_gaps_as_the_device_will(imputed: Outcome, gaps: np.
     baseline = imputed.bundle().baseline()
     assert baseline is not None
     (features,) = (each for each in baseline.tensors if each.tensor == "X")
-    invalid = [stream.counts[-1] for stream in features.streams]
+    invalid = [stream.counts[stream.grid.nan] for stream in features.streams]
     assert invalid == np.isnan(gaps).sum(axis=0).tolist()
     assert all(sum(stream.counts) == len(gaps) for stream in features.streams)
 

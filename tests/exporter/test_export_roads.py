@@ -127,6 +127,40 @@ def test_the_baseline_says_how_often_the_model_was_right_by_how_sure_it_was(digi
     assert sum(calibration.correct) == round(source.value * source.samples)
 
 
+@pytest.mark.parametrize("family", ["embedding", "none"])
+def test_an_input_has_the_statistics_that_were_asked_for(
+    models: Models, export: Export, tmp_path: Path, family: str
+):
+    outcome = export(
+        model=models.factory("trained"),
+        targets=["onnx"],
+        precision="fp32",
+        calibration=str(models.torch / "calibration.npz"),
+        statistics={"image": family},
+        output=str(tmp_path),
+    )
+    baseline = outcome.bundle().baseline()
+    assert baseline is not None
+    found = [name for name in baseline.streams if name.startswith("input.")]
+    wanted = ["input.image.norm", "input.image.mean", "input.image.vector"]
+    assert found == (wanted if family == "embedding" else [])
+
+
+def test_statistics_of_an_input_that_is_none_are_refused(
+    models: Models, export: Export, tmp_path: Path
+):
+    outcome = export(
+        model=models.factory("trained"),
+        targets=["onnx"],
+        precision="fp32",
+        calibration=str(models.torch / "calibration.npz"),
+        statistics={"picture": "none"},
+        output=str(tmp_path),
+    )
+    assert "'picture'" in outcome.failure.found
+    assert "image" in outcome.failure.expected
+
+
 def test_the_lock_has_what_it_takes_to_make_it_again_and_that_gives_the_same_bytes(
     digits: Outcome, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -250,6 +250,7 @@ def test_a_key_hangs_on_contents_and_not_on_where_the_result_goes(tmp_path: Path
     first = keys.export_key(request(tmp_path))
     assert first == keys.export_key(request(tmp_path, output="elsewhere", report="pareto.png"))
     assert first != keys.export_key(request(tmp_path, seed=1))
+    assert first != keys.export_key(request(tmp_path, statistics={"image": "none"}))
     (tmp_path / "data.npz").write_bytes(b"3")
     assert first != keys.export_key(request(tmp_path))
     (tmp_path / "data.npz").unlink()

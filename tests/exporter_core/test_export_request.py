@@ -5,6 +5,7 @@ import pytest
 
 from edgeml.errors import UsageError
 from edgeml.exporter.events import Done, Failure, Row, decode_event, encode_event
+from edgeml.exporter.plan import plan
 from edgeml.exporter.request import (
     ExportRequest,
     ToleranceOverride,
@@ -73,3 +74,11 @@ def test_each_event_is_one_line_and_comes_back_as_itself():
         line = encode_event(event)
         assert line.count(b"\n") == 1
         assert decode_event(line) == event
+
+
+def test_statistics_that_nobody_knows_are_refused_before_anything_is_read():
+    request = ExportRequest(
+        model="missing.onnx", targets=("onnx",), statistics={"image": "colours"}
+    )
+    with pytest.raises(UsageError, match=r"no statistics 'colours'.*'image'.*embedding.*none"):
+        plan(request)

@@ -3,7 +3,7 @@
 import pytest
 
 from edgeml.errors import UsageError
-from edgeml.exporter.units import parse_bytes, parse_drop, parse_latency, parse_shape
+from edgeml.exporter.units import parse_bytes, parse_drop, parse_family, parse_latency, parse_shape
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,11 @@ def test_shapes():
     for wrong in ("1,3", "input", "input=", "input=1,0", "input=1,x", "=1,2"):
         with pytest.raises(UsageError):
             parse_shape(wrong)
+
+
+def test_statistics_of_an_input():
+    assert parse_family("image=embedding") == ("image", "embedding")
+    assert parse_family("a=b=none") == ("a=b", "none")
+    for wrong in ("image", "image=", "=image"):
+        with pytest.raises(UsageError, match="NAME=FAMILY"):
+            parse_family(wrong)
