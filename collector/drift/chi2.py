@@ -62,8 +62,14 @@ def chi_square(grid: Grid, window: Cells, baseline: Cells) -> ChiSquare:
         n=n,
         m=m,
         effect=float(np.sqrt(statistic * scale)),
-        detectable=float(np.sqrt(_noncentrality(dof) * scale)),
+        detectable=detectable_effect(dof, n, m),
     )
+
+
+def detectable_effect(dof: int, n: float, m: float) -> float:
+    """The smallest Cohen's w that a test of so many degrees of freedom and rows finds at level
+    :data:`LEVEL` with power :data:`POWER`."""
+    return float(np.sqrt(_noncentrality(max(dof, 1)) * (1 / n + 1 / m) / 2))
 
 
 def chi_square_statistic(grid: Grid, window: Cells, baseline: Cells) -> tuple[float, int]:

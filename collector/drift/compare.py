@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml.collector.drift.chi2 import chi_square
+from edgeml.collector.drift.chi2 import chi_square, detectable_effect
 from edgeml.collector.drift.combined import Part, combined_test
 from edgeml.collector.drift.effects import SMOOTHING, effects, js_bias
 from edgeml.statistics import Grid
@@ -60,7 +60,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Its parts' p-values."""
     measures: dict[Measure, Measured]
     """W1 and KS are missing for categories. Effects: JS and PSI as they are, W1 in standard
-    deviations of the baseline, KS the largest difference of the cumulated shares, χ² as Cohen's w."""
+    deviations of the baseline, KS the largest gap of the cumulated shares, χ² as Cohen's w."""
 
 
 def compare(
@@ -88,48 +88,42 @@ def compare(
         window_stretches=window_stretches,
         baseline_stretches=baseline_stretches,
     )
-    n, m = test.effective_n, test.effective_m
+    of_rows = float(test.n), float(test.m)
+    n, m = (max(rows, 1.0) for rows in test.effective.get("shape", of_rows))
     found = effects(grid, window, baseline)
     chi2 = chi_square(grid, window, baseline)
-    scale = np.sqrt((1 / max(n, 1) + 1 / max(m, 1)) / (1 / max(test.n, 1) + 1 / max(test.m, 1)))
-    seen = min(float(chi2.detectable * scale), 1.0)  # Cohen's w
+    seen = min(detectable_effect(chi2.dof, n, m), 1.0)  # Cohen's w
     # For small differences χ²/N, JS and PSI are one quadratic form: JS = w²/4 nats, PSI = 2w².
     seen_js = seen**2 / (4 * float(np.log(2)))
-    root = float(np.sqrt(1 / max(n, 1) + 1 / max(m, 1)))
-    drawn = _null(grid, window + baseline, rows=(n, m))
+    n_line, m_line = (max(rows, 1.0) for rows in test.effective.get("location", of_rows))
+    root = float(np.sqrt(1 / n_line + 1 / m_line))
+    table: dict[Measure, tuple[float | None, float, tuple[float, float]]] = {
+        "js": (found.js, seen_js, (n, m)),
+        "psi": (found.psi, 2 * seen**2, (n, m)),
+        "w1": (found.w1, SEEN_BY_MEAN * root, (n_line, m_line)),
+        "ks": (found.ks, min(SEEN_BY_KS * root, 1.0), (n_line, m_line)),
+    }
     observed = _measure(grid, window[None], baseline[None])
-    p = {
-        name: (1 + float(np.sum(drawn[name] >= observed[name][0] - 1e-12))) / (DRAWS + 1)
-        for name in observed
-    }
-    measures: dict[Measure, Measured] = {
-        "js": Measured(statistic=found.js, effect=found.js, p=p["js"], detectable=seen_js),
-        "psi": Measured(statistic=found.psi, effect=found.psi, p=p["psi"], detectable=2 * seen**2),
-        "chi2": Measured(
-            statistic=chi2.statistic,
-            effect=chi2.effect,
-            p=test.parts.get("shape", 1.0),
-            detectable=seen,
-        ),
-    }
-    if found.w1 is not None and found.ks is not None:
-        size = float(np.sqrt(test.n * test.m / (test.n + test.m)))
-        measures["w1"] = Measured(
-            statistic=found.w1, effect=found.w1, p=p["w1"], detectable=SEEN_BY_MEAN * root
-        )
-        measures["ks"] = Measured(
-            statistic=size * found.ks,
-            effect=found.ks,
-            p=p["ks"],
-            detectable=min(SEEN_BY_KS * root, 1.0),
-        )
+    null = {rows: _null(grid, window + baseline, rows=rows) for _, _, rows in table.values()}
+    measures: dict[Measure, Measured] = {}
+    for name, (effect, least, rows) in table.items():
+        if effect is not None:
+            beyond = int(np.sum(null[rows][name] >= observed[name][0] - 1e-12))
+            p = (1 + beyond) / (DRAWS + 1)
+            measures[name] = Measured(statistic=effect, effect=effect, p=p, detectable=least)
+    measures["chi2"] = Measured(
+        statistic=chi2.statistic,
+        effect=chi2.effect,
+        p=test.parts.get("shape", 1.0),
+        detectable=seen,
+    )
     used = int(np.count_nonzero((window > 0) | (baseline > 0)))
     chance = js_bias(used, max(round(n), 1), max(round(m), 1))
     return Comparison(
         n=test.n,
         m=test.m,
-        effective_n=n,
-        effective_m=m,
+        effective_n=min([of_rows[0], *(rows for rows, _ in test.effective.values())]),
+        effective_m=min([of_rows[1], *(rows for _, rows in test.effective.values())]),
         effect=max(found.js - chance, 0.0) if test.n and test.m else 0.0,
         detectable=seen_js,
         p=test.p,
@@ -157,7 +151,7 @@ def benjamini_yekutieli(p_values: Sequence[float]) -> list[float]:
 
 
 def _null(grid: Grid, pooled: Cells, *, rows: tuple[float, float]) -> dict[Measure, Floats]:
-    """The measures of :data:`DRAWS` pairs of samples that both come from the pooled distribution."""
+    """The measures of :data:`DRAWS` pairs of samples, both from the pooled distribution."""
     generator = np.random.default_rng(0)  # the same comparison gives the same p-values
     shares = pooled / max(int(pooled.sum()), 1)
     if not pooled.any():

@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 FEWEST = 12
 """Stretches below which nothing is estimated from them."""
 SEGMENTS = 4
-NOTICED = 2.0
+NOTICED = 2.5
 """Standard errors above what independent rows show, before they are held to be dependent, so that
 independent rows are seldom corrected for nothing."""
 
@@ -43,7 +43,7 @@ def design_effect(stretches: Cells, scores: Floats, *, stationary: bool) -> floa
     Args:
         stretches: counts of consecutive stretches of equally many rows, int64 [k, cells].
         scores: a score a cell, float64 [cells], 0 where a cell has none.
-        stationary: that nothing changes over the stretches is given. Where it is not, a change would
+        stationary: whether nothing is known to change over the stretches. Elsewhere a change would
             pass for dependence, so each of :data:`SEGMENTS` parts is taken by itself and the median
             of the parts is used: a step or two within the rows do not reach it.
     """
@@ -76,7 +76,8 @@ def _totals(stretches: Cells, scores: Floats) -> tuple[Floats, float]:
     scored = scores != 0
     middle = float(counts @ scores) / max(int(counts[scored].sum()), 1)
     centred = np.where(scored, scores - middle, 0.0)
-    return stretches @ centred, float(counts @ centred**2) / rows
+    totals: Floats = stretches @ centred
+    return totals, float(counts @ centred**2) / rows
 
 
 def _parts(totals: Floats, *, stationary: bool) -> list[Floats]:
