@@ -87,14 +87,14 @@ def combined_test(
         difference, variance = score_difference(scores, *on_line)
         if variance > 0:
             of_n, of_m = _design_effects(scores, window_stretches, baseline_stretches)
-            effective[part] = n / of_n, m / of_m
+            effective[part] = max(n / of_n, 1.0), max(m / of_m, 1.0)
             share = of_n / int(on_line[0].sum()), of_m / int(on_line[1].sum())
             p_values[part] = _two_sided(difference, variance, share)
     statistic, dof = chi_square_statistic(grid, window, baseline)
     if dof:
         groups = cell_groups(grid, window, baseline)
         in_n, in_m = _spreads(groups, window_stretches, baseline_stretches)
-        effective["shape"] = n / in_n.mean, m / in_m.mean
+        effective["shape"] = max(n / in_n.mean, 1.0), max(m / in_m.mean, 1.0)
         fewest = [min(rows) for rows in zip(*effective.values(), strict=True)]
         if fewest[0] >= min(LEAST_ROWS, n) and fewest[1] >= min(LEAST_ROWS, m):
             p_values["shape"] = _corrected_chi_square(statistic, dof, (in_n, in_m), (n, m))

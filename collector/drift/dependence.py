@@ -76,8 +76,7 @@ def _totals(stretches: Cells, scores: Floats) -> tuple[Floats, float]:
     scored = scores != 0
     middle = float(counts @ scores) / max(int(counts[scored].sum()), 1)
     centred = np.where(scored, scores - middle, 0.0)
-    totals: Floats = stretches @ centred
-    return totals, float(counts @ centred**2) / rows
+    return stretches.astype(np.float64) @ centred, float(counts @ centred**2) / rows
 
 
 def _parts(totals: Floats, *, stationary: bool) -> list[Floats]:

@@ -21,6 +21,8 @@ from edgeml.errors import SourceError
 Storage = Literal["number", "text", "flag", "time", "other"]
 """What a file says of a column. Flags are booleans; nested and binary columns are ``other``."""
 
+_TEXT: Storage = "text"
+
 BLOCK_ROWS = 65_536
 BLOCK_BYTES = 8 << 20
 """Of a CSV that is parsed at a time, so its longest line may not be longer."""
@@ -172,8 +174,8 @@ def _csv(path: Path) -> Table:
         with opened(columns) as reader:
             yield from reader
 
-    text: Storage = "text"
-    return Table(str(path), dict.fromkeys(names, text), batches, untyped=True)
+    columns: dict[str, Storage] = dict.fromkeys(cast("list[str]", names), _TEXT)
+    return Table(str(path), columns, batches, untyped=True)
 
 
 def _parquet(path: Path) -> Table:
@@ -216,7 +218,7 @@ def _from_arrays(name: str, arrays: Mapping[str, Any]) -> Any:
 
 def _of_arrays(name: str, columns: dict[str, Any]) -> Table:
     """A table of arrays that may be mapped files: a block of them is copied at a time."""
-    kinds = {key: _storage(_arrow_array(column[:0]).type) for key, column in columns.items()}
+    kinds: dict[str, Storage] = {key: _storage(_arrow_array(column[:0]).type) for key, column in columns.items()}
     rows = len(next(iter(columns.values())))
 
     def batches(chosen: Sequence[str]) -> Iterator[Any]:
