@@ -1,25 +1,32 @@
 """From tensors to the few numbers a sample that are worth counting.
 
 A family belongs to what a tensor means (image, audio, features, scores …), and turns a batch into a
-matrix: one row a sample, one column a statistic. All of it is NumPy on a single frame's cost budget
-(tens of microseconds for a small image), since it runs beside every inference.
+matrix: one row a sample, one column a statistic; what is to be counted as a vector comes apart. All
+of it is NumPy on a single frame's cost budget (tens of microseconds for a small image), since it
+runs beside every inference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeml.statistics.grid import Grid
+
 Matrix = NDArray[np.float64]
+Vectors = dict[str, NDArray[np.float32]]
 
 MAX_COLUMNS = 256
 """More feature columns than this are summarised, not counted one by one."""
 
 MAX_CLASSES = 256
 """Likewise for classes."""
+
+CONFIDENCE_BINS = 16
 
 LARGE_FRAME = 128
 """From this many pixels on along both sides, photometry subsamples."""
@@ -43,18 +50,48 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     probabilities: bool = False
     """Scores are probabilities already, so no softmax."""
     channels: int = 1
+    classes: int = 0
+    """Of scores."""
     columns: tuple[str, ...] = ()
     """Names of feature columns."""
+    categorical: tuple[str, ...] = ()
+    """Columns that hold categories: integers that are names, not amounts."""
     row_step: int = 1
     """Images: which rows are looked at. In the baseline, since it is a part of what its counts
     mean; 1 in those that were fitted before there was a choice."""
 
 
-class Family(msgspec.Struct, frozen=True):
+def _stateless(context: Context) -> None:  # noqa: ARG001
+    return None
+
+
+def _no_vectors(batch: NDArray[np.generic], context: Context) -> Vectors:  # noqa: ARG001
+    return {}
+
+
+def _none_fixed(context: Context) -> dict[str, Grid]:  # noqa: ARG001
+    return {}
+
+
+class Family(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the statistics in a tensor of this context, and how to compute them."""
 
     names: Callable[[Context], tuple[str, ...]]
-    compute: Callable[[NDArray[np.generic], Context], Matrix]
+    """Of the columns that ``compute`` gives."""
+    compute: Callable[[NDArray[np.generic], Context, Any], Matrix]
+    """(batch [n, …], context, state) → float64 [n, streams]."""
+    state: Callable[[Context], Any] = _stateless
+    """A new object that ``compute`` may change: what it has to remember of the samples before, such
+    as the last frame. One a tensor and observer, handed to every call in the order of the samples.
+    None where samples are looked at one by one."""
+    vectors: Callable[[NDArray[np.generic], Context], Vectors] = _no_vectors
+    """(batch [n, …], context) → float32 [n, d] by name: what is counted as a vector, after the
+    columns."""
+    grids: Callable[[Context], dict[str, Grid]] = _none_fixed
+    """Grids of those columns whose meaning says what they must be; the others are fitted."""
+    temporal: frozenset[str] = frozenset()
+    """Columns that compare a sample with the one before it. Calibration samples have no order, so
+    these are never compared with training, only with the device's own past."""
 
 
 def _image_names(context: Context) -> tuple[str, ...]:
@@ -62,7 +99,7 @@ def _image_names(context: Context) -> tuple[str, ...]:
     return (*names, "red_green", "blue_green") if context.channels == 3 else names
 
 
-def _image(batch: NDArray[np.generic], context: Context) -> Matrix:
+def _image(batch: NDArray[np.generic], context: Context, state: None) -> Matrix:  # noqa: ARG001
     """Photometry and sharpness of frames [n, c, h, w] or [n, h, w, c].
 
     Photometry looks at some pixels of a large frame. Sharpness is the logarithm of the variance of
@@ -149,7 +186,7 @@ def _variance(rows: NDArray[np.float32], means: NDArray[np.float64]) -> NDArray[
     return squares.astype(np.float64) / rows.shape[1]
 
 
-def _audio(batch: NDArray[np.generic], context: Context) -> Matrix:
+def _audio(batch: NDArray[np.generic], context: Context, state: None) -> Matrix:  # noqa: ARG001
     """Level in dB of full scale, share of clipped samples, offset, and zero crossings a sample."""
     wave = np.asarray(batch, dtype=np.float64).reshape(len(batch), -1)
     full = max(abs(context.low), abs(context.high), _TINY)
@@ -170,12 +207,12 @@ def _feature_names(context: Context) -> tuple[str, ...]:
     return context.columns
 
 
-def _features(batch: NDArray[np.generic], context: Context) -> Matrix:
+def _features(batch: NDArray[np.generic], context: Context, state: None) -> Matrix:  # noqa: ARG001
     """The columns themselves."""
     return np.asarray(batch, dtype=np.float64).reshape(len(batch), -1)[:, : len(context.columns)]
 
 
-def _summary(batch: NDArray[np.generic], context: Context) -> Matrix:  # noqa: ARG001
+def _summary(batch: NDArray[np.generic], context: Context, state: None) -> Matrix:  # noqa: ARG001
     """Mean, spread and extremes of a tensor that nothing more is known about."""
     flat = np.asarray(batch, dtype=np.float64).reshape(len(batch), -1)
     return np.stack(
@@ -183,10 +220,15 @@ def _summary(batch: NDArray[np.generic], context: Context) -> Matrix:  # noqa: A
     )
 
 
-def _embedding(batch: NDArray[np.generic], context: Context) -> Matrix:  # noqa: ARG001
+def _embedding(batch: NDArray[np.generic], context: Context, state: None) -> Matrix:  # noqa: ARG001
     """Norm and mean of each vector."""
     flat = np.asarray(batch, dtype=np.float64).reshape(len(batch), -1)
     return np.stack([np.linalg.norm(flat, axis=1), flat.mean(axis=1)], axis=1)
+
+
+def _embedded(batch: NDArray[np.generic], context: Context) -> Vectors:  # noqa: ARG001
+    """The vectors themselves."""
+    return {"vector": np.asarray(batch, dtype=np.float32).reshape(len(batch), -1)}
 
 
 def softmax(scores: Matrix) -> Matrix:
@@ -195,22 +237,32 @@ def softmax(scores: Matrix) -> Matrix:
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
-def _scores(batch: NDArray[np.generic], context: Context) -> Matrix:
+def _scores(batch: NDArray[np.generic], context: Context, state: None) -> Matrix:  # noqa: ARG001
     """Class, confidence and entropy (0 certain … 1 uniform) of class scores [n, classes]."""
     scores = np.asarray(batch, dtype=np.float64).reshape(len(batch), -1)
     shares = scores if context.probabilities else softmax(scores)
     entropy = -(shares * np.log(np.maximum(shares, _TINY))).sum(axis=1) / np.log(scores.shape[1])
-    # A NaN among the scores is no class: −1 falls into "anything else".
+    # A NaN among the scores is no class: it is missing.
     broken = np.isnan(scores).any(axis=1)
-    decided = np.where(broken, -1, np.argmax(np.nan_to_num(scores, nan=-np.inf), axis=1))
-    return np.stack([decided.astype(np.float64), shares.max(axis=1), entropy], axis=1)
+    decided = np.where(broken, np.nan, np.argmax(np.nan_to_num(scores, nan=-np.inf), axis=1))
+    return np.stack([decided, shares.max(axis=1), entropy], axis=1)
+
+
+def _score_grids(context: Context) -> dict[str, Grid]:
+    share = Grid(kind="numeric", bins=CONFIDENCE_BINS, low=0.0, high=1.0 + 1e-9)
+    classes = Grid(kind="categorical", bins=context.classes)
+    return {"class": classes, "confidence": share, "entropy": share}
 
 
 FAMILIES: dict[str, Family] = {
-    "image": Family(_image_names, _image),
-    "audio": Family(lambda _: ("level_db", "clipped", "offset", "zero_crossings"), _audio),
-    "features": Family(_feature_names, _features),
-    "embedding": Family(lambda _: ("norm", "mean"), _embedding),
-    "scores": Family(lambda _: ("class", "confidence", "entropy"), _scores),
-    "tensor": Family(lambda _: ("mean", "spread", "smallest", "largest"), _summary),
+    "image": Family(names=_image_names, compute=_image),
+    "audio": Family(
+        names=lambda _: ("level_db", "clipped", "offset", "zero_crossings"), compute=_audio
+    ),
+    "features": Family(names=_feature_names, compute=_features),
+    "embedding": Family(names=lambda _: ("norm", "mean"), compute=_embedding, vectors=_embedded),
+    "scores": Family(
+        names=lambda _: ("class", "confidence", "entropy"), compute=_scores, grids=_score_grids
+    ),
+    "tensor": Family(names=lambda _: ("mean", "spread", "smallest", "largest"), compute=_summary),
 }
