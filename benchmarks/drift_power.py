@@ -1,9 +1,9 @@
 """Power of one window's test on counts beside exact tests on its rows, at equal false-alarm rate.
 
-``python benchmarks/drift_power.py [--write] [--count N] [--peers FOLDER]``: each test's threshold is
-the 95 % point of its score over windows where nothing changed, so that all have the same level, whatever
-their p-values claim. Scores of Evidently and alibi-detect come from environments of their own, made
-in FOLDER.
+``python benchmarks/drift_power.py [--write] [--count N] [--peers FOLDER]``: each test's threshold
+is the 95 % point of its score over windows where nothing changed, so that all have the same level,
+whatever their p-values claim. Scores of Evidently and alibi-detect come from environments of their
+own, made in FOLDER.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from page import setting, table, write_section
 
 from edgeml.collector.drift.chi2 import chi_square
 from edgeml.collector.drift.combined import combined_test
-from edgeml.statistics import Counts, fit_grid
+from edgeml.statistics import Counts, fit_grid, pack
 
 SEED = 5
 LEVEL = 0.05
@@ -34,6 +34,8 @@ RAW_BYTES = 4
 PEERS = {"alibi-detect": ("alibi-detect",), "evidently": ("evidently", "pandas<3")}
 """What is installed; Evidently 0.7 does not start with pandas 3."""
 OURS, EXACT = "edgeml", "KS"
+NULL = 4
+"""Times as many windows where nothing changed, since all thresholds rest on them."""
 
 Case = tuple[str, float, int]
 Scores = dict[str, Floats]
@@ -66,17 +68,17 @@ def cases() -> Iterator[Case]:
 
 
 def measure(case: Case, count: int) -> tuple[Scores, dict[str, float], float]:
-    """Scores [count] of each test, the share that its own level of 5 % rejects, bytes a window."""
+    """Scores of each test, the share that its own level of 5 % rejects, bytes a window."""
     stats: Any = import_module("scipy.stats")
     world, strength, rows = case
     random = generator(SEED, world, strength, rows)
     p_values: dict[str, list[float]] = {}
     sizes: list[int] = []
-    for _ in range(count):
+    for _ in range(repeats(case, count)):
         baseline, window = pair(random, world, strength, rows)
         grid = fit_grid(baseline)
         ours, theirs = Counts.of(grid, window), Counts.of(grid, baseline)
-        sizes.append(wire_bytes(ours))
+        sizes.append(len(pack(ours)))
         found = {
             OURS: combined_test(grid, ours.cells, theirs.cells).p,
             "χ² alone": chi_square(grid, ours.cells, theirs.cells).p,
@@ -92,12 +94,14 @@ def measure(case: Case, count: int) -> tuple[Scores, dict[str, float], float]:
     return scores, rates, float(np.mean(sizes))
 
 
-def wire_bytes(counts: Counts) -> int:
-    """A window's counts as the agent sends them."""
-    raise NotImplementedError
+def repeats(case: Case, count: int) -> int:
+    """Windows of a case."""
+    return count if case[1] else NULL * count
 
 
-def rows(count: int, *, peers: Path | None) -> tuple[list[Row], list[Level], list[str]]:
+def rows(
+    count: int, *, peers: Path | None, peer_count: int
+) -> tuple[list[Row], list[Level], list[str]]:
     """Measure everything; the last list says which peer could not be measured, and why."""
     every = list(cases())
     ours = [measure(case, count) for case in every]
@@ -106,7 +110,7 @@ def rows(count: int, *, peers: Path | None) -> tuple[list[Row], list[Level], lis
     absent: list[str] = []
     for name in PEERS if peers is not None else ():
         try:
-            found = peer_scores(name, peers, every, count)
+            found = peer_scores(name, peers, every, peer_count)
         except (OSError, subprocess.CalledProcessError, ValueError) as error:
             reason = str(getattr(error, "stderr", None) or error).strip().splitlines()[-1:]
             absent.append(f"{name}: {' '.join(reason)}")
@@ -150,8 +154,8 @@ def peer_scores(name: str, folder: Path, every: Sequence[Case], count: int) -> l
         command = [python, "-m", "pip", "install", "--quiet", *PEERS[name]]
         subprocess.run(command, check=True, capture_output=True, text=True)
     done = subprocess.run(
-        [python, script, name, str(SEED), str(count)],
-        input=json.dumps(every),
+        [python, script, name, str(SEED)],
+        input=json.dumps([[*case, repeats(case, count)] for case in every]),
         check=True,
         capture_output=True,
         text=True,
@@ -163,7 +167,7 @@ def render(found: tuple[list[Row], list[Level], list[str]], count: int) -> str:
     """As Markdown: those changes that some test finds sometimes and not always."""
     powers, levels, absent = found
     tests = list(powers[0].power)
-    shown = [row for row in powers if 0.1 <= row.power[EXACT] and min(row.power.values()) < 0.995]
+    shown = [row for row in powers if row.power[EXACT] >= 0.1 and min(row.power.values()) < 0.995]
     lines = [
         (
             *row.case[:2],
@@ -202,11 +206,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=1_000)
+    parser.add_argument("--peer-count", type=int, help="windows that peers are given")
     parser.add_argument("--peers", type=Path, help="folder of the peers' environments")
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as spare:
-        found = rows(options.count, peers=options.peers or Path(spare))
+        found = rows(
+            options.count,
+            peers=options.peers or Path(spare),
+            peer_count=options.peer_count or options.count,
+        )
     text = render(found, options.count)
     print(text)
     if options.write:

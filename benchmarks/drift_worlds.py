@@ -39,9 +39,10 @@ WORLDS: dict[str, Callable[[Floats, float, np.random.Generator], Floats]] = {
     "mixture": _mixture,
     "stuck": _stuck,
 }
-"""Of unit normal rows: their mean moves by ``strength``; their spread grows by that share; that share
-of them gets a heavy tail (t with 3 degrees of freedom, of variance 1); a fifth of that share comes
-from elsewhere (3 ± ½); the sensor stands still at 0.3 for a fifth of that share of the time."""
+"""Of unit normal rows: their mean moves by ``strength``; their spread grows by that share; that
+share of them gets a heavy tail (t with 3 degrees of freedom, of variance 1); a fifth of that share
+comes from elsewhere (3 ± ½); the sensor stands still at 0.3 for a fifth of that share of the time.
+"""
 
 STRENGTHS = (0.05, 0.1, 0.2, 0.3, 0.5)
 ROWS = (300, 1_000, 10_000)

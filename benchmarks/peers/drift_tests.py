@@ -1,25 +1,30 @@
 """Scores of other projects' drift tests, larger for more drift; runs in an environment of its own.
 
-``drift_tests.py PEER SEED COUNT < JSON``: a list of [world, strength, rows]; prints JSON: for each, a
-mapping of a test's name to [scores, share that the test's own default calls drift].
+``drift_tests.py PEER SEED < JSON``: a list of [world, strength, rows, count]; prints JSON: for each,
+a mapping of a test's name to [scores, share that the test's own default calls drift].
 """
 
 import json
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 warnings.filterwarnings("ignore")
 
 from drift_worlds import generator, pair  # noqa: E402
 
+Found = dict[str, tuple[float, bool]]
+Score = Callable[[Any, Any], Found]
 
-def alibi():
+
+def alibi() -> Score:
     """alibi-detect's univariate tests, which take rows."""
     from alibi_detect.cd import CVMDrift, KSDrift
 
-    def score(baseline, window):
+    def score(baseline: Any, window: Any) -> Found:
         found = {}
         for name, make in (("alibi-detect KS", KSDrift), ("alibi-detect CvM", CVMDrift)):
             detector = make(baseline[:, None], p_val=0.05)
@@ -30,7 +35,7 @@ def alibi():
     return score
 
 
-def evidently():
+def evidently() -> Score:
     """What Evidently takes for a column of numbers by itself, with its own threshold."""
     import pandas as pd
     from evidently.legacy.calculations.stattests import get_stattest
@@ -38,7 +43,7 @@ def evidently():
 
     kind = ColumnType.Numerical
 
-    def score(baseline, window):
+    def score(baseline: Any, window: Any) -> Found:
         was, now = pd.Series(baseline), pd.Series(window)
         test = get_stattest(was, now, kind, None)
         result = test(was, now, kind, None)
@@ -52,10 +57,10 @@ def evidently():
 PEERS = {"alibi-detect": alibi, "evidently": evidently}
 
 
-def main(peer, seed, count):
+def main(peer: str, seed: int) -> None:
     score = PEERS[peer]()
     found = []
-    for world, strength, rows in json.load(sys.stdin):
+    for world, strength, rows, count in json.load(sys.stdin):
         random = generator(seed, world, strength, rows)
         results = [score(*pair(random, world, strength, rows)) for _ in range(count)]
         found.append(
@@ -71,4 +76,4 @@ def main(peer, seed, count):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]))

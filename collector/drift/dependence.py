@@ -50,7 +50,10 @@ def design_effect(stretches: Cells, scores: Floats, *, stationary: bool) -> floa
     best, merged = 1.0, stretches
     # Long stretches see slow waves that the lag of short ones does not.
     for level in range(3):
-        if len(merged) < FEWEST * (1 if level == 0 else 2):
+        # A step shows in whichever part it falls in, so there must be parts to take the median of.
+        if level and len(merged) < FEWEST * (2 if stationary else SEGMENTS):
+            break
+        if len(merged) < FEWEST:
             break
         best = max(best, _at_one_length(merged, scores, stationary=stationary))
         even = merged[: len(merged) // 2 * 2]

@@ -12,7 +12,7 @@ from edgeml.drift_report.counting import Clock, Tally, count
 from edgeml.drift_report.judging import Pair
 from edgeml.drift_report.result import Finding
 from edgeml.drift_report.schema import missing_columns
-from edgeml.drift_report.statistic import Statistic
+from edgeml.drift_report.statistic import Statistic, labels
 from edgeml.drift_report.tables import Table
 from edgeml.errors import SourceError
 from edgeml.statistics import Baseline, Stream, TensorStatistics
@@ -85,29 +85,32 @@ def pairs_with_samples(bundle: Bundle, baseline: Baseline, path: Path) -> tuple[
                 tallies = _tallies(tensor, samples.inputs[tensor.tensor])
                 pairs += [
                     _pair(stream.name.removeprefix("input."), tensor.tensor, stream, tally)
-                    for stream, tally in zip(tensor.streams, tallies, strict=True)
+                    for stream, tally in zip(tensor.streams, tallies, strict=False)
+                    if not stream.temporal  # calibration samples have no order to compare with
                 ]
         return len(samples), pairs
 
 
 def _tallies(tensor: TensorStatistics, array: object) -> list[Tally]:
-    tallies = [Tally(stream.grid.cells) for stream in tensor.streams]
+    """Of the tensor's numbers; its vectors, whose counts tell nothing but how many there were, come
+    behind them in the streams and are left out."""
+    streams = [stream for stream in tensor.streams if stream.grid.kind != "vector"]
+    tallies = [Tally(stream.grid.cells) for stream in streams]
+    state = tensor.state()
     for _, block in blocks(array):  # type: ignore[arg-type]
-        matrix = tensor.compute(block)
-        for stream, tally, column in zip(tensor.streams, tallies, matrix.T, strict=True):
+        matrix = tensor.compute(block, state)
+        for stream, tally, column in zip(streams, tallies, matrix.T, strict=True):
             tally.add(stream.grid.locate(column))
     return tallies
 
 
 def _pair(name: str, column: str, stream: Stream, tally: Tally) -> Pair:
-    categorical = stream.grid.kind == "categorical"
-    labels = tuple(str(cell) for cell in range(stream.grid.cells - 1)) if categorical else ()
     return Pair(
         name=name,
         column=column,
-        kind="categorical" if categorical else "numeric",
+        kind="categorical" if stream.grid.kind == "categorical" else "numeric",
         grid=stream.grid,
-        labels=(*labels, "(other)") if labels else (),
+        labels=labels(stream.grid),
         baseline=stream.baseline().cells,
         baseline_stretches=None,
         data=tally,

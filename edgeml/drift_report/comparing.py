@@ -10,7 +10,7 @@ from edgeml.drift_report.counting import Clock, Tally, count
 from edgeml.drift_report.judging import Pair, Tables, Terms, judge
 from edgeml.drift_report.result import DriftResult, Finding
 from edgeml.drift_report.schema import missing_columns, unlike_types, wrong_type
-from edgeml.drift_report.statistic import Statistic
+from edgeml.drift_report.statistic import Statistic, labels
 from edgeml.drift_report.survey import Survey
 from edgeml.drift_report.tables import Table, memory_table, open_table
 from edgeml.errors import SourceError, UsageError
@@ -153,7 +153,7 @@ def _pair(statistic: Statistic, was: Tally, is_: Tally) -> Pair:
         column=statistic.column,
         kind=statistic.kind,
         grid=statistic.grid,
-        labels=statistic.labels(),
+        labels=labels(statistic.grid),
         baseline=was.stretches.total,
         baseline_stretches=was.stretches.complete,
         data=is_,

@@ -21,12 +21,14 @@ from edgeml.drift_report.result import (
     Verdict,
 )
 from edgeml.drift_report.statistic import Kind
-from edgeml.drift_report.wording import change, summary
+from edgeml.drift_report.wording import change, position, summary
 from edgeml.statistics import Grid
 
 Cells = NDArray[np.int64]
 
 ORDER: tuple[Verdict, ...] = ("drift", "small", "unclear", "none")
+NOT_FINITE = ("NaN", "-Inf", "+Inf", "missing")
+"""The cells of a numeric grid behind all others."""
 WORTH_HALF = 0.5
 """Share of the rows that independent ones must be worth for dependence not to be spoken of."""
 
@@ -152,7 +154,9 @@ def _bars(pair: Pair, data: Cells) -> Bars:
     else:
         # Cells apart from the line are shown where something is in them.
         kept = np.concatenate([line, apart[both[apart] > 0]])
-        labels = (*(f"{centre:.4g}" for centre in pair.grid.centres()), *["no number"] * apart.size)
+        places = [f"{position(pair.grid, place):.4g}" for place in pair.grid.centres().tolist()]
+        names = dict(zip(range(pair.grid.nan, pair.grid.cells), NOT_FINITE, strict=True))
+        labels = (*places, *(names[cell] for cell in kept[line.size :].tolist()))
     sides = [side[kept] / max(int(side.sum()), 1) for side in (pair.baseline, data)]
     return Bars(
         labels=tuple(labels[: kept.size]),

@@ -37,33 +37,36 @@ class Statistic(msgspec.Struct, frozen=True, kw_only=True):
     grid: Grid
     part: str = ""
     """Of a text: one of :data:`edgeml.drift_report.values.CHARACTERS`."""
-    values: tuple[str, ...] = ()
-    """Of a categorical: the baseline's most frequent values, in the order of the cells."""
 
     def locate(self, column: Any) -> Located:
         """The cell of each row of an Arrow array."""
         if self.kind == "categorical":
             return self._locate_category(column)
         found = text_statistic(column, self.part) if self.part else numbers(column)
-        return Located(
-            self.grid.locate(found.values), int(found.missing.sum()), int(found.broken.sum())
-        )
+        # What is no number is a NaN to the grid, what is not there is missing.
+        cells = self.grid.locate(np.ma.masked_array(found.values, mask=found.missing))
+        return Located(cells, int(found.missing.sum()), int(found.broken.sum()))
 
     def _locate_category(self, column: Any) -> Located:
         compute, pa = arrow("compute"), arrow()
         column = texts(column)
         missing = compute.is_null(column).to_numpy(zero_copy_only=False)
-        index = compute.index_in(column, value_set=pa.array(self.values, pa.string()))
-        other = len(self.values) + 1
-        cells = compute.fill_null(index, other).to_numpy(zero_copy_only=False).astype(np.int64)
-        return Located(np.where(missing, len(self.values), cells), int(missing.sum()), 0)
+        # Arrow's own look-up, which takes a tenth of the time of one row at a time.
+        index = compute.index_in(column, value_set=pa.array(self.grid.values, pa.string()))
+        known = compute.fill_null(index, self.grid.other).to_numpy(zero_copy_only=False)
+        cells = np.where(missing, self.grid.missing, known.astype(np.int64))
+        return Located(cells, int(missing.sum()), 0)
 
-    def labels(self) -> tuple[str, ...]:
-        """A name for each cell of a categorical; none for numbers."""
-        return (*self.values, "(missing)", "(other)") if self.kind == "categorical" else ()
+
+def labels(grid: Grid) -> tuple[str, ...]:
+    """A name for each cell of a categorical grid; none for numbers."""
+    if grid.kind != "categorical":
+        return ()
+    known = grid.values or range(grid.bins)
+    return (*map(str, known), "(other)", "(missing)")
 
 
 def categorical(column: str, values: tuple[str, ...]) -> Statistic:
-    """The statistic of a column of categories: a cell each, then missing, then anything else."""
-    grid = Grid(kind="categorical", bins=len(values) + 1)
-    return Statistic(name=column, column=column, kind="categorical", grid=grid, values=values)
+    """The statistic of a column of categories: a cell each, then anything else, then missing."""
+    grid = Grid(kind="categorical", bins=max(len(values), 1), values=values)
+    return Statistic(name=column, column=column, kind="categorical", grid=grid)

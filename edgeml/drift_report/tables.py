@@ -24,7 +24,7 @@ Storage = Literal["number", "text", "flag", "time", "other"]
 _TEXT: Storage = "text"
 
 BLOCK_ROWS = 65_536
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 2 << 20
 """Of a CSV that is parsed at a time, so its longest line may not be longer."""
 MOST_COLUMNS = 2_000
 FORMS = "a .csv, .tsv (also .gz), .parquet, .npy or .npz file"
@@ -218,7 +218,9 @@ def _from_arrays(name: str, arrays: Mapping[str, Any]) -> Any:
 
 def _of_arrays(name: str, columns: dict[str, Any]) -> Table:
     """A table of arrays that may be mapped files: a block of them is copied at a time."""
-    kinds: dict[str, Storage] = {key: _storage(_arrow_array(column[:0]).type) for key, column in columns.items()}
+    kinds: dict[str, Storage] = {
+        key: _storage(_arrow_array(column[:0]).type) for key, column in columns.items()
+    }
     rows = len(next(iter(columns.values())))
 
     def batches(chosen: Sequence[str]) -> Iterator[Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml.collector.drift.effects import shares
+from edgeml.collector.drift.effects import root_mean_square, shares
 from edgeml.statistics import Grid
 
 if TYPE_CHECKING:
@@ -26,35 +26,49 @@ def change(grid: Grid, labels: tuple[str, ...], data: Cells, baseline: Cells) ->
     if labels:
         return _category(labels, data, baseline)
     parts: list[str] = []
-    apart = float(shares(data)[grid.unordered].sum()), float(shares(baseline)[grid.unordered].sum())
-    if abs(apart[0] - apart[1]) >= 0.001:
-        parts.append(f"no number in {_percent(apart[1])} → {_percent(apart[0])}")
+    here, before = shares(data), shares(baseline)
+    invalid = np.setdiff1d(grid.unordered, [grid.missing])
+    for name, cells in (("missing", [grid.missing]), ("not finite", invalid)):
+        now, was = float(here[cells].sum()), float(before[cells].sum())
+        if abs(now - was) >= 0.001:
+            parts.append(f"{name} {_percent(was)} → {_percent(now)}")
     on_line = data[grid.ordered], baseline[grid.ordered]
     if on_line[0].sum() and on_line[1].sum():
-        parts.append(_line(grid.centres(), *on_line))
+        parts.append(_line(grid, *on_line))
     return ", ".join(filter(None, parts)) or "the same"
 
 
-def _line(centres: NDArray[np.float64], data: Cells, baseline: Cells) -> str:
+def _line(grid: Grid, data: Cells, baseline: Cells) -> str:
+    centres = grid.centres()
     (mean, spread), (mean_before, spread_before) = (
         _moments(centres, cells) for cells in (data, baseline)
     )
-    width = max(spread_before, float(np.diff(centres).min()))
-    shift = (mean - mean_before) / width
-    words = [f"mean {mean_before:.4g} → {mean:.4g} ({shift:+.2f} sd)"] if abs(shift) >= 0.01 else []
-    if spread_before > 0 and abs(np.log(max(spread, 1e-300) / spread_before)) > 0.05:
-        words.append(f"spread {spread_before:.3g} → {spread:.3g}")
+    shift = (mean - mean_before) / max(spread_before, grid.step)
+    shown = mean_before, mean
+    if grid.log:  # of octaves
+        shown = 2**mean_before, 2**mean
+    words = (
+        [f"mean {shown[0]:.4g} → {shown[1]:.4g} ({shift:+.2f} sd)"] if abs(shift) >= 0.01 else []
+    )
+    if spread_before > 0 and not 0.95 <= spread / spread_before <= 1.05:
+        words.append(f"spread × {spread / spread_before:.2f}")
     top = int(np.argmax(shares(data) - shares(baseline)))
     here, before = float(shares(data)[top]), float(shares(baseline)[top])
     if here - before > 0.03 and here > 1.5 * before:
-        words.append(f"near {centres[top]:.4g} {_percent(before)} → {_percent(here)}")
+        place = position(grid, float(centres[top]))
+        words.append(f"near {place:.4g} {_percent(before)} → {_percent(here)}")
     return ", ".join(words)
+
+
+def position(grid: Grid, centre: float) -> float:
+    """The number at a place on the grid's line."""
+    return float(2.0**centre) if grid.log else centre
 
 
 def _moments(centres: NDArray[np.float64], cells: Cells) -> tuple[float, float]:
     weights = shares(cells)
     mean = float(weights @ centres)
-    return mean, float(np.sqrt(weights @ (centres - mean) ** 2))
+    return mean, root_mean_square(centres - mean, weights)
 
 
 def _category(labels: tuple[str, ...], data: Cells, baseline: Cells) -> str:
