@@ -6,8 +6,8 @@ command line; the parts behind them are :mod:`edgeml.exporter`, :mod:`edgeml.tar
 :mod:`edgeml.device_agent` and :mod:`edgeml.collector`.
 
 From Python, :func:`export` makes a bundle, :func:`exporting` does so event by event, and
-:class:`Session` runs one; :class:`Client` calls the agent of this device. Each is imported when it
-is first asked for.
+:class:`Session` runs one; :func:`drift` compares two tables; :class:`Client` calls the agent of
+this device. Each is imported when it is first asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgeml.api.drifting import drift
     from edgeml.api.exporting import export, exporting
     from edgeml.api.result import ExportResult
     from edgeml.api.session import Session
@@ -28,6 +29,7 @@ __all__ = [
     "ExportResult",
     "Session",
     "__version__",
+    "drift",
     "export",
     "exporting",
 ]
@@ -39,6 +41,7 @@ _LAZY = {
     "EdgemlError": "edgeml.errors",
     "ExportResult": "edgeml.api.result",
     "Session": "edgeml.api.session",
+    "drift": "edgeml.api.drifting",
     "export": "edgeml.api.exporting",
     "exporting": "edgeml.api.exporting",
 }

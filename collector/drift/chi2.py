@@ -62,8 +62,14 @@ def chi_square(grid: Grid, window: Cells, baseline: Cells) -> ChiSquare:
         n=n,
         m=m,
         effect=float(np.sqrt(statistic * scale)),
-        detectable=float(np.sqrt(_noncentrality(dof) * scale)),
+        detectable=detectable_effect(dof, n, m),
     )
+
+
+def detectable_effect(dof: int, n: float, m: float) -> float:
+    """The smallest Cohen's w that a test of so many degrees of freedom and rows finds at level
+    :data:`LEVEL` with power :data:`POWER`."""
+    return float(np.sqrt(_noncentrality(max(dof, 1)) * (1 / n + 1 / m) / 2))
 
 
 def chi_square_statistic(grid: Grid, window: Cells, baseline: Cells) -> tuple[float, int]:
@@ -85,19 +91,29 @@ def group_edges(masses: NDArray[np.int64], groups: int) -> NDArray[np.int64]:
     return np.flatnonzero(np.diff(label, prepend=-1))
 
 
-def _grouped(grid: Grid, window: Cells, baseline: Cells) -> tuple[Cells, Cells]:
+def cell_groups(grid: Grid, window: Cells, baseline: Cells) -> NDArray[np.int64]:
+    """The group of each cell, int64 [cells]: groups of near-equal mass along the line, each other
+    cell for itself; −1 where nothing was counted on either side."""
     smaller = min(int(window.sum()), int(baseline.sum()))
     groups = min(max(smaller // ROWS_A_GROUP, 2), MAX_GROUPS)
     line, apart = grid.ordered, grid.unordered
+    pooled = window + baseline
     if not line.size:  # categories, which merge along no line: common ones first
-        line = np.argsort(-(window + baseline), kind="stable")
+        line = np.argsort(-pooled, kind="stable")
         apart = line[:0]
-    a, b = window[line], baseline[line]
-    edges = group_edges(a + b, groups)
-    a = np.append(np.add.reduceat(a, edges), window[apart])
-    b = np.append(np.add.reduceat(b, edges), baseline[apart])
-    used = (a + b) > 0
-    return a[used], b[used]
+    edges = group_edges(pooled[line], groups)
+    labels = np.full(pooled.size, -1, dtype=np.int64)
+    labels[line] = np.searchsorted(edges, np.arange(line.size), side="right") - 1
+    labels[apart] = edges.size + np.arange(apart.size)
+    used = np.bincount(labels, weights=pooled) > 0
+    return np.where(used, np.cumsum(used) - 1, -1)[labels]
+
+
+def _grouped(grid: Grid, window: Cells, baseline: Cells) -> tuple[Cells, Cells]:
+    labels = cell_groups(grid, window, baseline)
+    inside = labels >= 0
+    a, b = (np.bincount(labels[inside], weights=side[inside]) for side in (window, baseline))
+    return a.astype(np.int64), b.astype(np.int64)
 
 
 @lru_cache(maxsize=256)

@@ -107,8 +107,14 @@ def baseline_scale(grid: Grid, baseline: Cells) -> tuple[float, float]:
     weights, centres = baseline[grid.ordered], grid.centres()
     total = max(int(weights.sum()), 1)
     mean = float(weights @ centres / total)
-    deviation = float(np.sqrt(weights @ (centres - mean) ** 2 / total))
+    deviation = root_mean_square(centres - mean, weights / total)
     return mean, max(deviation, grid.step)
+
+
+def root_mean_square(values: Floats, weights: Floats) -> float:
+    """√Σ wx², of values that may be as large as 1e300."""
+    unit = max(float(np.abs(values).max(initial=0.0)), 1e-300)
+    return float(np.sqrt(weights @ (values / unit) ** 2)) * unit
 
 
 def standard_mean(grid: Grid, window: Cells, baseline: Cells) -> float:

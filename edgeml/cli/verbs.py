@@ -28,6 +28,9 @@ VERBS: dict[str, Verb] = {
         Verb("toolchain", "edgeml.cli.toolchain", "List, install and remove converters."),
         Verb("agent", "edgeml.cli.agent", "Serve a bundle on this device and report on it."),
         Verb("collector", "edgeml.cli.collector", "Gather the fleet's windows and test for drift."),
+        Verb(
+            "drift", "edgeml.cli.drift", "Compare two tables, or a table with a bundle, off line."
+        ),
         Verb("fleet", "edgeml.cli.fleet", "Ask a collector about its fleet."),
         Verb("demo", "edgeml.cli.demo", "From a trained model to a drift alarm, once through."),
     )

@@ -20,7 +20,7 @@ from edgeml.toolchain.spec import TOOLCHAINS
 
 ROOT = Path(__file__).parents[2]
 PINS = ROOT / "edgeml" / "toolchain" / "constraints"
-LIGHT = ("agent", "tflite", "openvino", "onnx", "collector", "dev")
+LIGHT = ("agent", "tflite", "openvino", "onnx", "collector", "drift", "dev")
 
 
 def pins(name: str) -> dict[str, Version]:

@@ -1,0 +1,167 @@
+"""The combined test: its level, its power beside KS, and rows that depend on each other.
+
+Figures over many more repetitions are in docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from edgeml.collector.drift.combined import cauchy_combination, combined_test
+from edgeml.collector.drift.compare import benjamini_yekutieli, compare
+from edgeml.collector.drift.dependence import design_effect
+from edgeml.collector.drift.linear_rank import normal_scores, score_difference
+from edgeml.drift_report.stretches import Stretches
+from edgeml.statistics import Counts, Grid
+
+GRID = Grid(kind="numeric", bins=32, low=-3.3, high=3.3)
+CLASSES = Grid(kind="categorical", bins=4)
+
+vectors = st.lists(st.integers(0, 500), min_size=GRID.cells, max_size=GRID.cells).map(np.array)
+
+
+def counted(values: np.ndarray) -> np.ndarray:
+    return Counts.of(GRID, values).cells
+
+
+def stretched(values: np.ndarray) -> np.ndarray:
+    stretches = Stretches(GRID.cells)
+    stretches.add(GRID.locate(values))
+    return stretches.complete
+
+
+def autoregressive(random: np.random.Generator, correlation: float, rows: int) -> np.ndarray:
+    values = random.normal(size=rows)
+    for row in range(1, rows):
+        values[row] = correlation * values[row - 1] + values[row] * np.sqrt(1 - correlation**2)
+    return values
+
+
+@given(vectors, vectors)
+def test_any_counts_give_a_p_value(window: np.ndarray, baseline: np.ndarray) -> None:
+    found = compare(GRID, window, baseline)
+    assert 0 <= found.p <= 1
+    assert 0 <= found.effect <= 1
+    for part in found.parts.values():
+        assert 0 <= part <= 1
+    for measured in found.measures.values():
+        assert 0 <= measured.p <= 1
+
+
+@given(vectors)
+def test_nothing_differs_from_itself(cells: np.ndarray) -> None:
+    assert combined_test(GRID, cells, cells).p >= 0.5
+    assert compare(GRID, cells, cells).effect == 0
+
+
+@given(vectors, vectors)
+def test_which_side_is_which_does_not_matter(a: np.ndarray, b: np.ndarray) -> None:
+    assert combined_test(GRID, a, b).p == pytest.approx(combined_test(GRID, b, a).p, rel=1e-6)
+
+
+def test_the_location_part_is_the_rank_test_of_van_der_waerden() -> None:
+    """On a grid fine enough that no two rows share a cell."""
+    random = np.random.default_rng(1)
+    a, b = random.normal(0.3, 1, 60), random.normal(size=80)
+    fine = Grid(kind="numeric", bins=512, low=-4, high=4)
+    window, baseline = Counts.of(fine, a).cells, Counts.of(fine, b).cells
+    scores = normal_scores(fine, window + baseline)
+    difference, variance = score_difference(scores[0], window, baseline)
+    z = difference / np.sqrt(variance * (1 / 60 + 1 / 80))
+    ranks = stats.rankdata(np.concatenate([a, b]))
+    normal = stats.norm.ppf((ranks - 0.5) / 140)
+    expected = (normal[:60].mean() - normal[60:].mean()) / np.sqrt(
+        normal.var(ddof=1) * (1 / 60 + 1 / 80)
+    )
+    assert z == pytest.approx(expected, abs=0.03)
+
+
+def test_its_level_is_the_nominal_one() -> None:
+    random = np.random.default_rng(2)
+    p = [
+        combined_test(GRID, counted(random.normal(size=400)), counted(random.normal(size=4000))).p
+        for _ in range(1000)
+    ]
+    assert 0.03 <= np.mean(np.array(p) <= 0.05) <= 0.075
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda x: x + 0.15, lambda x: x * 1.15, lambda x: np.where(np.arange(x.size) < 40, 0.3, x)],
+    ids=["mean", "scale", "stuck"],
+)
+def test_it_finds_what_ks_on_the_rows_finds(change) -> None:  # type: ignore[no-untyped-def]
+    random = np.random.default_rng(3)
+    ours = theirs = 0
+    for _ in range(200):
+        window, baseline = change(random.normal(size=500)), random.normal(size=5000)
+        ours += combined_test(GRID, counted(window), counted(baseline)).p <= 0.05
+        theirs += stats.ks_2samp(window, baseline, method="asymp").pvalue <= 0.05
+    assert ours >= 0.9 * theirs
+
+
+def test_dependent_rows_do_not_fire_where_their_stretches_are_known() -> None:
+    random = np.random.default_rng(4)
+    naive = corrected = 0
+    for _ in range(60):
+        window, baseline = (autoregressive(random, 0.9, rows) for rows in (2000, 8000))
+        cells = counted(window), counted(baseline)
+        naive += combined_test(GRID, *cells).p <= 0.05
+        found = combined_test(
+            GRID,
+            *cells,
+            window_stretches=stretched(window),
+            baseline_stretches=stretched(baseline),
+        )
+        corrected += found.p <= 0.05
+    assert naive > 40
+    assert corrected <= 8
+
+
+def test_the_design_effect_of_an_autoregression() -> None:
+    """(1 + φ) / (1 − φ) for a mean."""
+    random = np.random.default_rng(5)
+    scores = np.zeros(GRID.cells)
+    scores[GRID.ordered] = GRID.centres()
+    found = [
+        design_effect(stretched(autoregressive(random, 0.8, 20_000)), scores, stationary=True)
+        for _ in range(5)
+    ]
+    assert 6 <= np.median(found) <= 13
+    independent = stretched(random.normal(size=20_000))
+    assert design_effect(independent, scores, stationary=True) == 1
+
+
+def test_a_step_in_the_window_is_not_taken_for_dependence() -> None:
+    random = np.random.default_rng(6)
+    window = random.normal(size=8000) + (np.arange(8000) > 5000)
+    found = combined_test(
+        GRID,
+        counted(window),
+        counted(random.normal(size=8000)),
+        window_stretches=stretched(window),
+        baseline_stretches=stretched(random.normal(size=8000)),
+    )
+    assert found.p < 1e-4
+
+
+def test_categories_have_a_shape_only() -> None:
+    window, baseline = np.array([50, 30, 20, 0, 0, 0]), np.array([300, 300, 300, 0, 0, 0])
+    assert set(combined_test(CLASSES, window, baseline).parts) == {"shape"}
+
+
+def test_the_cauchy_combination_is_between_its_parts_and_bonferroni() -> None:
+    assert cauchy_combination([0.2], [1]) == pytest.approx(0.2)
+    assert cauchy_combination([], []) == 1
+    assert cauchy_combination([1e-30, 0.9], [1, 1]) == pytest.approx(2e-30, rel=0.01)
+    assert cauchy_combination([0.0, 1.0], [1, 1]) < 1e-250
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_adjusted_p_values_are_those_of_scipy(p: list[float]) -> None:
+    expected = stats.false_discovery_control(p, method="by")
+    np.testing.assert_allclose(benjamini_yekutieli(p), expected, atol=1e-12)
