@@ -50,6 +50,11 @@ class GroupSaved(msgspec.Struct, kw_only=True):
     """Why the stream is not armed."""
 
 
+def rebaselined(last_slot: int) -> GroupSaved:
+    """A monitor whose reference and evidence start anew after its last slot."""
+    return GroupSaved(first_slot=last_slot + 1, evidence_from=last_slot + 1)
+
+
 class GroupStep(msgspec.Struct, kw_only=True):
     """What came of a point."""
 
@@ -120,13 +125,6 @@ class GroupMonitor:
                 return self._watch(record, key, threshold)
             case "alarm":
                 return self._wait_for_recovery(record)
-
-    def rebaseline(self) -> None:
-        """Reference and evidence start anew with the next point."""
-        after = self._records[-1].slot + 1 if self._records else self.saved.first_slot
-        self.saved = GroupSaved(first_slot=after, evidence_from=after)
-        self._records.clear()
-        self._start_anew()
 
     def _collect(self, record: GroupRecord) -> GroupStep:
         wanted, count = self.policy.reference, len(self._records)

@@ -6,6 +6,7 @@ needed, and after a transaction that failed: what they know is exactly what is c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -32,6 +33,10 @@ Cells = NDArray[np.int64]
 
 LIVE_MS = 30 * MS_A_DAY
 """A stream that was silent for longer has no share in the alarm budget."""
+
+
+Commons = Mapping[int, Scores]
+"""What the peers' scores were, by stream."""
 
 
 class Arrived(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +83,7 @@ _CHANGE_STREAMS = (
 _CLOSE_ALARM = (
     sa.update(alarms)
     .where(alarms.c.stream_id == sa.bindparam("at_stream"), alarms.c.closed_ms.is_(None))
-    .values(closed_ms=sa.bindparam("at_ms"), reason=sa.bindparam("why"))
+    .values(closed_ms=sa.bindparam("at_ms"))
 )
 
 
@@ -108,6 +113,7 @@ class Evaluator:
         self._changed: dict[int, _Known] = {}
         self._added: dict[tuple[int, int], dict[str, Any]] = {}
         self._updated: list[dict[str, Any]] = []
+        self._watched: list[float] = []
         self._alarms: list[tuple[sa.Executable, dict[str, Any]]] = []
 
     def forget(self) -> None:
@@ -116,6 +122,7 @@ class Evaluator:
             held.clear()
         self._updated.clear()
         self._alarms.clear()
+        self._watched.clear()
         self.groups.forget()
 
     def baseline(self, connection: Connection, bundle: str) -> dict[str, Stream] | None:
@@ -137,16 +144,24 @@ class Evaluator:
             for table in (streams, groups)
         )
 
-    def evaluate(self, connection: Connection, window: Arrived) -> None:
-        """Compare a window with its baseline, stream by stream."""
+    def evaluate(
+        self, connection: Connection, window: Arrived, *, replay: Commons | None = None
+    ) -> None:
+        """Compare a window with its baseline, stream by stream.
+
+        Args:
+            connection: of the transaction.
+            window: a stored one.
+            replay: where streams are rebuilt, what peers' scores were when the window first came,
+                by stream; its peers have seen it already, and its budget is spent.
+        """
         baseline = self.baseline(connection, window.bundle) or {}
         for name, cells in window.counts.items():
-            self._evaluate_stream(connection, window, baseline[name], cells)
+            self._evaluate_stream(connection, window, baseline[name], cells, replay)
 
     def flush(self, connection: Connection) -> None:
         """Write what came of the windows since the last time."""
-        watched = [t["threshold"] for t in self._added.values() if t["evidence"] is not None]
-        watched += self.groups.watched()
+        watched = self._watched + self.groups.watched()
         now_ms = max((known.last_ms for known in self._changed.values()), default=0)
         spend(connection, watched, at_ms=now_ms)
         self.groups.flush(connection)
@@ -162,9 +177,15 @@ class Evaluator:
         self._added.clear()
         self._updated.clear()
         self._alarms.clear()
+        self._watched.clear()
 
     def _evaluate_stream(
-        self, connection: Connection, window: Arrived, stream: Stream, cells: Cells
+        self,
+        connection: Connection,
+        window: Arrived,
+        stream: Stream,
+        cells: Cells,
+        replay: Commons | None,
     ) -> None:
         known = self._stream(connection, window, stream)
         self._changed[known.stream_id] = known
@@ -176,7 +197,24 @@ class Evaluator:
         )
         if self._is_stuck(known, window, cells):  # no drift, and no reference to anything
             return
-        self._step(connection, known, window, _series(window, stream), cells)
+        if replay is not None:
+            self._step(known, window, stream.name, cells, replay.get(known.stream_id))
+            return
+        series, device = _series(window, stream), Device(window.site, window.device_id)
+        common = self.groups.common(connection, series, device, window.start_ms)
+        record = self._step(known, window, stream.name, cells, common)
+        if record is not None:
+            if record.evidence is not None:
+                self._watched.append(known.threshold)
+            scored = Scored(
+                series=series,
+                device=device,
+                start_ms=record.start_ms,
+                scores=_moments(known, record),
+                received_ms=window.received_ms,
+                threshold=known.threshold,
+            )
+            self.groups.add(connection, scored)
 
     def _is_stuck(self, known: _Known, window: Arrived, cells: Cells) -> bool:
         reference = known.monitor.reference_cells
@@ -190,14 +228,14 @@ class Evaluator:
         return bool(known.repeats.why)
 
     def _step(
-        self, connection: Connection, known: _Known, window: Arrived, series: Series, cells: Cells
-    ) -> None:
-        monitor, device = known.monitor, Device(window.site, window.device_id)
-        common = self.groups.common(connection, series, device, window.start_ms)
+        self, known: _Known, window: Arrived, name: str, cells: Cells, common: Scores | None
+    ) -> Record | None:
+        """The test window that it completed, if it did."""
+        monitor = known.monitor
         was_armed = monitor.phase != "collecting"
         step = monitor.step(
             cells,
-            key=f"{window.key}/{series.stream}",
+            key=f"{window.key}/{name}",
             threshold=known.threshold,
             start_ms=window.start_ms,
         )
@@ -207,22 +245,9 @@ class Evaluator:
         if step.opened:
             self._alarms.append((sa.insert(alarms), _alarm(known, window, step)))
         if step.closed:
-            self._close_alarm(known.stream_id, at_ms=window.received_ms)
-        if step.records:
-            record = step.records[-1]
-            scored = Scored(
-                series=series,
-                device=device,
-                start_ms=record.start_ms,
-                scores=_moments(known, record),
-                received_ms=window.received_ms,
-                threshold=known.threshold,
-            )
-            self.groups.add(connection, scored)
-
-    def _close_alarm(self, stream_id: int, *, at_ms: int, why: str = "") -> None:
-        values = {"at_stream": stream_id, "at_ms": at_ms, "why": why}
-        self._alarms.append((_CLOSE_ALARM, values))
+            values = {"at_stream": known.stream_id, "at_ms": window.received_ms}
+            self._alarms.append((_CLOSE_ALARM, values))
+        return step.records[-1] if step.records else None
 
     def _stream(self, connection: Connection, window: Arrived, stream: Stream) -> _Known:
         key = {

@@ -46,7 +46,7 @@ _CHANGE_POINTS = (
 _CLOSE = (
     sa.update(group_alarms)
     .where(group_alarms.c.group_id == sa.bindparam("at_group"), group_alarms.c.closed_ms.is_(None))
-    .values(closed_ms=sa.bindparam("at_ms"), reason=sa.bindparam("why"))
+    .values(closed_ms=sa.bindparam("at_ms"))
 )
 
 
@@ -125,7 +125,7 @@ class Groups:
     def step(
         self, connection: Connection, series: Series, point: Point, *, at_ms: int, c: float
     ) -> None:
-        """Feed a group's monitor with its next point."""
+        """Feed a group's monitor with its next point; ``c`` is its threshold."""
         group = self._group(connection, series, point)
         start_ms = point.slot * series.slot_ms
         key = "/".join(map(str, (*series, point.site, point.slot)))
@@ -145,20 +145,7 @@ class Groups:
             }
             self._alarms.append((sa.insert(group_alarms), row))
         if step.closed:
-            self.close(group.group_id, at_ms=at_ms)
-
-    def close(self, group_id: int, *, at_ms: int, why: str = "") -> None:
-        """Have the group's open alarm closed."""
-        self._alarms.append((_CLOSE, {"at_group": group_id, "at_ms": at_ms, "why": why}))
-
-    def rebaseline(self, connection: Connection, row: sa.RowMapping, *, at_ms: int) -> None:
-        """Have a group (a row of ``groups``) start anew at once."""
-        series = Series(row["model"], row["version"], row["stream"], row["slot_ms"])
-        group = self._known.get((series, row["site"])) or self._restored(connection, series, row)
-        self._known[series, row["site"]] = group
-        group.monitor.rebaseline()
-        self._changed[group.group_id] = group
-        self.close(group.group_id, at_ms=at_ms, why="re-baselined")
+            self._alarms.append((_CLOSE, {"at_group": group.group_id, "at_ms": at_ms}))
 
     def watched(self) -> list[float]:
         """Thresholds of the points that were watched since the last flush: each is a share of the

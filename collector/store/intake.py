@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -17,6 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 from edgeml.bundle import Bundle
 from edgeml.bundle.archive import BASELINE, MANIFEST
 from edgeml.collector.ingest.validate import Received, off_grid
+from edgeml.collector.store.change import Change, carry_out
 from edgeml.collector.store.database import insert
 from edgeml.collector.store.evaluation import Arrived, Evaluator
 from edgeml.collector.store.marks import Mark, advance
@@ -31,6 +33,8 @@ from edgeml.collector.store.tables import (
     windows,
 )
 from edgeml.telemetry import Event, Reported, Status, Topics, Window
+
+T = TypeVar("T")
 
 _COPIED = (
     *("boot", "sequence", "model", "version", "artifact", "bundle", "start_ms", "duration_ms"),
@@ -152,6 +156,13 @@ class Intake:
         except BaseException:
             self.forget()
             raise
+
+    def change(self, work: Change[T]) -> T:
+        """See :func:`carry_out`."""
+        try:
+            return carry_out(self._engine, self._evaluator, work)
+        finally:
+            self.forget()
 
     def _store_one(self, connection: Connection, received: Received, outcome: Outcome) -> None:
         device_id = self._device(connection, received)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeml.collector.drift.groups import GroupMonitor, GroupRecord, GroupSaved
+from edgeml.collector.drift.groups import GroupMonitor, GroupRecord, GroupSaved, rebaselined
 from edgeml.collector.drift.moments import least_moments, moments
 from edgeml.collector.drift.monitor import Policy
 from edgeml.collector.drift.peers import Point, Scores
@@ -88,7 +88,7 @@ def test_rebaseline_starts_anew_at_once() -> None:
     monitor = GroupMonitor(LEAST, POLICY)
     feed(monitor, points(30, seed=1))
     feed(monitor, points(30, seed=2, shift=1.0, first=30))
-    monitor.rebaseline()
+    monitor = GroupMonitor.restore(LEAST, POLICY, rebaselined(last_slot=59), [])
     assert (monitor.phase, monitor.evidence, monitor.reference_size) == ("collecting", 0.0, 0)
     # What was drift is now what it is compared with.
     assert feed(monitor, points(40, seed=3, shift=1.0, first=60)) == []
