@@ -93,8 +93,8 @@ class FleetReader:
             devices, devices.c.id == streams.c.device_id
         )
         with self._engine.begin() as connection:
-            rows = connection.execute(query).mappings().all()
-            raised = {
+            rows: Sequence[sa.RowMapping] = connection.execute(query).mappings().all()
+            raised: dict[int, float] = {
                 row.stream_id: row.evidence
                 for row in connection.execute(sa.select(alarms).where(alarms.c.closed_ms.is_(None)))
             }
@@ -104,7 +104,7 @@ class FleetReader:
                 e_value=values[index],
                 **{n: rows[index][n] for n in DriftingView.__struct_fields__ if n != "e_value"},
             )
-            for index in ebh(values, FALSE_DISCOVERIES).tolist()
+            for index in map(int, ebh(values, FALSE_DISCOVERIES))
         ]
 
     def retractions(self) -> list[RetractionView]:
@@ -211,11 +211,13 @@ def _census(connection: Connection, now_ms: int) -> Census:
     for row in rows:
         sites.setdefault(row.site, set()).add(row.device)
         versions.setdefault((row.model, row.version), set()).add((row.site, row.device))
-    watched = sa.select(groups.c.model, groups.c.version).where(
-        groups.c.site == "", groups.c.phase != "collecting", groups.c.last_ms > now_ms - LIVE_MS
+    armed = sa.select(groups.c.model, groups.c.version, groups.c.site).where(
+        groups.c.phase != "collecting", groups.c.last_ms > now_ms - LIVE_MS
     )
+    watched = connection.execute(armed.distinct()).all()
     return Census(
         sites={site: len(found) for site, found in sites.items()},
         versions={version: len(found) for version, found in versions.items()},
-        watched=frozenset((row.model, row.version) for row in connection.execute(watched)),
+        watched=frozenset((w.model, w.version) for w in watched if not w.site),
+        watched_sites=frozenset((w.model, w.version, w.site) for w in watched if w.site),
     )

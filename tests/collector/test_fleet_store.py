@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,114 +12,26 @@ import sqlalchemy as sa
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support.devices import START_MS, Source
+from support.fleets import FleetStore
 
 from edgeml.bundle import open_bundle
-from edgeml.collector.config import AlarmConfig
-from edgeml.collector.ingest.validate import Received
 from edgeml.collector.store import fleet_tables, tables
-from edgeml.collector.store.database import open_database
-from edgeml.collector.store.evaluation import Evaluator
 from edgeml.collector.store.groups import decode_scores
-from edgeml.collector.store.intake import Intake
-from edgeml.collector.store.queries import Reader
 from edgeml.collector.store.rebaseline import rebaseline
-from edgeml.collector.store.retraction import retract, undo
-from edgeml.collector.store.selection import Selection, StreamSelection
-from edgeml.collector.views import RetractionView
+from edgeml.collector.store.selection import StreamSelection
+from edgeml.collector.views import AlarmView, StreamView
 from edgeml.errors import CollectorError
-from edgeml.telemetry import Status, Topic, Window
+from edgeml.telemetry import Window
 
-ALARMS = AlarmConfig(reference_windows=20, per_windows=2000)
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 """Not to shrink: an example takes seconds."""
 
 LUMA = "input.image.luma_mean"
 
 
-class Store:
-    """A database with the bundle in it, and what the writer's thread does to it."""
-
-    def __init__(self, path: Path, bundle: Path) -> None:
-        self.path = path
-        self.open()
-        self.intake.add_bundle(open_bundle(bundle), size=1, now_ms=1)
-
-    def open(self) -> None:
-        self.engine = open_database(str(self.path))
-        self.intake = Intake(self.engine, Evaluator(ALARMS.policy, ALARMS.budget))
-        self.reader = Reader(self.engine)
-
-    def restart(self) -> None:
-        self.engine.dispose()
-        self.open()
-
-    def send(self, *sent: tuple[str, Window | Status]) -> None:
-        """As ``("hall/cam", window)``, all in one batch."""
-        batch: list[Received] = []
-        for name, message in sent:
-            site, device = name.split("/")
-            if isinstance(message, Window):
-                topic = Topic(site, device, "stats", message.model)
-                batch.append(Received(topic, message, message.start_ms + 1000))
-            else:
-                batch.append(Received(Topic(site, device, "status", ""), message, START_MS))
-        if batch:
-            self.intake.store(batch)
-
-    def retract(self, **selection: Any) -> RetractionView:
-        wanted = Selection(**selection)
-        return self.intake.change(
-            lambda connection, evaluator: retract(
-                connection, evaluator, wanted, by="ann", why="wet lens", now_ms=START_MS
-            )
-        )
-
-    def undo(self, number: int) -> RetractionView:
-        return self.intake.change(
-            lambda connection, evaluator: undo(
-                connection, evaluator, number, by="bob", now_ms=START_MS
-            )
-        )
-
-    def contents(self) -> dict[str, Any]:
-        """All that counts: rollups, evidence and alarms that stand, but for the numbers of rows."""
-        c, o = tables.count_rollups.c, tables.outcome_rollups.c
-        g, p = fleet_tables.groups.c, fleet_tables.group_points.c
-        with self.engine.begin() as connection:
-
-            def rows(*columns: Any) -> list[tuple[Any, ...]]:
-                return sorted(tuple(row) for row in connection.execute(sa.select(*columns)))
-
-            found: dict[str, Any] = {
-                "counts": rows(c.device_id, c.stream, c.hour_ms, c.windows, c.cells),
-                "outcomes": rows(o.device_id, o.hour_ms, o.outcome, o["count"]),
-                "groups": rows(g.site, g.stream, g.phase, g.evidence),
-                "points": rows(p.start_ms, p.scores, p.role),
-            }
-        found["streams"] = [
-            (
-                f"{s.site}/{s.device}",
-                s.stream,
-                s.phase,
-                s.reference,
-                s.evidence,
-                s.offset_js,
-                s.last,
-            )
-            for s in self.reader.streams()
-            if s.reference
-        ]
-        found["alarms"] = [
-            (f"{a.site}/{a.device}", a.stream, a.since_ms, a.open)
-            for a in self.reader.alarms()
-            if a.reason != "retracted"
-        ]
-        return found
-
-
 @pytest.fixture
-def store(tmp_path: Path, bundle: Path) -> Store:
-    return Store(tmp_path / "fleet.sqlite", bundle)
+def store(tmp_path: Path, bundle: Path) -> FleetStore:
+    return FleetStore(tmp_path / "fleet.sqlite", bundle)
 
 
 def fleet(bundle: Path, names: list[str]) -> dict[str, Source]:
@@ -131,7 +42,7 @@ HALL = [f"hall/cam-{n}" for n in range(4)]
 YARD = [f"yard/cam-{n}" for n in range(4)]
 
 
-def groups(store: Store, stream: str = LUMA) -> dict[str, str]:
+def groups(store: FleetStore, stream: str = LUMA) -> dict[str, str]:
     """Phase of each group of a statistic."""
     g = fleet_tables.groups.c
     with store.engine.begin() as connection:
@@ -139,7 +50,7 @@ def groups(store: Store, stream: str = LUMA) -> dict[str, str]:
     return {row.site: row.phase for row in rows}
 
 
-def test_a_whole_site_is_raised_once_for_the_site(store: Store, bundle: Path) -> None:
+def test_a_whole_site_is_raised_once_for_the_site(store: FleetStore, bundle: Path) -> None:
     sources = fleet(bundle, HALL + YARD)
     for slot in range(45):
         dark = slot >= 26
@@ -157,7 +68,7 @@ def test_a_whole_site_is_raised_once_for_the_site(store: Store, bundle: Path) ->
 def test_a_restart_in_the_middle_changes_nothing_for_groups(bundle: Path, tmp_path: Path) -> None:
     found: list[dict[str, Any]] = []
     for restarts in (set[int](), {3, 22, 30}):
-        store = Store(tmp_path / f"{len(restarts)}.sqlite", bundle)
+        store = FleetStore(tmp_path / f"{len(restarts)}.sqlite", bundle)
         sources = fleet(bundle, HALL)
         for slot in range(34):
             if slot in restarts:
@@ -170,7 +81,7 @@ def test_a_restart_in_the_middle_changes_nothing_for_groups(bundle: Path, tmp_pa
     assert found[0]["points"]
 
 
-def test_what_peers_saw_is_stored_with_the_window(store: Store, bundle: Path) -> None:
+def test_what_peers_saw_is_stored_with_the_window(store: FleetStore, bundle: Path) -> None:
     sources = fleet(bundle, HALL)
     for _ in range(3):
         store.send(*((name, source.window()) for name, source in sources.items()))
@@ -217,8 +128,8 @@ def test_after_a_retraction_it_is_as_if_the_windows_had_never_come(
         return from_ms <= window.start_ms < to_ms and (not device or name.endswith(device))
 
     with tempfile.TemporaryDirectory() as folder:
-        whole = Store(Path(folder) / "whole.sqlite", bundle)
-        without = Store(Path(folder) / "without.sqlite", bundle)
+        whole = FleetStore(Path(folder) / "whole.sqlite", bundle)
+        without = FleetStore(Path(folder) / "without.sqlite", bundle)
         for batch in [sent[:3], *(sent[at : at + size] for at in range(3, len(sent), size))]:
             whole.send(*batch)
             without.send(*(s for s in batch if not meant(*s)))
@@ -240,7 +151,7 @@ def test_after_a_retraction_it_is_as_if_the_windows_had_never_come(
         without.engine.dispose()
 
 
-def by_device(store: Store, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+def by_device(store: FleetStore, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Rows with a device's name in the place of its number, which is given as devices come."""
     with store.engine.begin() as connection:
         found = connection.execute(sa.select(tables.devices)).mappings().all()
@@ -249,7 +160,7 @@ def by_device(store: Store, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]
 
 
 def test_an_alarm_of_retracted_windows_closes_and_stays_in_the_list(
-    store: Store, bundle: Path
+    store: FleetStore, bundle: Path
 ) -> None:
     sources = fleet(bundle, HALL[:2])
     for slot in range(36):
@@ -269,7 +180,7 @@ def test_an_alarm_of_retracted_windows_closes_and_stays_in_the_list(
         store.undo(view.id)
 
 
-def test_a_firmware_is_retracted_by_the_boots_that_ran_it(store: Store, bundle: Path) -> None:
+def test_a_firmware_is_retracted_by_the_boots_that_ran_it(store: FleetStore, bundle: Path) -> None:
     old, new = Source(bundle, seed=1), Source(bundle, seed=2, boot="boot-2")
     new_status = msgspec.structs.replace(new.status(), agent="0.2.0")
     store.send(("hall/cam", old.status()), *(("hall/cam", w) for w in old.windows(5)))
@@ -281,7 +192,7 @@ def test_a_firmware_is_retracted_by_the_boots_that_ran_it(store: Store, bundle: 
     assert store.contents()["counts"] == store.contents()["outcomes"] == []
 
 
-def test_a_group_forgets_the_device_that_was_taken_back(store: Store, bundle: Path) -> None:
+def test_a_group_forgets_the_device_that_was_taken_back(store: FleetStore, bundle: Path) -> None:
     sources = fleet(bundle, HALL)
     for _ in range(6):
         store.send(*((n, s.window(broken=n == HALL[0])) for n, s in sources.items()))
@@ -294,7 +205,7 @@ def test_a_group_forgets_the_device_that_was_taken_back(store: Store, bundle: Pa
 
 
 def test_rollups_that_would_go_negative_are_refused_and_left_alone(
-    store: Store, bundle: Path
+    store: FleetStore, bundle: Path
 ) -> None:
     store.send(*(("hall/cam", w) for w in Source(bundle, seed=1).windows(5)))
     with store.engine.begin() as connection:
@@ -307,7 +218,7 @@ def test_rollups_that_would_go_negative_are_refused_and_left_alone(
         assert connection.execute(sa.select(fleet_tables.retractions)).all() == []
 
 
-def test_nothing_named_is_not_everything(store: Store) -> None:
+def test_nothing_named_is_not_everything(store: FleetStore) -> None:
     with pytest.raises(CollectorError, match="neither a device"):
         store.retract()
     with pytest.raises(CollectorError, match="neither a device"):
@@ -317,7 +228,7 @@ def test_nothing_named_is_not_everything(store: Store) -> None:
 
 
 def test_windows_that_wait_for_their_bundle_are_retracted_too(bundle: Path, tmp_path: Path) -> None:
-    store = Store.__new__(Store)
+    store = FleetStore.__new__(FleetStore)
     store.path = tmp_path / "fleet.sqlite"
     store.open()
     store.send(*(("hall/cam", w) for w in Source(bundle, seed=1).windows(5)))
@@ -331,16 +242,19 @@ def test_windows_that_wait_for_their_bundle_are_retracted_too(bundle: Path, tmp_
 
 
 @pytest.mark.parametrize(
-    ("selection", "meant"),
+    "selection",
     [
-        (StreamSelection(device="cam-0"), lambda s: s.device == "cam-0"),
-        (StreamSelection(site="hall", stream=LUMA), lambda s: s.stream == LUMA),
-        (StreamSelection(all=True), lambda _: True),
+        StreamSelection(device="cam-0"),
+        StreamSelection(site="hall", stream=LUMA),
+        StreamSelection(all=True),
     ],
 )
 def test_rebaseline_starts_anew_and_closes_alarms(
-    store: Store, bundle: Path, selection: StreamSelection, meant: Callable[[Any], bool]
+    store: FleetStore, bundle: Path, selection: StreamSelection
 ) -> None:
+    def meant(of: StreamView | AlarmView) -> bool:
+        return selection.device in ("", of.device) and selection.stream in ("", of.stream)
+
     sources = fleet(bundle, HALL)
     for slot in range(36):
         store.send(*((n, s.window(broken=slot >= 28 and n == HALL[0])) for n, s in sources.items()))
@@ -362,7 +276,7 @@ def test_rebaseline_starts_anew_and_closes_alarms(
     assert set(later.values()) == {"armed"}
 
 
-def test_a_frozen_camera_is_stuck_and_nothing_else(store: Store, bundle: Path) -> None:
+def test_a_frozen_camera_is_stuck_and_nothing_else(store: FleetStore, bundle: Path) -> None:
     source = Source(bundle, seed=1)
     store.send(*(("hall/cam", w) for w in source.windows(26)))
     frozen = source.window()
