@@ -17,16 +17,15 @@ from edgeml.columns import blocks
 from edgeml.errors import StatisticsError
 from edgeml.statistics.counts import Counts
 from edgeml.statistics.families import (
+    CONFIDENCE_BINS,
     FAMILIES,
-    LARGE_FRAME,
     MAX_CLASSES,
     MAX_COLUMNS,
-    ROW_STEP,
     Context,
+    embedding,
 )
+from edgeml.statistics.families.sampling import row_step
 from edgeml.statistics.grid import NUMERIC_BINS, Grid, fit_grid
-
-CONFIDENCE_BINS = 16
 
 Side = Literal["input", "output"]
 
@@ -161,10 +160,12 @@ def _fit_tensor(tensor: TensorLike, side: Side, batch: NDArray[np.generic]) -> T
     prefix = f"{side}.{tensor.name}"
     streams: list[Stream] = []
     for name, column in zip(FAMILIES[family].names(context), matrix.T, strict=True):
-        if name == "class":
+        if name in FAMILIES[family].categories:
             grid = Grid(kind="categorical", bins=int(np.prod(batch.shape[1:])))
-        elif family == "scores":
-            grid = Grid(kind="numeric", bins=CONFIDENCE_BINS, low=0.0, high=1.0 + 1e-9)
+        elif name in FAMILIES[family].ranges:
+            low, high = FAMILIES[family].ranges[name]
+            bins = CONFIDENCE_BINS if family == "scores" else NUMERIC_BINS
+            grid = Grid(kind="numeric", bins=bins, low=low, high=high)
         elif not np.isfinite(column).any():  # it is missing in every sample
             grid = Grid(kind="numeric", bins=NUMERIC_BINS)
         else:
@@ -190,19 +191,18 @@ def _family(tensor: TensorLike, batch: NDArray[np.generic]) -> tuple[str, Contex
     summary = ("tensor", Context())
     if tensor.meaning == "image" and batch.ndim == 4 and tensor.layout in {"NCHW", "NHWC"}:
         channels = batch.shape[1 if tensor.layout == "NCHW" else 3]
-        height, width = batch.shape[1:3] if tensor.layout == "NHWC" else batch.shape[2:4]
-        large = min(height, width) >= LARGE_FRAME
+        height = batch.shape[1 if tensor.layout == "NHWC" else 2]
         return "image", Context(
             layout=tensor.layout,
             low=low,
             high=high,
             channels=channels,
-            row_step=ROW_STEP if large else 1,
+            row_step=row_step(height),
         )
     if tensor.meaning == "audio":
         return "audio", Context(low=low, high=high)
     if tensor.meaning == "embedding":
-        return "embedding", Context()
+        return "embedding", Context(bandwidth=embedding.bandwidth(batch), width=width)
     if tensor.meaning == "scores" and 2 <= width <= MAX_CLASSES:
         return "scores", Context(probabilities=all(_shares(block) for _, block in blocks(batch)))
     if tensor.meaning == "features" and width <= MAX_COLUMNS:

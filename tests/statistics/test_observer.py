@@ -136,7 +136,12 @@ def test_broken_scores_are_no_class():
     ("shape", "meaning", "names"),
     [
         ((40, 3), "features", ["f0", "f1", "f2"]),
-        ((40, 4000), "audio", ["level_db", "clipped", "offset", "zero_crossings"]),
+        (
+            (40, 4000),
+            "audio",
+            ["level_db", "clipped", "offset", "silence", "zero_crossings"]
+            + [f"mel_{band:02}" for band in range(16)],
+        ),
         ((40, 64), "embedding", ["norm", "mean"]),
         ((40, 7, 2), "tensor", ["mean", "spread", "smallest", "largest"]),
         ((40, 1000), "features", ["mean", "spread", "smallest", "largest"]),
