@@ -139,7 +139,7 @@ def test_broken_scores_are_no_class():
         (
             (40, 4000),
             "audio",
-            ["level_db", "clipped", "offset", "silence", "zero_crossings"]
+            ["level_db", "clipped", "at_peak", "offset", "silence", "zero_crossings"]
             + [f"mel_{band:02}" for band in range(16)],
         ),
         ((40, 64), "embedding", ["norm", "mean"]),

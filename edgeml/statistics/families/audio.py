@@ -26,11 +26,11 @@ BLOCK = 256
 SILENCE_DB = -50.0
 """Of full scale: a block whose level is lower is silent."""
 CLIPPED = 0.99
-"""Of full scale."""
+"""Of full scale, or of the peak."""
 FLOOR = 1e-10
 """Power that is added before a logarithm: −100 dB of full scale."""
 
-NAMES = ("level_db", "clipped", "offset", "silence", "zero_crossings")
+NAMES = ("level_db", "clipped", "at_peak", "offset", "silence", "zero_crossings")
 
 
 def names(context: Context) -> tuple[str, ...]:  # noqa: ARG001
@@ -41,10 +41,11 @@ def names(context: Context) -> tuple[str, ...]:  # noqa: ARG001
 def compute(batch: Batch, context: Context, state: None) -> Matrix:  # noqa: ARG001
     """Statistics of clips [n, …].
 
-    Level in dB of full scale; share of samples within 1 % of it; offset, in shares of it; share of
-    the blocks that are silent; zero crossings a sample, about the mean; and the mean of the log₁₀
-    energy in each of 16 bands of equal width in mel (Davis, Mermelstein, "Comparison of parametric
-    representations for monosyllabic word recognition", 1980).
+    Level in dB of full scale; share of samples within 1 % of it, and within 1 % of the clip's own
+    peak, where an amplifier that clips before the converter leaves its flat tops; offset, in shares
+    of full scale; share of the blocks that are silent; zero crossings a sample, about the mean; and
+    the mean of the log₁₀ energy in each of 16 bands of equal width in mel (Davis, Mermelstein,
+    "Comparison of parametric representations for monosyllabic word recognition", 1980).
     """
     full = max(abs(context.low), abs(context.high), TINY)
     out = np.empty((len(batch), len(NAMES) + BANDS))
@@ -68,9 +69,12 @@ def _time_domain(wave: NDArray[np.float32]) -> list[float]:
     powers = np.einsum("ij,ij->i", whole, whole) / block
     silent = np.count_nonzero(powers < 10 ** (SILENCE_DB / 10)) / len(powers)
     above = wave > np.float32(mean)
+    sizes = np.abs(wave)
+    peak = float(np.maximum.reduce(sizes))
     return [
         10 * float(np.log10(power + FLOOR)),
-        int(np.count_nonzero(np.abs(wave) >= CLIPPED)) / wave.size,
+        int(np.count_nonzero(sizes >= CLIPPED)) / wave.size,
+        int(np.count_nonzero(sizes >= CLIPPED * peak)) / wave.size if peak else 0.0,
         mean,
         silent if power == power else np.nan,  # noqa: PLR0124  # NaN is no sound, and no silence
         int(np.count_nonzero(above[1:] != above[:-1])) / max(wave.size - 1, 1),
