@@ -132,11 +132,10 @@ def _blur(sigma: float) -> Fault:
             length = frame.shape[axis]
             around = [(reach, reach) if a == axis else (0, 0) for a in range(3)]
             wide = np.pad(frame, around, "edge")
-            parts = (
-                np.float32(weight) * np.take(wide, range(i, i + length), axis=axis)
-                for i, weight in enumerate(kernel)
-            )
-            frame = sum(parts, np.zeros_like(frame))
+            blurred = np.zeros_like(frame)
+            for i, weight in enumerate(kernel.tolist()):
+                blurred += np.float32(weight) * np.take(wide, range(i, i + length), axis=axis)
+            frame = blurred
         return frame
 
     return blur
