@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml.statistics.families.family import TINY, Batch, Context, Family, Matrix
+from edgeml.statistics.families.family import MISSING, TINY, Batch, Context, Family, Matrix
 
 BANDS = 16
 FRAME = 512
@@ -52,7 +52,7 @@ def compute(batch: Batch, context: Context, state: None) -> Matrix:  # noqa: ARG
     with np.errstate(all="ignore"):
         for row, clip in zip(out, batch, strict=True):
             if not clip.size:
-                row[:] = np.nan
+                row[:] = MISSING
                 continue
             wave = clip.ravel().astype(np.float32)
             wave *= np.float32(1 / full)

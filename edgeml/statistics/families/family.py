@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeml.statistics.grid import Grid
+from edgeml.statistics.numeric import MISSING
+
 Matrix = NDArray[np.float64]
 Vectors = dict[str, NDArray[np.float32]]
 Batch = NDArray[Any]
 
 TINY = 1e-12
+
+__all__ = ["MISSING", "TINY", "Batch", "Context", "Family", "Matrix", "Vectors"]
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -27,14 +32,14 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     probabilities: bool = False
     """Scores are probabilities already, so no softmax."""
     channels: int = 1
+    classes: int = 0
+    """Of scores."""
     columns: tuple[str, ...] = ()
     """Names of feature columns."""
+    categorical: tuple[str, ...] = ()
+    """Columns that hold categories: integers that are names, not amounts."""
     row_step: int = 1
     """Images: each how-manieth row is looked at."""
-    bandwidth: float = 0.0
-    """Embeddings: the median distance of two calibration samples; 0 where they are all alike."""
-    width: int = 0
-    """Embeddings: numbers in one."""
 
 
 def _stateless(context: Context) -> None:  # noqa: ARG001
@@ -45,6 +50,10 @@ def _no_vectors(batch: Batch, context: Context) -> Vectors:  # noqa: ARG001
     return {}
 
 
+def _none_fixed(context: Context) -> dict[str, Grid]:  # noqa: ARG001
+    return {}
+
+
 class Family(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the statistics in a tensor of this context, and how to compute them."""
 
@@ -52,7 +61,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     """Of the columns that ``compute`` gives."""
     compute: Callable[[Batch, Context, Any], Matrix]
     """(batch [n, …], context, state) → float64 [n, streams]. Any values at all, NaN and infinities
-    included, make numbers, some of them NaN perhaps; never an error, nor a warning."""
+    included, make numbers, NaN or MISSING among them perhaps; never an error, nor a warning."""
     state: Callable[[Context], Any] = _stateless
     """A new object that ``compute`` may change: what it has to remember of the samples before, such
     as the last frame. One a tensor and observer, handed to every call in the order of the samples.
@@ -60,10 +69,8 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     vectors: Callable[[Batch, Context], Vectors] = _no_vectors
     """(batch [n, …], context) → float32 [n, d] by name: what is counted as a vector, after the
     columns."""
+    grids: Callable[[Context], dict[str, Grid]] = _none_fixed
+    """Grids of those columns whose meaning says what they must be; the others are fitted."""
     temporal: frozenset[str] = frozenset()
     """Columns that compare a sample with the one before it. Calibration samples have no order, so
     these are never compared with training, only with the device's own past."""
-    categories: frozenset[str] = frozenset()
-    """Columns that hold the number of a category."""
-    ranges: Mapping[str, tuple[float, float]] = {}
-    """Columns whose range is known beforehand, and hence not fitted to the calibration data."""

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml.statistics.families.family import TINY, Batch, Context, Family, Matrix
+from edgeml.statistics.families.family import MISSING, TINY, Batch, Context, Family, Matrix
 from edgeml.statistics.families.sampling import Sample, sample
+from edgeml.statistics.grid import NUMERIC_BINS, Grid
 
 PHOTOMETRY = ("luma_mean", "contrast", "clip_low", "clip_high", "top_bottom", "left_right")
 DETAIL = ("sharpness", "texture", "noise", "column_defect", "row_defect")
@@ -69,7 +70,7 @@ def compute(batch: Batch, context: Context, state: Memory | None) -> Matrix:
     with np.errstate(all="ignore"):
         for row, frame in zip(out, batch, strict=True):
             if not frame.size:
-                row[:] = math.nan
+                row[:] = MISSING
                 continue
             seen = sample(frame, context)
             luma = seen.raster[0].copy()
@@ -125,11 +126,11 @@ def _detail(seen: Sample, span: float) -> list[float]:
     - column and row defect: the largest difference of a line's mean from its neighbours', over the
       median of all such differences.
 
-    NaN where a frame has less than three rows or columns.
+    Missing where a frame has less than three rows or columns.
     """
     hop = seen.hop
     if not seen.rows.size or seen.rows.shape[2] < 3 * hop:
-        return [math.nan] * len(DETAIL)
+        return [MISSING] * len(DETAIL)
     vertical = seen.above  # Ours alone, and not needed again.
     vertical += seen.below
     vertical -= seen.rows
@@ -194,14 +195,14 @@ def _defect(means: NDArray[np.float64], hop: int, span: float) -> float:
 
 def _change(luma: NDArray[Any], scale: float, memory: Memory) -> list[float]:
     """Logarithm of the mean absolute difference from the last frame, and whether the raster equals
-    one of the last frames' to the bit, which a live sensor's noise does not let happen. NaN of the
-    first frame, and where frames change their size."""
+    one of the last frames' to the bit, which a live sensor's noise does not let happen. Missing of
+    the first frame, and where frames change their size."""
     last, memory.luma = memory.luma, luma
     name = zlib.crc32(luma.tobytes())
     repeated = name in memory.hashes
     memory.hashes.append(name)
     if last is None or last.shape != luma.shape:
-        return [math.nan, math.nan]
+        return [MISSING, MISSING]
     difference = float(np.add.reduce(np.abs(luma - last), axis=None, dtype=np.float64))
     return [math.log10(difference / (luma.size * scale) + STILL), float(repeated)]
 
@@ -231,10 +232,20 @@ def _colour(raster: NDArray[Any], context: Context, span: float) -> list[float]:
     ]
 
 
+def _grids(context: Context) -> dict[str, Grid]:  # noqa: ARG001
+    """Calibration samples are no film, so what changes between frames cannot be fitted to them."""
+    return {
+        "frame_difference": Grid(
+            kind="numeric", bins=NUMERIC_BINS, low=math.log10(STILL) - 0.01, high=0.01
+        ),
+        "frozen": Grid(kind="categorical", bins=2),
+    }
+
+
 FAMILY = Family(
     names=names,
     compute=compute,
     state=lambda _: Memory(),
     temporal=frozenset(CHANGE),
-    ranges={"frame_difference": (math.log10(STILL) - 0.01, 0.01), "frozen": (-0.01, 1.01)},
+    grids=_grids,
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeml.statistics.families.family import TINY, Batch, Context, Family, Matrix
+from edgeml.statistics.families.family import MISSING, TINY, Batch, Context, Family, Matrix
+from edgeml.statistics.grid import Grid
 
 CONFIDENCE_BINS = 16
 """Of the confidence, from which accuracy is estimated without labels."""
@@ -18,11 +19,11 @@ def names(context: Context) -> tuple[str, ...]:  # noqa: ARG001
 def compute(batch: Batch, context: Context, state: None) -> Matrix:  # noqa: ARG001
     """Class, confidence, entropy (0 certain … 1 uniform) and margin (confidence less that of the
     next class) of class scores [n, classes]. Of broken scores, with a NaN among them, the class is
-    −1, which is none, and all else NaN."""
+    missing and all else NaN."""
     scores = np.asarray(batch, dtype=np.float64).reshape(len(batch), -1)
     classes = scores.shape[1]
     if classes < 2:
-        return np.full((len(scores), 4), np.nan)
+        return np.full((len(scores), 4), MISSING)
     with np.errstate(all="ignore"):
         shares = scores if context.probabilities else softmax(scores)
         entropy = -(shares * np.log(np.maximum(shares, TINY))).sum(axis=1) / np.log(classes)
@@ -31,7 +32,7 @@ def compute(batch: Batch, context: Context, state: None) -> Matrix:  # noqa: ARG
         found = np.stack(
             [np.argmax(scores, axis=1), best, entropy, best - ordered[:, -2]], axis=1
         ).astype(np.float64)
-    found[np.isnan(scores).any(axis=1)] = [-1, np.nan, np.nan, np.nan]
+    found[np.isnan(scores).any(axis=1)] = [MISSING, np.nan, np.nan, np.nan]
     return found
 
 
@@ -41,11 +42,15 @@ def softmax(scores: Matrix) -> Matrix:
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
-# A share of exactly 1 belongs into the last bin.
-_SHARE = (0.0, 1.0 + 1e-9)
+def _grids(context: Context) -> dict[str, Grid]:
+    # A share of exactly 1 belongs into the last bin.
+    share = Grid(kind="numeric", bins=CONFIDENCE_BINS, low=0.0, high=1.0 + 1e-9)
+    classes = Grid(kind="categorical", bins=context.classes)
+    return {"class": classes, "confidence": share, "entropy": share, "margin": share}
+
+
 FAMILY = Family(
     names=names,
     compute=compute,
-    categories=frozenset({"class"}),
-    ranges=dict.fromkeys(("confidence", "entropy", "margin"), _SHARE),
+    grids=_grids,
 )

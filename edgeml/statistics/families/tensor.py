@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeml.statistics.families.family import Batch, Context, Family, Matrix
+from edgeml.statistics.families.family import MISSING, Batch, Context, Family, Matrix
 
 
 def names(context: Context) -> tuple[str, ...]:  # noqa: ARG001
@@ -16,7 +16,7 @@ def compute(batch: Batch, context: Context, state: None) -> Matrix:  # noqa: ARG
     """Mean, standard deviation and extremes of each sample of [n, …]."""
     flat = np.asarray(batch, dtype=np.float64).reshape(len(batch), int(np.prod(batch.shape[1:])))
     if not flat.shape[1]:
-        return np.full((len(flat), 4), np.nan)
+        return np.full((len(flat), 4), MISSING)
     with np.errstate(all="ignore"):
         return np.stack(
             [flat.mean(axis=1), flat.std(axis=1), flat.min(axis=1), flat.max(axis=1)], axis=1

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from edgeml.statistics.families.family import Batch, Context, Family, Matrix
+from edgeml.statistics.families.family import MISSING, Batch, Context, Family, Matrix
 
 CLASSES = ("letters", "digits", "spaces", "punctuation", "other")
 
@@ -30,7 +30,7 @@ def names(context: Context) -> tuple[str, ...]:  # noqa: ARG001
 def compute(batch: Batch, context: Context, state: None) -> Matrix:  # noqa: ARG001
     """Length in characters and the share of each class of them, of texts [n] or [n, 1].
 
-    NaN where there is no text (None, a float's NaN), and the shares of an empty one.
+    Missing where there is no text (None, a float's NaN), and the shares of an empty one.
     """
     return np.array([_of(text) for text in values(batch)], dtype=np.float64).reshape(
         len(batch), 1 + len(CLASSES)
@@ -58,7 +58,7 @@ def _text(item: object) -> str | None:
 
 def _of(text: str | None) -> list[float]:
     if not text:
-        return [float("nan") if text is None else 0.0] + [float("nan")] * len(CLASSES)
+        return [MISSING if text is None else 0.0] + [MISSING] * len(CLASSES)
     seen = Counter(map(_class, _some(text)))
     total = seen.total()
     return [float(len(text)), *(seen[name] / total for name in CLASSES)]
