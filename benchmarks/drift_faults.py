@@ -63,10 +63,11 @@ def _rule(splits: int) -> str:
     return (
         f"A window of n samples ({sizes}) is held against a baseline of half of all samples, none "
         "of them in the window, statistic by statistic, by a two-sample χ² on the counts and a "
-        f"z-test of their means; it raises where the smallest p-value is below {LEVEL:g} divided by "
-        f"the number of tests. Split anew {splits} times. *After* is the smallest window that raises "
-        f"in {FOUND:.0%} of the splits. *Separation* is |2·AUC − 1| between single samples with and "
-        "without the fault, of the statistic that separates best: 0 sees nothing, 1 tells each one."
+        f"z-test of their means; it raises where the smallest p-value is below {LEVEL:g} over the "
+        f"number of tests. Split anew {splits} times. *After* is the smallest window that raises "
+        f"in {FOUND:.0%} of the splits. *Separation* is |2·AUC − 1| between single samples with "
+        "the fault and without, of the statistic that separates best: 0 sees nothing, 1 tells each "
+        "one."
     )
 
 
@@ -97,14 +98,17 @@ def _false_alarms(studies: Sequence[Study]) -> str:
 
 
 def _cameras(cameras: Sequence[photos.OneCamera]) -> str:
+    reach = photos.JITTER // 2
     return (
-        f"The same for {photos.CAMERAS} fixed cameras, each {photos.VIEWS} frames of one photo whose "
-        f"view wanders by up to {photos.JITTER // 2} pixels either way under light of ± 20 %, against "
-        "the same frames flipped (mean separation; two equal sets of frames of this number would "
-        "show about .2 in any one statistic):\n\n"
+        f"For a fixed camera flips are another matter. {photos.CAMERAS} of them, each "
+        f"{photos.VIEWS} frames of one photo whose view wanders by up to {reach} pixels either way "
+        "under light of ± 20 %, against as many others, flipped or not:\n\n"
     ) + table(
-        ("flip", "seen best in", "separation"),
-        [(each.flip, f"`{each.statistic}`", f"{each.separation:.2f}") for each in cameras],
+        ("fault", "seen best in", "separation", "without the fault"),
+        [
+            (each.flip, f"`{each.statistic}`", f"{each.separation:.2f}", f"{each.unflipped:.2f}")
+            for each in cameras
+        ],
     )
 
 
@@ -126,11 +130,12 @@ def _sensors(watched: Sequence[sensors.Watched]) -> str:
         )
 
     return (
-        "Failures found, and alarms outside the labelled spans in a month, at each threshold. First a "
-        "fixed limit on the distance from the training data, W1 in standard deviations:\n\n"
+        "Failures found, and alarms outside the labelled spans in a month, at each threshold. "
+        "First a fixed limit on the distance from the training data, W1 in standard deviations:\n\n"
         + rule("distance", "W1 >", sensors.DISTANCES)
-        + "\n\nThen the collector's monitor, by its evidence; it arms itself only where its windows "
-        "do not depend on each other:\n\n" + rule("evidence", "evidence ≥", sensors.EVIDENCE)
+        + "\n\nThen the collector's monitor, by its evidence; it arms itself only where its "
+        "windows do not depend on each other:\n\n"
+        + rule("evidence", "evidence ≥", sensors.EVIDENCE)
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,7 +17,7 @@ from edgeml.statistics.baseline import TensorStatistics
 from faults.windows import Matrix, Study, separation, study
 
 Frames = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 Fault = Callable[[Floats, np.random.Generator], Floats]
 """On one frame [h, w, 3], 0 … 255; what it gives is rounded and clipped to 8 bits."""
 
@@ -26,11 +27,13 @@ CAMERAS, VIEWS, JITTER = 60, 20, 16
 
 
 class OneCamera(msgspec.Struct, frozen=True, kw_only=True):
-    """Frames of one fixed view against the same ones flipped: mean |2·AUC − 1| over cameras."""
+    """Frames of one fixed view against others of it that are flipped, and against others that are
+    not: mean |2·AUC − 1| over cameras."""
 
     flip: str
     statistic: str
     separation: float
+    unflipped: float
 
 
 def load(folder: Path) -> Frames:
@@ -55,9 +58,9 @@ def measure(folder: Path, *, splits: int) -> tuple[Study, list[OneCamera]]:
         return fitted(rows).streams
 
     spec = fitted(np.arange(len(photos)))
-    clean = spec.compute(photos, spec.state())
+    clean = _statistics(spec, photos)
     faulty = {
-        (fault, strength): spec.compute(_with(photos, change), spec.state())
+        (fault, strength): _statistics(spec, _with(photos, change))
         for fault, strengths in FAULTS.items()
         for strength, change in strengths.items()
     }
@@ -66,11 +69,17 @@ def measure(folder: Path, *, splits: int) -> tuple[Study, list[OneCamera]]:
     for matrix in faulty.values():
         matrix[:, temporal] = clean[:, temporal]
     faulty |= {
-        ("frozen", f"{share:.0%} of frames"): spec.compute(_frozen(photos, share), spec.state())
+        ("frozen", f"{share:.0%} of frames"): _statistics(spec, _frozen(photos, share))
         for share in (0.02, 0.05, 0.1, 0.3, 1.0)
     }
     names = [stream.name.rpartition(".")[2] for stream in spec.streams]
     return study(names, clean, faulty, fit, splits=splits), _one_camera(whole, spec, names)
+
+
+def _statistics(spec: TensorStatistics, frames: Frames) -> Matrix:
+    state = spec.state()
+    spec.compute(frames[-1:], state)  # So that the first frame has one before it.
+    return spec.compute(frames, state)
 
 
 def _with(photos: Frames, change: Fault) -> Frames:
@@ -95,31 +104,41 @@ def _frozen(photos: Frames, share: float) -> Frames:
 
 def _one_camera(whole: Frames, spec: TensorStatistics, names: list[str]) -> list[OneCamera]:
     random = np.random.default_rng(2)
-    found: dict[str, list[Matrix]] = {"vertical flip": [], "horizontal flip": []}
+    found: dict[str, list[Matrix]] = {"": [], "vertical": [], "horizontal": []}
     for photo in whole[:CAMERAS]:
-        corners = random.integers(16 - JITTER // 2, 16 + JITTER // 2, (VIEWS, 2))
-        light = random.uniform(0.8, 1.2, VIEWS)
-        frames = np.stack(
-            [
-                np.clip(photo[y : y + SIZE, x : x + SIZE] * gain, 0, 255).astype(np.uint8)
-                for (y, x), gain in zip(corners.tolist(), light, strict=True)
-            ]
-        )
-        usual = spec.compute(frames, spec.state())
-        for flip, flipped in (
-            ("vertical flip", frames[:, ::-1]),
-            ("horizontal flip", frames[:, :, ::-1]),
+        usual = spec.compute(_views(photo, random), spec.state())
+        others = _views(photo, random)
+        for flip, frames in (
+            ("", others),
+            ("vertical", others[:, ::-1]),
+            ("horizontal", others[:, :, ::-1]),
         ):
-            seen = spec.compute(np.ascontiguousarray(flipped), spec.state())
+            seen = spec.compute(np.ascontiguousarray(frames), spec.state())
             found[flip].append(
                 np.array([abs(separation(a, b)) for a, b in zip(usual.T, seen.T, strict=True)])
             )
-    results: list[OneCamera] = []
-    for flip, each in found.items():
-        mean = np.mean(each, axis=0)
-        best = int(np.argmax(mean))
-        results.append(OneCamera(flip=flip, statistic=names[best], separation=float(mean[best])))
-    return results
+    means = {flip: np.mean(each, axis=0) for flip, each in found.items()}
+    best = {flip: int(np.argmax(means[flip])) for flip in ("vertical", "horizontal")}
+    return [
+        OneCamera(
+            flip=f"{flip} flip",
+            statistic=names[at],
+            separation=float(means[flip][at]),
+            unflipped=float(means[""][at]),
+        )
+        for flip, at in best.items()
+    ]
+
+
+def _views(photo: Frames, random: np.random.Generator) -> Frames:
+    corners = random.integers(16 - JITTER // 2, 16 + JITTER // 2, (VIEWS, 2)).tolist()
+    light = random.uniform(0.8, 1.2, VIEWS).tolist()
+    return np.stack(
+        [
+            np.clip(photo[y : y + SIZE, x : x + SIZE] * gain, 0, 255).astype(np.uint8)
+            for (y, x), gain in zip(corners, light, strict=True)
+        ]
+    )
 
 
 def _blur(sigma: float) -> Fault:
@@ -144,7 +163,7 @@ def _blur(sigma: float) -> Fault:
 def _light(frame: Floats) -> Floats:
     """What fell on the sensor: a clipped value stood for more than it says, here by a quarter.
     Without that, the least dimming would empty the clipped pixels, as it does not in a camera."""
-    return np.where(frame >= 255, np.float32(255 * 1.25), frame)
+    return frame + 64.0 * (frame >= 255)
 
 
 def _gain(gain: float, *, blue: float = 1.0) -> Fault:
@@ -153,7 +172,7 @@ def _gain(gain: float, *, blue: float = 1.0) -> Fault:
 
 
 def _noise(sigma: float) -> Fault:
-    return lambda frame, random: frame + random.normal(0, sigma, frame.shape).astype(np.float32)
+    return lambda frame, random: frame + random.normal(0, sigma, frame.shape)
 
 
 def _column(offset: float | None) -> Fault:

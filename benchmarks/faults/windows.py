@@ -118,30 +118,22 @@ class _Test:
     def __init__(self, stream: Stream, calibration: NDArray[np.float64]) -> None:
         self._grid = stream.grid
         # A temporal statistic has no baseline but the device's own past: the same samples in order.
-        self._baseline = Counts.of(stream.grid, calibration).cells
-        self._moments = self._of(self._baseline)
+        self._baseline = Counts.of(stream.grid, calibration)
 
     def smallest_p(self, values: NDArray[np.float64]) -> float:
-        cells = Counts.of(self._grid, values).cells
-        return min(chi_square(self._grid, cells, self._baseline).p, self._p_of_mean(cells))
+        counts = Counts.of(self._grid, values)
+        of_shape = chi_square(self._grid, counts.cells, self._baseline.cells).p
+        return min(of_shape, self._p_of_mean(counts))
 
-    def _of(self, cells: NDArray[np.int64]) -> tuple[float, float, float]:
-        """Count, mean and variance of what lies on the grid's line."""
-        line, centres = cells[self._grid.ordered], self._grid.centres()
-        n = float(line.sum())
-        if not n:
-            return 0.0, 0.0, 0.0
-        mean = float(line @ centres) / n
-        # What all in one cell still vary by.
-        width = float(np.median(np.diff(centres)))
-        return n, mean, float(line @ (centres - mean) ** 2) / n + width**2 / 12
-
-    def _p_of_mean(self, cells: NDArray[np.int64]) -> float:
-        if not self._grid.ordered.size:
+    def _p_of_mean(self, counts: Counts) -> float:
+        if self._grid.kind != "numeric":
             return 1.0
-        (n, mean, _), (m, usual, variance) = self._of(cells), self._moments
+        n, mean, _ = self._grid.moments(counts)
+        m, usual, variance = self._grid.moments(self._baseline)
         if not n or not m:
             return 1.0
+        # What all in one cell still vary by.
+        variance += self._grid.step**2 / 12
         z = abs(mean - usual) / (variance * (1 / n + 1 / m)) ** 0.5
         return math.erfc(z / 2**0.5)
 

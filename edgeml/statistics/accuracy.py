@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edgeml.columns import blocks
 from edgeml.errors import StatisticsError
 from edgeml.statistics.families.family import Context
 from edgeml.statistics.families.outputs import CONFIDENCE_BINS, compute
@@ -79,7 +80,10 @@ def calibrate(confidence: ArrayLike, correct: ArrayLike) -> Calibration:
         confidence: [n], 0 … 1; samples with none (NaN) are left out.
         correct: [n], whether the class was right.
     """
-    counts = feedback_counts(confidence, correct)
+    return _calibration(feedback_counts(confidence, correct))
+
+
+def _calibration(counts: NDArray[np.int64]) -> Calibration:
     return Calibration(
         rows=tuple(counts.sum(axis=1).tolist()), correct=tuple(counts[:, 1].tolist())
     )
@@ -88,9 +92,14 @@ def calibrate(confidence: ArrayLike, correct: ArrayLike) -> Calibration:
 def calibration_of(
     scores: NDArray[np.generic], labels: NDArray[np.generic], context: Context
 ) -> Calibration:
-    """Count an evaluation set from class scores [n, classes] and class numbers [n]."""
-    found = compute(scores, context, None)
-    return calibrate(found[:, 1], found[:, 0] == np.asarray(labels).ravel())
+    """Count an evaluation set from class scores [n, classes], which may be a mapped file, and class
+    numbers [n]."""
+    truth = np.asarray(labels).ravel()
+    counts = np.zeros((CONFIDENCE_BINS, 2), dtype=np.int64)
+    for first, block in blocks(scores):
+        found = compute(block, context, None)
+        counts += feedback_counts(found[:, 1], found[:, 0] == truth[first : first + len(block)])
+    return _calibration(counts)
 
 
 def feedback_counts(confidence: ArrayLike, correct: ArrayLike) -> NDArray[np.int64]:

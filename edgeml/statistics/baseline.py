@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgeml.columns import blocks
 from edgeml.errors import StatisticsError
+from edgeml.statistics.accuracy import Calibration, calibration_of
 from edgeml.statistics.counts import Counts
 from edgeml.statistics.families import (
     FAMILIES,
@@ -75,6 +76,9 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True):
     family: str
     context: Context
     streams: tuple[Stream, ...]
+    calibration: Calibration | None = None
+    """Of class scores: how often the model was right by how sure it was, where samples had labels;
+    from it accuracy is estimated where there are none."""
 
     def state(self) -> Any:
         """What :meth:`compute` remembers from one batch to the next; new, nothing seen yet."""
@@ -137,6 +141,7 @@ def fit_baseline(
     *,
     input_tensors: tuple[TensorLike, ...],
     output_tensors: tuple[TensorLike, ...],
+    evaluated: Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]] | None = None,
 ) -> Baseline:
     """Fit grids to calibration data and count it on them.
 
@@ -147,6 +152,8 @@ def fit_baseline(
         outputs: what the source model made of the same samples.
         input_tensors: what the inputs mean.
         output_tensors: what the outputs mean.
+        evaluated: by the name of an output, what the model made of labelled samples that it was not
+            trained on [n, classes], and their class numbers [n].
     """
     sides: tuple[tuple[Side, tuple[TensorLike, ...], Mapping[str, NDArray[np.generic]]], ...] = (
         ("input", input_tensors, inputs),
@@ -158,7 +165,18 @@ def fit_baseline(
         for tensor in tensors
         if arrays[tensor.name].dtype.kind in "biuf" and arrays[tensor.name].size
     )
+    fitted = tuple(_calibrated(tensor, evaluated or {}) for tensor in fitted)
     return Baseline(tensors=fitted, rows=len(next(iter(inputs.values()))))
+
+
+def _calibrated(
+    tensor: TensorStatistics,
+    evaluated: Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]],
+) -> TensorStatistics:
+    if tensor.side == "input" or tensor.family != "scores" or tensor.tensor not in evaluated:
+        return tensor
+    calibration = calibration_of(*evaluated[tensor.tensor], tensor.context)
+    return msgspec.structs.replace(tensor, calibration=calibration)
 
 
 def _fit_tensor(tensor: TensorLike, side: Side, batch: NDArray[np.generic]) -> TensorStatistics:
