@@ -177,7 +177,7 @@ def _noise(sigma: float) -> Fault:
 
 def _column(offset: float | None) -> Fault:
     def column(frame: Floats, random: np.random.Generator) -> Floats:
-        where = int(random.integers(frame.shape[1]))
+        where = random.choice(SIZE)
         frame[:, where] = 0 if offset is None else frame[:, where] + offset
         return frame
 
@@ -195,8 +195,8 @@ def _occlusion(share: float) -> Fault:
         high, wide = frame.shape[:2]
         radius = (share * high * wide / np.pi) ** 0.5
         y, x = random.uniform(0.2, 0.8, 2) * (high, wide)
-        rows, columns = np.ogrid[:high, :wide]
-        distance = np.hypot(rows - y, columns - x)
+        rows, columns = np.indices((high, wide), dtype=np.float64)
+        distance = np.sqrt((rows - y) ** 2 + (columns - x) ** 2)
         cover = np.clip((radius - distance) / 8 + 0.5, 0, 1)[:, :, None].astype(np.float32)
         return frame * (1 - cover) + np.float32(30) * cover
 

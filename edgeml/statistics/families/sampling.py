@@ -27,7 +27,7 @@ RASTER = 64
 """Columns of the raster, likewise."""
 
 STRIP = 48
-"""Columns, over all planes, behind a row's mean."""
+"""Values, over all channels, behind a row's mean."""
 
 NARROW_CHANNELS = 64
 """Up to so many channels of 8 bits add up within 16 bits."""
@@ -77,8 +77,10 @@ def sample(frame: Batch, context: Context) -> Sample:
         raster = seen.reshape(-1, width, channels)[:, ::every].transpose(2, 0, 1).copy()
     else:
         raster = seen[:, :, ::every].copy()
-    apart = max(1, lines.shape[0] * lines.shape[2] // STRIP)
-    strip = lines[:, :, apart // 2 :: apart].astype(np.float32)
+    apart = min(max(1, width * channels // STRIP), width)
+    columns = slice(apart // 2, None, apart)
+    strip = frame[:, columns] if hop > 1 else lines[:, :, columns]
+    strip = strip.astype(np.float32).reshape(len(lines), height, -1)
     # A product with ones sums along the last axis in half the time of a sum, and of integers in
     # float32 as exactly.
     sums = strip @ np.ones(strip.shape[2], np.float32)
