@@ -3,8 +3,8 @@
 Colour order is taken as RGB. Of BGR frames ``red_green`` and ``blue_green`` change places, and
 ``warm_order`` and ``sky`` look at the wrong end: a change is seen all the same.
 
-8-bit frames are worked on in integers. Frames are looked at one by one, so what is counted does
-not depend on how they were batched.
+8-bit frames are worked on in integers, and no sum runs over more than one frame: what is counted
+does not depend on how frames were batched.
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ DEFECT_FLOOR = 5e-4
 MEDIAN_OF = 1024
 """Values that a median is taken of, at least, and fewer than twice as many."""
 
+TOGETHER = 1 << 16
+"""Values of small frames that are worked on at once: NumPy's calls cost more than their pixels. One
+large frame has more."""
+
 REMEMBERED = 4
 """Frames that a frozen one may repeat: a stuck ring of buffers repeats a few in turn."""
 
@@ -65,56 +69,78 @@ def compute(batch: Batch, context: Context, state: Memory | None) -> Matrix:
     ``state`` goes from one call to the next; None looks at the batch alone.
     """
     memory = Memory() if state is None else state
-    span = max(context.high - context.low, TINY)
-    out = np.empty((len(batch), len(names(context))))
+    out = np.full((len(batch), len(names(context))), MISSING)
+    if not batch.size:
+        return out
+    step = max(1, TOGETHER * len(batch) // batch.size)
     with np.errstate(all="ignore"):
-        for row, frame in zip(out, batch, strict=True):
-            if not frame.size:
-                row[:] = MISSING
-                continue
-            seen = sample(frame, context)
-            luma = seen.raster[0].copy()
-            for channel in seen.raster[1:]:
-                luma += channel
-            values = _photometry(luma, len(seen.raster), context, span)
-            values += _detail(seen, span)
-            values += _change(luma, len(seen.raster) * span, memory)
-            if context.channels == 3:
-                values += _colour(seen.raster, context, span)
-            row[:] = values
+        for start in range(0, len(batch), step):
+            found = _together(batch[start : start + step], context, memory)
+            for column, values in zip(out.T, found, strict=True):
+                column[start : start + step] = values
     return out
 
 
-def _photometry(luma: NDArray[Any], channels: int, context: Context, span: float) -> list[float]:
-    """Of the raster [y, x], the channels' sum: mean, standard deviation, share of pixels at either
-    end of the range; the top half's mean less the bottom half's, and the left half's less the right
-    half's, in shares of the range. Light comes from above, so the first shows a frame upside down;
-    nothing in general tells left from right, but one camera's view may."""
-    high, wide = luma.shape
-    count = luma.size
-    by_row = np.add.reduce(luma, axis=1, dtype=np.float64)
-    by_column = np.add.reduce(luma, axis=0, dtype=np.float64)
-    mean = float(np.add.reduce(by_row)) / count
-    flat = luma.ravel().astype(np.float32)
-    dark = int(np.count_nonzero(flat <= channels * (context.low + CLIPPED * span)))
-    bright = int(np.count_nonzero(flat >= channels * (context.high - CLIPPED * span)))
+def _together(frames: Batch, context: Context, memory: Memory) -> list[list[float]]:
+    """A list a statistic of a number a frame."""
+    span = max(context.high - context.low, TINY)
+    seen = sample(frames, context)
+    luma = np.add.reduce(seen.raster, axis=1, dtype=seen.raster.dtype)
+    lines = np.add.reduce(seen.raster, axis=3, dtype=np.float64)
+    found = _photometry(luma, lines, context, span)
+    found += _detail(seen, span)
+    found += _change(luma, lines.shape[1] * span, memory)
+    if context.channels == 3:
+        found += _colour(seen.raster, lines, context, span)
+    return found
+
+
+def _photometry(
+    luma: NDArray[Any], lines: NDArray[np.float64], context: Context, span: float
+) -> list[list[float]]:
+    """Of the raster, as the channels' sum [n, y, x] and as sums of lines [n, channels, y]: mean,
+    standard deviation, share of pixels at either end of the range; the top half's mean less the
+    bottom half's, and the left half's less the right half's, in shares of the range. Light comes
+    from above, so the first shows a frame upside down; nothing in general tells left from right,
+    but one camera's view may."""
+    count, high, wide = luma.shape
+    channels, pixels = lines.shape[1], high * wide
+    by_row = np.add.reduce(lines, axis=1)
+    by_column = np.add.reduce(luma, axis=1, dtype=np.float64)
+    means = np.add.reduce(by_row, axis=1) / pixels
+    flat = luma.reshape(count, pixels).astype(np.float32)
+    dark = _shares(flat <= channels * (context.low + CLIPPED * span))
+    bright = _shares(flat >= channels * (context.high - CLIPPED * span))
     # Centred first: E[x²] − E[x]² would lose a small variance to rounding.
-    flat -= np.float32(mean)
-    tilts = (
-        float(np.add.reduce(sums[: size // 2]) - np.add.reduce(sums[size - size // 2 :]))
-        / (max(size // 2, 1) * count / size * channels * span)
-        for sums, size in ((by_row, high), (by_column, wide))
-    )
+    flat -= means.astype(np.float32)[:, None]
     return [
-        mean / channels,
-        math.sqrt(float(flat @ flat) / count) / channels,
-        dark / count,
-        bright / count,
-        *tilts,
+        (means / channels).tolist(),
+        [math.sqrt(power) / channels for power in _mean_squares(flat, pixels)],
+        dark,
+        bright,
+        _tilt(by_row, wide * channels * span),
+        _tilt(by_column, high * channels * span),
     ]
 
 
-def _detail(seen: Sample, span: float) -> list[float]:
+def _shares(found: NDArray[np.bool_]) -> list[float]:
+    """Of each of [n, …]."""
+    return [int(np.count_nonzero(each)) / each.size for each in found]
+
+
+def _mean_squares(flat: NDArray[np.float32], count: int) -> list[float]:
+    """Σ² over ``count`` of each row of [n, values]."""
+    return [float(each @ each) / count for each in flat]
+
+
+def _tilt(sums: NDArray[np.float64], scale: float) -> list[float]:
+    """Mean of the first half of the lines [n, lines] less that of the second."""
+    half = sums.shape[1] // 2
+    ends = np.add.reduce(sums[:, :half], axis=1) - np.add.reduce(sums[:, -half:], axis=1)
+    return (ends / (half * scale)).tolist() if half else [0.0] * len(sums)
+
+
+def _detail(seen: Sample, span: float) -> list[list[float]]:
     """At native resolution, logarithms to base 10:
 
     - sharpness: variance of the 4-neighbour Laplacian (Pech-Pacheco and others, "Diatom
@@ -128,43 +154,45 @@ def _detail(seen: Sample, span: float) -> list[float]:
 
     Missing where a frame has less than three rows or columns.
     """
-    hop = seen.hop
-    if not seen.rows.size or seen.rows.shape[2] < 3 * hop:
-        return [MISSING] * len(DETAIL)
-    vertical = seen.above  # Ours alone, and not needed again.
-    vertical += seen.below
-    vertical -= seen.rows
-    vertical -= seen.rows
-    laplacian = _laplacian(seen.rows, vertical, hop)
-    flat = laplacian.ravel().astype(np.float32)
-    laplacian = laplacian[:, :, hop:-hop]
-    variance = float(flat @ flat) / laplacian.size  # Its mean is next to 0.
+    hop, rows = seen.hop, seen.rows
+    if not rows.size or rows.shape[3] < 3 * hop:
+        return [[MISSING] * len(rows) for _ in DETAIL]
+    twice = rows + rows
+    vertical = seen.above + seen.below
+    vertical -= twice
+    laplacian = _laplacian(rows, vertical, twice, hop)
+    flat = laplacian.reshape(len(rows), -1).astype(np.float32, copy=False)
+    laplacian = laplacian[..., hop:-hop]
+    each = laplacian[0].size
     # A median needs fewer values, but of each channel.
-    few = max(1, laplacian.size // MEDIAN_OF)
+    few = max(1, each // MEDIAN_OF)
     few += few % hop == 0 and hop > 1
-    deviation = 1.4826 / 6 * _median_size(_second_difference(vertical, hop, every=few))
-    columns = np.add.reduce(seen.rows, axis=1, dtype=seen.sum_type) / seen.rows.shape[1]
+    columns = np.add.reduce(rows, axis=2, dtype=seen.sum_type)
+    texture = _median_sizes(laplacian[..., ::few])
+    noise = _median_sizes(_second_difference(vertical, hop, every=few))
     return [
-        math.log10(variance / (span * span) + RESOLUTION**2),
-        math.log10(_median_size(laplacian[:, :, ::few]) / span + RESOLUTION),
-        math.log10(deviation / span + RESOLUTION),
-        _defect(columns, hop, span),
-        _defect(seen.row_means[None], 1, span),
+        [
+            math.log10(variance / (span * span) + RESOLUTION**2)  # The mean is next to 0.
+            for variance in _mean_squares(flat, each)
+        ],
+        [math.log10(size / span + RESOLUTION) for size in texture],
+        [math.log10(1.4826 / 6 * size / span + RESOLUTION) for size in noise],
+        _defects(columns, hop, span * rows.shape[2]),
+        _defects(seen.row_means, 1, span),
     ]
 
 
-def _laplacian(rows: NDArray[Any], vertical: NDArray[Any], hop: int) -> NDArray[Any]:
-    """Of [planes, rows, line], 0 at both ends of each line. All lines are taken as one, which is
+def _laplacian(
+    rows: NDArray[Any], vertical: NDArray[Any], twice: NDArray[Any], hop: int
+) -> NDArray[Any]:
+    """Of [n, planes, rows, line], 0 at both ends of each line. All lines are taken as one, which is
     twice as fast, and what came of neighbours across their ends is no neighbour's and goes."""
-    laplacian = vertical.copy()
+    laplacian = vertical - twice
     inner, flat = laplacian.ravel()[hop:-hop], rows.ravel()
-    here = flat[hop:-hop]
-    inner -= here
-    inner -= here
     inner += flat[: -2 * hop]
     inner += flat[2 * hop :]
-    laplacian[:, :, :hop] = 0
-    laplacian[:, :, -hop:] = 0
+    laplacian[..., :hop] = 0
+    laplacian[..., -hop:] = 0
     return laplacian
 
 
@@ -177,58 +205,71 @@ def _second_difference(lines: NDArray[Any], hop: int, every: int = 1) -> NDArray
     return difference
 
 
-def _median_size(values: NDArray[Any]) -> float:
-    """The median of the absolute values."""
-    sizes = np.abs(values).ravel()
-    middle = sizes.size // 2
-    sizes.partition(middle)
-    return float(sizes[middle])
+def _median_sizes(values: NDArray[Any]) -> list[float]:
+    """The median of the absolute values of each of [n, …]."""
+    sizes = np.abs(values).reshape(len(values), -1)
+    middle = sizes.shape[1] // 2
+    sizes.partition(middle, axis=1)
+    return sizes[:, middle].tolist()
 
 
-def _defect(means: NDArray[np.float64], hop: int, span: float) -> float:
-    """How far one line stands out, from the means of all lines [planes, lines]."""
+def _defects(means: NDArray[Any], hop: int, span: float) -> list[float]:
+    """How far one line stands out, from the means or sums of all lines [n, …, lines]."""
     differences = _second_difference(means, hop)  # Twice as large.
-    largest = float(np.maximum.reduce(np.abs(differences), axis=None))
+    sizes = np.abs(differences).reshape(len(means), -1)
     floor = 2 * DEFECT_FLOOR * span
-    return math.log10((largest + floor) / (_median_size(differences) + floor))
+    return [
+        math.log10((largest + floor) / (usual + floor))
+        for largest, usual in zip(
+            np.maximum.reduce(sizes, axis=1).tolist(), _median_sizes(sizes), strict=True
+        )
+    ]
 
 
-def _change(luma: NDArray[Any], scale: float, memory: Memory) -> list[float]:
+def _change(luma: NDArray[Any], scale: float, memory: Memory) -> list[list[float]]:
     """Logarithm of the mean absolute difference from the last frame, and whether the raster equals
     one of the last frames' to the bit, which a live sensor's noise does not let happen. Missing of
     the first frame, and where frames change their size."""
-    last, memory.luma = memory.luma, luma
-    name = zlib.crc32(luma.tobytes())
-    repeated = name in memory.hashes
-    memory.hashes.append(name)
-    if last is None or last.shape != luma.shape:
-        return [MISSING, MISSING]
-    difference = float(np.add.reduce(np.abs(luma - last), axis=None, dtype=np.float64))
-    return [math.log10(difference / (luma.size * scale) + STILL), float(repeated)]
+    differences: list[float] = []
+    frozen: list[float] = []
+    for now in luma:
+        last, memory.luma = memory.luma, now
+        name = zlib.crc32(now.tobytes())
+        repeated = name in memory.hashes
+        memory.hashes.append(name)
+        if last is None or last.shape != now.shape:
+            differences.append(MISSING)
+            frozen.append(MISSING)
+            continue
+        difference = float(np.add.reduce(np.abs(now - last), axis=None, dtype=np.float64))
+        differences.append(math.log10(difference / (now.size * scale) + STILL))
+        frozen.append(float(repeated))
+    return [differences, frozen]
 
 
-def _colour(raster: NDArray[Any], context: Context, span: float) -> list[float]:
+def _colour(
+    raster: NDArray[Any], lines: NDArray[np.float64], context: Context, span: float
+) -> list[list[float]]:
     """Log ratios of the channels' means, the share of pixels with red > green > blue, and how much
     bluer the top is than the bottom. In the natural world warm order prevails and the sky is above:
     swapped channels and frames upside down are seen in these."""
-    sums = np.add.reduce(raster, axis=2, dtype=np.float64)
-    half = max(sums.shape[1] // 2, 1)
-    above, below = sums[:, :half], sums[:, -half:]
+    half = max(lines.shape[2] // 2, 1)
     offset = CLIPPED * span - context.low
 
-    def logs(rows: NDArray[np.float64]) -> list[float]:
-        pixels = rows.shape[1] * raster.shape[2]
-        means = np.add.reduce(rows, axis=1).tolist()
-        return [math.log(max(value / pixels + offset, TINY)) for value in means]
+    def logs(means: NDArray[np.float64]) -> list[list[float]]:
+        return [[math.log(max(value, TINY)) for value in each] for each in means.tolist()]
 
-    red, green, blue = logs(sums)
-    (red_above, _, blue_above), (red_below, _, blue_below) = logs(above), logs(below)
-    warm = (raster[0] > raster[1]) & (raster[1] > raster[2])
+    top, bottom = (
+        np.add.reduce(rows, axis=2) / (half * raster.shape[3]) + offset
+        for rows in (lines[:, :, :half], lines[:, :, -half:])
+    )
+    whole, above, below = logs((top + bottom) / 2), logs(top), logs(bottom)
+    red, green, blue = (raster[:, channel] for channel in range(3))
     return [
-        red - green,
-        blue - green,
-        int(np.count_nonzero(warm)) / warm.size,
-        (blue_above - red_above) - (blue_below - red_below),
+        [r - g for r, g, _ in whole],
+        [b - g for _, g, b in whole],
+        _shares((red > green) & (green > blue)),
+        [(a[2] - a[0]) - (b[2] - b[0]) for a, b in zip(above, below, strict=True)],
     ]
 
 
