@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 from faults import photos, sensors, sound
-from faults.windows import FOUND, LEVEL, SIZES, Seen, Study
+from faults.windows import CLEAN, FOUND, LEVEL, SIZES, Seen, Study
 from page import setting, table, write_section
 
 
@@ -47,10 +47,12 @@ def markdown(measured: Measured) -> str:
             _rule(measured.photos.splits),
             "### Camera: 250 photos of 224x224, each of another scene",
             _faults(measured.photos.seen),
+            _unseen(measured.photos.seen),
             _false_alarms((measured.photos,)),
             _cameras(measured.cameras),
             "### Microphone: 600 spoken digits of one second at 8 kHz, four speakers",
             _faults([seen for study in measured.sound for seen in study.seen]),
+            _unseen([seen for study in measured.sound for seen in study.seen]),
             _false_alarms(measured.sound),
             "### Sensors: four series with labelled failures",
             _sensors(measured.sensors),
@@ -87,10 +89,19 @@ def _faults(seen: Sequence[Seen]) -> str:
     return table(("fault", "strength", "seen best in", "separation", "after"), lines)
 
 
+def _unseen(seen: Sequence[Seen]) -> str:
+    hidden = [each for each in seen if each.frames.startswith(">")]
+    named = (
+        f"{fault} ({', '.join(each.strength for each in group)})"
+        for fault, group in groupby(hidden, key=lambda each: each.fault)
+    )
+    return f"Not seen in {SIZES[-1]}: {'; '.join(named) or 'nothing'}."
+
+
 def _false_alarms(studies: Sequence[Study]) -> str:
-    windows = sum(study.splits for study in studies)
+    windows = sum(study.splits * CLEAN for study in studies)
     shares = (
-        sum(study.false_alarms[i] * study.splits for study in studies) / windows
+        sum(study.false_alarms[i] * study.splits * CLEAN for study in studies) / windows
         for i in range(len(SIZES))
     )
     listed = ", ".join(f"{share:.1%} of n = {n}" for n, share in zip(SIZES, shares, strict=True))
