@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeml.bundle import Accuracy, Budgets, Golden, Provenance, SampleSet, Tensor
 from edgeml.bundle.manifest import Precision
@@ -197,6 +198,7 @@ def contents(
             material.calibration_reference,
             input_tensors=material.inputs,
             output_tensors=material.outputs,
+            evaluated=_evaluated(material.checkset),
         )
     return pack.Contents(
         name=planned.name,
@@ -218,6 +220,13 @@ def contents(
         golden=_golden(material.checkset),
         baseline=baseline,
     )
+
+
+def _evaluated(checkset: Checkset) -> dict[str, tuple[NDArray[np.generic], NDArray[np.generic]]]:
+    """The output that labels belong to, and the labels."""
+    if checkset.labels is None or checkset.labelled not in checkset.reference:
+        return {}
+    return {checkset.labelled: (checkset.reference[checkset.labelled], checkset.labels)}
 
 
 def _sample_set(samples: Samples | None, inputs: tuple[Tensor, ...]) -> SampleSet | None:

@@ -108,7 +108,7 @@ def baseline_scale(grid: Grid, baseline: Cells) -> tuple[float, float]:
     total = max(int(weights.sum()), 1)
     mean = float(weights @ centres / total)
     deviation = float(np.sqrt(weights @ (centres - mean) ** 2 / total))
-    return mean, max(deviation, (grid.high - grid.low) / grid.bins)
+    return mean, max(deviation, grid.step)
 
 
 def standard_mean(grid: Grid, window: Cells, baseline: Cells) -> float:

@@ -5,10 +5,14 @@ The exporter fits, the agent fills, the collector merges. Tests on them live in 
 
 from edgeml.statistics.baseline import Baseline, Stream, TensorStatistics, fit_baseline
 from edgeml.statistics.counts import Counts
-from edgeml.statistics.grid import Grid, fit_grid
+from edgeml.statistics.fitting import fit_categories, fit_grid, fit_vectors
+from edgeml.statistics.grid import Grid
+from edgeml.statistics.numeric import MISSING
 from edgeml.statistics.observe import Observer
+from edgeml.statistics.packed import merged, pack, unpack
 
 __all__ = [
+    "MISSING",
     "Baseline",
     "Counts",
     "Grid",
@@ -16,5 +20,10 @@ __all__ = [
     "Stream",
     "TensorStatistics",
     "fit_baseline",
+    "fit_categories",
     "fit_grid",
+    "fit_vectors",
+    "merged",
+    "pack",
+    "unpack",
 ]

@@ -7,7 +7,7 @@ The exporter fits it, the agent counts on its grids, the collector compares with
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -15,18 +15,21 @@ from numpy.typing import NDArray
 
 from edgeml.columns import blocks
 from edgeml.errors import StatisticsError
+from edgeml.statistics.accuracy import Calibration, calibration_of
 from edgeml.statistics.counts import Counts
 from edgeml.statistics.families import (
     FAMILIES,
-    LARGE_FRAME,
     MAX_CLASSES,
     MAX_COLUMNS,
-    ROW_STEP,
     Context,
+    Vectors,
 )
-from edgeml.statistics.grid import NUMERIC_BINS, Grid, fit_grid
+from edgeml.statistics.families.sampling import row_step
+from edgeml.statistics.fitting import fit_categories, fit_grid, fit_vectors
+from edgeml.statistics.grid import MAX_DIMENSIONS, NUMERIC_BINS, Grid
 
-CONFIDENCE_BINS = 16
+FEW_VALUES = 32
+"""A column of integers with at most so many distinct ones holds categories."""
 
 Side = Literal["input", "output"]
 
@@ -46,18 +49,23 @@ class TensorLike(Protocol):
     def feature_names(self) -> tuple[str, ...]: ...
 
 
-class Stream(msgspec.Struct, frozen=True, kw_only=True):
+class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One statistic of one tensor."""
 
     name: str
     """``tensor.statistic``, unique in its model."""
     grid: Grid
     counts: tuple[int, ...]
-    """Of the calibration samples."""
+    """Of the calibration samples: the cells."""
+    sums: tuple[int, ...] = ()
+    extremes: tuple[int, ...] = ()
+    temporal: bool = False
+    """It compares neighbours in time, and calibration samples have no order: never compared with
+    the baseline, only with the device's own past."""
 
     def baseline(self) -> Counts:
         """The calibration counts."""
-        return Counts(self.grid.hash, self.counts)
+        return Counts(self.grid.hash, self.counts, self.sums, self.extremes)
 
 
 class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,10 +76,21 @@ class TensorStatistics(msgspec.Struct, frozen=True, kw_only=True):
     family: str
     context: Context
     streams: tuple[Stream, ...]
+    calibration: Calibration | None = None
+    """Of class scores: how often the model was right by how sure it was, where samples had labels;
+    from it accuracy is estimated where there are none."""
 
-    def compute(self, batch: NDArray[np.generic]) -> NDArray[np.float64]:
-        """Statistics of a batch [n, …] → float64 [n, streams]."""
-        return FAMILIES[self.family].compute(batch, self.context)
+    def state(self) -> Any:
+        """What :meth:`compute` remembers from one batch to the next; new, nothing seen yet."""
+        return FAMILIES[self.family].state(self.context)
+
+    def vectors(self, batch: NDArray[np.generic]) -> Vectors:
+        """What of a batch is counted as vectors, float32 [n, d] by name."""
+        return FAMILIES[self.family].vectors(batch, self.context)
+
+    def compute(self, batch: NDArray[np.generic], state: Any = None) -> NDArray[np.float64]:
+        """Statistics of a batch [n, …] → float64 [n, streams]; ``state`` is of :meth:`state`."""
+        return FAMILIES[self.family].compute(batch, self.context, state)
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +141,7 @@ def fit_baseline(
     *,
     input_tensors: tuple[TensorLike, ...],
     output_tensors: tuple[TensorLike, ...],
+    evaluated: Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]] | None = None,
 ) -> Baseline:
     """Fit grids to calibration data and count it on them.
 
@@ -132,6 +152,8 @@ def fit_baseline(
         outputs: what the source model made of the same samples.
         input_tensors: what the inputs mean.
         output_tensors: what the outputs mean.
+        evaluated: by the name of an output, what the model made of labelled samples that it was not
+            trained on [n, classes], and their class numbers [n].
     """
     sides: tuple[tuple[Side, tuple[TensorLike, ...], Mapping[str, NDArray[np.generic]]], ...] = (
         ("input", input_tensors, inputs),
@@ -141,33 +163,72 @@ def fit_baseline(
         _fit_tensor(tensor, side, arrays[tensor.name])
         for side, tensors, arrays in sides
         for tensor in tensors
-        if np.issubdtype(arrays[tensor.name].dtype, np.number) and arrays[tensor.name].size
+        if arrays[tensor.name].dtype.kind in "biuf" and arrays[tensor.name].size
     )
+    fitted = tuple(_calibrated(tensor, evaluated or {}) for tensor in fitted)
     return Baseline(tensors=fitted, rows=len(next(iter(inputs.values()))))
 
 
+def _calibrated(
+    tensor: TensorStatistics,
+    evaluated: Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]],
+) -> TensorStatistics:
+    if tensor.side == "input" or tensor.family != "scores" or tensor.tensor not in evaluated:
+        return tensor
+    calibration = calibration_of(*evaluated[tensor.tensor], tensor.context)
+    return msgspec.structs.replace(tensor, calibration=calibration)
+
+
 def _fit_tensor(tensor: TensorLike, side: Side, batch: NDArray[np.generic]) -> TensorStatistics:
-    family, context = _family(tensor, batch)
-    compute = FAMILIES[family].compute
-    matrix = np.concatenate([compute(block, context) for _, block in blocks(batch)])
+    name, context = _family(tensor, batch)
+    family = FAMILIES[name]
+    state = family.state(context)
+    columns: list[NDArray[np.float64]] = []
+    vectors: dict[str, list[NDArray[np.float32]]] = {}
+    for _, block in blocks(batch):
+        columns.append(family.compute(block, context, state))
+        for of, found in family.vectors(block, context).items():
+            vectors.setdefault(of, []).append(found)
+    matrix = np.concatenate(columns)
     # Input and output tensors may share a name; the side keeps their streams apart.
     prefix = f"{side}.{tensor.name}"
-    streams: list[Stream] = []
-    for name, column in zip(FAMILIES[family].names(context), matrix.T, strict=True):
-        if name == "class":
-            grid = Grid(kind="categorical", bins=int(np.prod(batch.shape[1:])))
-        elif family == "scores":
-            grid = Grid(kind="numeric", bins=CONFIDENCE_BINS, low=0.0, high=1.0 + 1e-9)
-        elif not np.isfinite(column).any():  # it is missing in every sample
-            grid = Grid(kind="numeric", bins=NUMERIC_BINS)
-        else:
-            grid = fit_grid(column)
-        counts = Counts.of(grid, column)
-        streams.append(
-            Stream(name=f"{prefix}.{name}", grid=grid, counts=tuple(counts.cells.tolist()))
+    fixed = family.grids(context)
+    streams = [
+        _stream(
+            f"{prefix}.{of}",
+            fixed.get(of) or _fit(column, categorical=of in context.categorical),
+            column,
+            temporal=of in family.temporal,
         )
+        for of, column in zip(family.names(context), matrix.T, strict=True)
+    ]
+    for of, parts in vectors.items():
+        whole = np.concatenate(parts)
+        grid = Grid(kind="vector", bins=whole.shape[1])
+        grid = fit_vectors(whole) if np.isfinite(whole).all(axis=1).any() else grid
+        streams.append(_stream(f"{prefix}.{of}", grid, whole))
     return TensorStatistics(
-        tensor=tensor.name, side=side, family=family, context=context, streams=tuple(streams)
+        tensor=tensor.name, side=side, family=name, context=context, streams=tuple(streams)
+    )
+
+
+def _fit(column: NDArray[np.float64], *, categorical: bool) -> Grid:
+    if not np.isfinite(column).any():  # it is missing in every sample
+        return Grid(kind="numeric", bins=NUMERIC_BINS)
+    return fit_categories(column) if categorical else fit_grid(column)
+
+
+def _stream(
+    name: str, grid: Grid, values: NDArray[np.floating[Any]], *, temporal: bool = False
+) -> Stream:
+    counts = Counts.of(grid, values)
+    return Stream(
+        name=name,
+        grid=grid,
+        counts=tuple(counts.cells.tolist()),
+        sums=tuple(counts.sums.tolist()),
+        extremes=tuple(counts.extremes.tolist()),
+        temporal=temporal,
     )
 
 
@@ -178,25 +239,35 @@ def _family(tensor: TensorLike, batch: NDArray[np.generic]) -> tuple[str, Contex
     summary = ("tensor", Context())
     if tensor.meaning == "image" and batch.ndim == 4 and tensor.layout in {"NCHW", "NHWC"}:
         channels = batch.shape[1 if tensor.layout == "NCHW" else 3]
-        height, width = batch.shape[1:3] if tensor.layout == "NHWC" else batch.shape[2:4]
-        large = min(height, width) >= LARGE_FRAME
+        height = batch.shape[1 if tensor.layout == "NHWC" else 2]
         return "image", Context(
             layout=tensor.layout,
             low=low,
             high=high,
             channels=channels,
-            row_step=ROW_STEP if large else 1,
+            row_step=row_step(height),
         )
     if tensor.meaning == "audio":
         return "audio", Context(low=low, high=high)
-    if tensor.meaning == "embedding":
+    if tensor.meaning == "embedding" and width <= MAX_DIMENSIONS:
         return "embedding", Context()
     if tensor.meaning == "scores" and 2 <= width <= MAX_CLASSES:
-        return "scores", Context(probabilities=all(_shares(block) for _, block in blocks(batch)))
+        shares = all(_shares(block) for _, block in blocks(batch))
+        return "scores", Context(probabilities=shares, classes=width)
     if tensor.meaning == "features" and width <= MAX_COLUMNS:
         names = tensor.feature_names or tuple(f"f{i}" for i in range(width))
-        return "features", Context(columns=names)
+        return "features", Context(columns=names, categorical=_categorical(names, batch))
     return summary
+
+
+def _categorical(names: tuple[str, ...], batch: NDArray[np.generic]) -> tuple[str, ...]:
+    """The columns that hold few distinct integers, of a tensor that holds nothing else. In one of
+    floats a code cannot be told from an amount; its atoms catch what is frequent."""
+    if batch.dtype.kind not in "iub":
+        return ()
+    flat = batch.reshape(len(batch), -1)
+    few = [len(np.unique(flat[:, n])) <= FEW_VALUES for n in range(len(names))]
+    return tuple(name for name, is_few in zip(names, few, strict=True) if is_few)
 
 
 def _shares(batch: NDArray[np.generic]) -> bool:

@@ -1,7 +1,7 @@
 """Counting beside inference: what the agent calls for every request.
 
-Statistics of single samples go into a small buffer of numbers; a full buffer is counted in one
-vectorised step, which costs nanoseconds a number instead of microseconds.
+Statistics of single samples gather in a buffer of numbers; a full one is counted in few vectorised
+steps for all streams of a tensor together, which costs nanoseconds a number, not microseconds.
 """
 
 from __future__ import annotations
@@ -12,13 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.statistics.baseline import Baseline, TensorStatistics
+from edgeml.statistics.categorical import CategoricalTally
 from edgeml.statistics.counts import Counts
-
-BUFFER_ROWS = 64
+from edgeml.statistics.numeric import NumericTally
+from edgeml.statistics.vector import VectorTally
 
 
 class Observer:
-    """Counts a model's inputs and outputs on the baseline's grids. Not thread-safe."""
+    """Counts a model's inputs and outputs on the baseline's grids. Not thread-safe.
+
+    What compares a sample with the one before it (a run of one value, a family with a state) goes
+    on from window to window.
+    """
 
     def __init__(self, baseline: Baseline) -> None:
         self._tensors = [_TensorObserver(tensor) for tensor in baseline.tensors]
@@ -49,36 +54,39 @@ class Observer:
 class _TensorObserver:
     def __init__(self, spec: TensorStatistics) -> None:
         self.spec = spec
-        self._buffer = np.empty((BUFFER_ROWS, len(spec.streams)))
-        self._filled = 0
-        self._cells = [np.zeros(stream.grid.cells, dtype=np.int64) for stream in spec.streams]
+        self._state = spec.state()
+        kinds = [stream.grid.kind for stream in spec.streams]
+        columns = [n for n, kind in enumerate(kinds) if kind != "vector"]
+        self._numeric = [n for n in columns if kinds[n] == "numeric"]
+        self._all_numeric = self._numeric == columns
+        grids = [stream.grid for stream in spec.streams]
+        self._numbers = NumericTally([grids[n] for n in self._numeric])
+        self._categories = {
+            n: CategoricalTally(grids[n]) for n in columns if kinds[n] == "categorical"
+        }
+        self._vectors = [VectorTally(grids[n]) for n in range(len(columns), len(kinds))]
 
     def observe(self, batch: NDArray[np.generic]) -> int:
-        matrix = self.spec.compute(batch)
-        for start in range(0, len(matrix), BUFFER_ROWS):
-            chunk = matrix[start : start + BUFFER_ROWS]
-            if self._filled + len(chunk) > BUFFER_ROWS:
-                self._count()
-            self._buffer[self._filled : self._filled + len(chunk)] = chunk
-            self._filled += len(chunk)
+        matrix = self.spec.compute(batch, self._state)
+        self._numbers.add(matrix if self._all_numeric else matrix[:, self._numeric])
+        for column, tally in self._categories.items():
+            tally.add_codes(matrix[:, column])
+        if self._vectors:
+            found = self.spec.vectors(batch).values()
+            for tally, vectors in zip(self._vectors, found, strict=True):
+                tally.add(vectors)
         return len(matrix)
 
-    def _count(self) -> None:
-        filled = self._buffer[: self._filled]
-        for column, stream, cells in zip(filled.T, self.spec.streams, self._cells, strict=True):
-            np.add(
-                cells,
-                np.bincount(stream.grid.locate(column), minlength=stream.grid.cells),
-                out=cells,
-            )
-        self._filled = 0
-
     def take(self) -> dict[str, Counts]:
-        self._count()
-        taken = {
-            stream.name: Counts(stream.grid.hash, cells.copy())
-            for stream, cells in zip(self.spec.streams, self._cells, strict=True)
-        }
-        for cells in self._cells:
-            cells[:] = 0
+        numbers = iter(self._numbers.take())
+        vectors = iter(self._vectors)
+        taken: dict[str, Counts] = {}
+        for n, stream in enumerate(self.spec.streams):
+            match stream.grid.kind:
+                case "numeric":
+                    taken[stream.name] = next(numbers)
+                case "categorical":
+                    taken[stream.name] = self._categories[n].take()
+                case "vector":
+                    taken[stream.name] = next(vectors).take()
         return taken

@@ -116,6 +116,17 @@ def test_the_baseline_counts_all_calibration_samples(digits: Outcome):
     assert all(sum(stream.counts) == 200 for stream in baseline.streams.values())
 
 
+def test_the_baseline_says_how_often_the_model_was_right_by_how_sure_it_was(digits: Outcome):
+    bundle = digits.bundle()
+    baseline, source = bundle.baseline(), bundle.manifest.provenance.source_accuracy
+    assert baseline is not None
+    assert source is not None
+    (calibration,) = (each.calibration for each in baseline.tensors if each.side == "output")
+    assert calibration is not None
+    assert sum(calibration.rows) == source.samples
+    assert sum(calibration.correct) == round(source.value * source.samples)
+
+
 def test_the_lock_has_what_it_takes_to_make_it_again_and_that_gives_the_same_bytes(
     digits: Outcome, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -42,9 +42,9 @@ def test_a_sensors_integers_clip_at_the_ends_of_their_type():
     assert (context.low, context.high) == (-32768, 32767)
 
 
-def test_a_column_that_is_missing_in_every_sample_is_counted_as_invalid():
+def test_a_column_that_is_no_number_in_any_sample_is_counted_as_such():
     rows = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
     rows[:, 1] = np.nan
     known, missing = fitted(rows, meaning="features").streams
-    assert known.counts[-1] == 0
-    assert missing.counts[-1] == sum(missing.counts) == 20
+    assert known.counts[known.grid.nan] == 0
+    assert missing.counts[missing.grid.nan] == sum(missing.counts) == 20

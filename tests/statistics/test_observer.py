@@ -129,15 +129,20 @@ def test_broken_scores_are_no_class():
     spec = baseline()
     observer = Observer(spec)
     observer.observe({"image": FRAMES[:1]}, {"scores": np.full((1, 5), np.nan, np.float32)})
-    assert observer.take()["output.scores.class"].cells.tolist() == [0, 0, 0, 0, 0, 1]
+    assert observer.take()["output.scores.class"].cells.tolist() == [0, 0, 0, 0, 0, 0, 1]
 
 
 @pytest.mark.parametrize(
     ("shape", "meaning", "names"),
     [
         ((40, 3), "features", ["f0", "f1", "f2"]),
-        ((40, 4000), "audio", ["level_db", "clipped", "offset", "zero_crossings"]),
-        ((40, 64), "embedding", ["norm", "mean"]),
+        (
+            (40, 4000),
+            "audio",
+            ["level_db", "clipped", "at_peak", "offset", "silence", "zero_crossings"]
+            + [f"mel_{band:02}" for band in range(16)],
+        ),
+        ((40, 64), "embedding", ["norm", "mean", "vector"]),
         ((40, 7, 2), "tensor", ["mean", "spread", "smallest", "largest"]),
         ((40, 1000), "features", ["mean", "spread", "smallest", "largest"]),
     ],
