@@ -219,6 +219,33 @@ class DriftingView(View, frozen=True, kw_only=True):
     e_value: float
 
 
+class FeedbackView(View, frozen=True, kw_only=True):
+    """A batch of labels that was handed in."""
+
+    sha256: str
+    new: bool
+    rows: int
+
+
+class AccuracyView(View, frozen=True, kw_only=True):
+    """How right a model version was, as far as labels came back."""
+
+    model: str
+    version: str
+    part: str
+    """``site/device``, the start of an hour or day in Unix milliseconds, a group, or empty."""
+    n: int
+    accuracy: float
+    low: float
+    high: float
+    """Of its 95 % interval."""
+    calibration_error: float | None
+    """Expected calibration error; None where no label came with a confidence."""
+    calibration_error_by_chance: float | None
+    gap: dict[str, Any] | None
+    """The most and the least right group, and the difference with its interval."""
+
+
 class RetractionView(View, frozen=True, kw_only=True):
     """Windows that were taken back."""
 

@@ -13,6 +13,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from edgeml.collector.store.change import Change
+from edgeml.collector.store.feedback import Batch, add_feedback
 from edgeml.collector.store.fleet_queries import FleetReader
 from edgeml.collector.store.rebaseline import rebaseline
 from edgeml.collector.store.retraction import retract, undo
@@ -99,6 +100,20 @@ def add_fleet_routes(api: APIRouter, backend: Backend) -> None:
             lambda connection, _: rebaseline(connection, wanted, by=by, now_ms=now_ms)
         )
         return _json(view, 201)
+
+    @api.get("/accuracy")
+    def accuracy(by: str = "model") -> Response:
+        """``{accuracy: [AccuracyView]}``, by device, hour, day, group or model."""
+        return _json({"accuracy": backend.fleet.accuracy(by=by)})
+
+    @api.post("/feedback", status_code=201)
+    async def feedback(request: Request) -> Response:
+        """Count labels that came back, once; the body is a ``Batch``. 200 where it was known."""
+        batch, now_ms = await _body(request, Batch), backend.now_ms()
+        view = await backend.change(
+            lambda connection, _: add_feedback(connection, batch, now_ms=now_ms)
+        )
+        return _json(view, 201 if view.new else 200)
 
 
 def _json(document: object, status: int = 200) -> Response:

@@ -18,13 +18,14 @@ from edgeml.collector.drift.moments import DISTANCE, MEAN, SPREAD
 from edgeml.collector.drift.monitor import Saved
 from edgeml.collector.drift.peers import Scores
 from edgeml.collector.store.evaluation import LIVE_MS
+from edgeml.collector.store.feedback import accuracies
 from edgeml.collector.store.fleet_tables import group_alarms, groups
 from edgeml.collector.store.groups import decode_scores
 from edgeml.collector.store.rebuild import RETRACTED
 from edgeml.collector.store.retraction import listed
 from edgeml.collector.store.spending import spent
 from edgeml.collector.store.tables import alarms, devices, streams, tests
-from edgeml.collector.views import BudgetView, DriftingView, GroupView, RetractionView
+from edgeml.collector.views import AccuracyView, BudgetView, DriftingView, GroupView, RetractionView
 
 PAST_MS = 7 * MS_A_DAY
 """Incidents that ended longer ago are history: the alarms keep them."""
@@ -106,6 +107,11 @@ class FleetReader:
             )
             for index in map(int, ebh(values, FALSE_DISCOVERIES))
         ]
+
+    def accuracy(self, *, by: str) -> list[AccuracyView]:
+        """What labels say, see :func:`accuracies`."""
+        with self._engine.begin() as connection:
+            return accuracies(connection, by=by)
 
     def retractions(self) -> list[RetractionView]:
         """All, the last one first."""

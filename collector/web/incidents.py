@@ -160,9 +160,7 @@ def _group_row(found: list[GroupView]) -> str:
     armed = [g for g in found if g.armed]
     phases = {g.phase for g in found}
     state = "alarm" if "alarm" in phases else "armed" if armed else "collecting"
-    nearest = max(
-        armed, key=lambda g: (g.phase == "alarm", g.evidence / max(g.threshold, 1)), default=None
-    )
+    nearest = max(armed, key=_urgency, default=None)
     words = f"<span class='muted small'>{escape(head.reason)}</span>"
     if nearest is not None:
         words = (

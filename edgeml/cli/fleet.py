@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeml.cli import fleet_changes
+from edgeml.cli import fleet_changes, fleet_feedback
 from edgeml.cli.fleet_client import DEFAULT, Collector, Device, Site, answer, app, get, utc
 from edgeml.cli.shared import Json, write_json, write_table
 from edgeml.collector.web.words import evidence
 from edgeml.errors import CollectorError
 
-__all__ = ["app", "fleet_changes"]
+__all__ = ["app", "fleet_changes", "fleet_feedback"]
 
 
 @app.command("status")

@@ -12,10 +12,12 @@ import sqlalchemy as sa
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support.devices import START_MS, Source
-from support.fleets import FleetStore
+from support.fleets import ALARMS, FleetStore
 
 from edgeml.bundle import open_bundle
 from edgeml.collector.store import fleet_tables, tables
+from edgeml.collector.store.feedback import Batch, Label, add_feedback
+from edgeml.collector.store.fleet_queries import FleetReader
 from edgeml.collector.store.groups import decode_scores
 from edgeml.collector.store.rebaseline import rebaseline
 from edgeml.collector.store.selection import StreamSelection
@@ -298,3 +300,87 @@ def test_a_frozen_camera_is_stuck_and_nothing_else(store: FleetStore, bundle: Pa
     store.send(("hall/cam", source.window()))
     freed = {s.stream: s for s in store.reader.streams()}[LUMA]
     assert (freed.stuck, freed.reference) == ("", reference + 1)
+
+
+def labels(count: int, *, right: float, sure: float | None, group: str, device: str) -> list[Label]:
+    """Of which that share was right."""
+    return [
+        Label(
+            device=device,
+            model="tiny",
+            time_ms=START_MS + n * 1000,
+            correct=n < right * count,
+            confidence=sure,
+            group=group,
+        )
+        for n in range(count)
+    ]
+
+
+def test_feedback_is_counted_once_and_says_how_right_the_model_was(
+    store: FleetStore, bundle: Path
+) -> None:
+    store.send(*((f"hall/{name}", Source(bundle, seed=1).window()) for name in ("one", "two")))
+    told = [
+        *labels(400, right=0.9, sure=0.9, group="day", device="one"),
+        *labels(400, right=0.6, sure=0.9, group="night", device="two"),
+        *labels(200, right=0.5, sure=None, group="night", device="two"),
+    ]
+
+    def hand_in(sha256: str, *found: Label) -> bool:
+        batch = Batch(sha256=sha256, labels=list(found))
+        return store.intake.change(
+            lambda connection, _: add_feedback(connection, batch, now_ms=START_MS)
+        ).new
+
+    fleet = FleetReader(store.engine, ALARMS.budget)
+    assert hand_in("first", *told[:700])
+    assert hand_in("second", *told[700:])
+    once = fleet.accuracy(by="model")
+    assert not hand_in("first", *told[:700])
+    assert fleet.accuracy(by="model") == once
+    (whole,) = once
+    assert (whole.model, whole.version, whole.n) == ("tiny", "1.0", 1000)
+    assert whole.accuracy == pytest.approx(0.7)
+    assert whole.low < 0.7 < whole.high
+    assert whole.gap is not None
+    assert (whole.gap["best"], whole.gap["worst"]) == ("day", "night")
+    assert whole.gap["low"] > 0.2
+    devices = {found.part: found for found in fleet.accuracy(by="device")}
+    assert devices["hall/one"].calibration_error == pytest.approx(0.0, abs=0.04)
+    assert devices["hall/two"].calibration_error == pytest.approx(0.3, abs=0.04)
+    assert sum(found.n for found in fleet.accuracy(by="hour")) == 1000
+
+
+def test_feedback_of_a_device_that_is_not_known_changes_nothing(
+    store: FleetStore, bundle: Path
+) -> None:
+    store.send(("hall/one", Source(bundle, seed=1).window()))
+    found = labels(3, right=1, sure=0.5, group="", device="one")
+    found += labels(1, right=1, sure=0.5, group="", device="three")
+    batch = Batch(sha256="x", labels=found)
+    with pytest.raises(CollectorError, match="0 devices are called 'three'"):
+        store.intake.change(lambda connection, _: add_feedback(connection, batch, now_ms=START_MS))
+    assert FleetReader(store.engine, ALARMS.budget).accuracy(by="model") == []
+
+
+def test_the_budget_spent_is_the_sum_of_what_was_watched(store: FleetStore, bundle: Path) -> None:
+    sources = fleet(bundle, HALL)
+    for _ in range(40):
+        store.send(*((name, source.window()) for name, source in sources.items()))
+    view = FleetReader(store.engine, ALARMS.budget).budget(now_ms=START_MS)
+    evidence = sa.select(sa.func.count(), sa.func.sum(1 / tables.tests.c.threshold)).where(
+        tables.tests.c.evidence.is_not(None)
+    )
+    points = sa.select(
+        sa.func.count(), sa.func.sum(1 / fleet_tables.group_points.c.threshold)
+    ).where(fleet_tables.group_points.c.evidence.is_not(None))
+    with store.engine.begin() as connection:
+        (count, spent), (more, also) = (
+            connection.execute(evidence).one(),
+            connection.execute(points).one(),
+        )
+    assert view.windows == count + more > 500
+    assert view.expected == pytest.approx(spent + also)
+    assert 0 < view.expected < view.allowed
+    assert FleetReader(store.engine, ALARMS.budget).drifting() == []
