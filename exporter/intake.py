@@ -7,7 +7,7 @@ in between. The samples stay on disk from first to last.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from edgeml.bundle import Tensor
 from edgeml.bundle.manifest import Step
 from edgeml.columns import blocks, save_rows
 from edgeml.data import DataSource, Samples
-from edgeml.errors import SourceError
+from edgeml.errors import SourceError, UsageError
 from edgeml.exporter import meaning, preprocessing
 from edgeml.exporter.candidates import nothing_left
 from edgeml.exporter.child import Child
@@ -97,6 +97,7 @@ def take_in(plan: Plan, shop: Workshop, begin: Callable[[Stock], None]) -> Mater
         if plan.preprocessing is not None:
             wrapped = preprocessing.put_in_front(plan.preprocessing, source, child)
             source, inputs, inside = wrapped.source, wrapped.inputs, wrapped.inside
+        _check_names(plan.request.statistics, inputs)
         shop.emit(Stage(name="calibrate", title="Reading the samples"))
         wanted = missing.tolerant(inputs)
         calibration = _read(plan.calibration, "calibration", wanted, inside, plan, shop, child)
@@ -196,6 +197,16 @@ def _open(plan: Plan, shop: Workshop, child: Child) -> Opened:
             remedy="Export it with what it is to be fed as inputs, not as constants.",
         )
     return source
+
+
+def _check_names(statistics: Mapping[str, str], inputs: tuple[Tensor, ...]) -> None:
+    """Find out that statistics were asked of an input that is none, before hours of work."""
+    names = [each.name for each in inputs]
+    for name in statistics:
+        if name not in names:
+            raise UsageError(
+                f"Statistics were asked for of {name!r}", expected=f"an input: {', '.join(names)}"
+            )
 
 
 def _shapes(plan: Plan, given: list[DataSource]) -> tuple[ArrayShape, ...]:

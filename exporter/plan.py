@@ -17,6 +17,8 @@ from edgeml.exporter.judging.metric_forms import Metric, parse_metric
 from edgeml.exporter.preprocessing import Declaration
 from edgeml.exporter.request import ExportRequest, Limits
 from edgeml.exporter.sources.forms import ModelSource, parse_model
+from edgeml.statistics.baseline import NO_FAMILY
+from edgeml.statistics.families import FAMILIES
 from edgeml.targets.registry import Refusal, SourceKind, can_run_here, target
 
 Emit = Callable[[Event], None]
@@ -100,6 +102,16 @@ UNMEASURED = Refusal(
 )
 
 
+def _check_statistics(request: ExportRequest) -> None:
+    known = (*FAMILIES, NO_FAMILY)
+    for name, family in request.statistics.items():
+        if family not in known:
+            raise UsageError(
+                f"There are no statistics {family!r}, asked for of the input {name!r}",
+                expected=f"one of {', '.join(known)}",
+            )
+
+
 def uncalibrated(plan: Plan) -> Plan:
     """The plan where no sample can calibrate a quantizer."""
     found = tuple(each for each in plan.candidates if each.precision not in CALIBRATED)
@@ -121,6 +133,7 @@ def plan(request: ExportRequest) -> Plan:
         raise UsageError("No target was named", expected="at least one, with -t")
     for name in request.targets:
         target(name)
+    _check_statistics(request)
     named = (request.calibration or "", request.evaluation or "")
     model = parse_model(
         request.model,

@@ -88,6 +88,9 @@ class ExportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """A TOML file that declares what the artifacts do to the raw input first; empty: nothing."""
     shapes: dict[str, tuple[int, ...]] = {}
     """Input name to shape, for a model that leaves axes open; -1 keeps one open."""
+    statistics: dict[str, str] = {}
+    """Input name to the family of statistics that is counted of it, or ``none``; other inputs have
+    that of their meaning."""
     python: str = ""
     """Path of the interpreter that a factory runs in; empty: the toolchain's own."""
     trust: bool = False

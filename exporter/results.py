@@ -199,6 +199,7 @@ def contents(
             input_tensors=material.inputs,
             output_tensors=material.outputs,
             evaluated=_evaluated(material.checkset),
+            families=request.statistics,
         )
     return pack.Contents(
         name=planned.name,

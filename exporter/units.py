@@ -81,6 +81,22 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, shape
 
 
+def parse_family(text: str) -> tuple[str, str]:
+    """``NAME=FAMILY``: an input and the statistics that are counted of it. The name may hold an
+    ``=``.
+
+    Raises:
+        UsageError: it is written otherwise.
+    """
+    name, equals, family = text.rpartition("=")
+    if not equals or not name or not family:
+        raise UsageError(
+            f"{text!r} names no statistics of an input",
+            expected="NAME=FAMILY, such as image=embedding, or NAME=none",
+        )
+    return name, family
+
+
 def _quantity(text: str, units: Mapping[str, float], what: str, example: str) -> float:
     found = _NUMBER.fullmatch(text.strip())
     unit = found.group(2).strip().lower() if found else ""

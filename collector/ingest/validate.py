@@ -5,11 +5,16 @@ A refusal has a *reason* from a short fixed list, so that reasons can be counted
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
-from edgeml.errors import TelemetryError
+from edgeml.errors import StatisticsError, TelemetryError
+from edgeml.statistics import Counts, Stream, unpack
+from edgeml.statistics.grid import UNITS
+from edgeml.statistics.numeric import MARGIN
+from edgeml.statistics.vector import UNITY
 from edgeml.telemetry import Event, Message, Reported, Status, Topic, Window, decode, parse_topic
 
 Reason = Literal["topic", "oversized", "schema", "garbage", "name", "value"]
@@ -24,6 +29,10 @@ KINDS: dict[str, type[Message]] = {
 
 LARGEST = 2**48
 """Counts, sequences and times above it are a fault of the sender's, and would overflow our sums."""
+
+
+LARGEST_SUM = 2**60
+"""Likewise for a sum of squares."""
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -85,28 +94,52 @@ def _bad_window(window: Window) -> Refused | None:
         return Refused("value", f"a number above {LARGEST:,}")
     if window.oldest > window.sequence:
         return Refused("value", f"oldest {window.oldest} after sequence {window.sequence}")
-    if len({(s.stream, s.grid) for s in window.statistics}) != len(window.statistics):
-        return Refused("value", "a stream twice")
-    for stream in window.statistics:
-        if max(stream.cells, default=0) > LARGEST:
-            return Refused("value", f"a count above {LARGEST:,} in {stream.stream}")
+    if window.statistics and not window.baseline:
+        return Refused("value", "statistics of no baseline")
     return None
 
 
-def off_grid(window: Window, grids: dict[str, tuple[str, int]]) -> str:
-    """Why the counts of ``window`` do not fit its bundle, or an empty string.
+def read_statistics(
+    baseline: str, statistics: Sequence[bytes], *, known: str, streams: Mapping[str, Stream]
+) -> dict[str, Counts]:
+    """The counts of a window by stream.
 
     Args:
-        window: the window.
-        grids: hash and number of cells by stream of the bundle's baseline.
+        baseline: hash of the baseline that the device says it counted on.
+        statistics: its packed counts.
+        known: hash of the baseline in the window's bundle.
+        streams: of that baseline, in its order.
+
+    Raises:
+        StatisticsError: they are of another baseline, are no counts, or such as no values can have.
     """
-    for stream in window.statistics:
-        if stream.stream not in grids:
-            return f"stream {stream.stream!r} is not in the bundle"
-        grid, cells = grids[stream.stream]
-        if stream.grid != grid or len(stream.cells) != cells:
-            return (
-                f"stream {stream.stream!r} is counted on grid {stream.grid} with "
-                f"{len(stream.cells)} cells, and the bundle has {grid} with {cells}"
+    if not statistics:
+        return {}
+    if baseline != known or len(statistics) != len(streams):
+        raise StatisticsError(
+            f"{len(statistics)} statistics of the baseline {baseline or '(none)'}",
+            expected=f"the {len(streams)} of the baseline {known or '(none)'} in the bundle",
+            remedy="The device runs another bundle than it says: deploy it again.",
+        )
+    found: dict[str, Counts] = {}
+    for packed, (name, stream) in zip(statistics, streams.items(), strict=True):
+        found[name] = counts = unpack(packed, stream.grid)
+        if counts.cells.max(initial=0) > LARGEST or not _possible(stream, counts):
+            raise StatisticsError(
+                f"sums in {name} that {counts.total:,} values cannot have",
+                expected=f"what clipped values add up to, of at most {LARGEST:,} values a cell",
             )
-    return ""
+    return found
+
+
+def _possible(stream: Stream, counts: Counts) -> bool:
+    """Whether so many values can have such sums: one forged sum would spoil every one after it."""
+    n, sums = counts.total, [abs(each) for each in counts.sums.tolist()]
+    match stream.grid.kind:
+        case "numeric":
+            most = (stream.grid.bins + MARGIN) * UNITS
+            return sums[0] <= n * most and sums[1] <= n * most * most <= LARGEST_SUM
+        case "categorical":
+            return max(sums) <= int(counts.cells[stream.grid.other])
+        case "vector":
+            return max(sums) <= 2 * n * UNITY

@@ -20,19 +20,6 @@ from edgeml.errors import CollectorError
 BUSY_MS = 2000
 """How long SQLite waits for a lock before the batch is given back and tried again."""
 
-_CHANGES = {
-    1: ("windows ADD COLUMN merged BIGINT NOT NULL DEFAULT 1",),
-    2: (
-        "windows ADD COLUMN retraction_id BIGINT",
-        "boots ADD COLUMN agent TEXT NOT NULL DEFAULT ''",
-        "streams ADD COLUMN stuck TEXT NOT NULL DEFAULT '{}'",
-        "tests ADD COLUMN scores TEXT",
-        "tests ADD COLUMN common TEXT",
-        "alarms ADD COLUMN reason TEXT NOT NULL DEFAULT ''",
-    ),
-}
-"""From a schema to the next; tables that are new are made as they are."""
-
 
 def database_url(text: str) -> sa.URL:
     """A SQLAlchemy URL; a plain path means SQLite.
@@ -55,7 +42,7 @@ def open_database(text: str) -> Engine:
     """Open the database, with all tables in place.
 
     Raises:
-        CollectorError: it cannot be opened, is no database, or is of a newer edgeml.
+        CollectorError: it cannot be opened, is no database, or is of another edgeml's.
     """
     url = database_url(text)
     try:
@@ -100,17 +87,12 @@ def _begin_sqlite(connection: Connection) -> None:
 def _check_schema(connection: Connection, text: str) -> None:
     if sa.inspect(connection).has_table("schema"):
         found = connection.execute(sa.select(sa.func.max(tables.schema.c.version))).scalar()
-        while found in _CHANGES:
-            for change in _CHANGES[found]:
-                connection.execute(sa.text(f"ALTER TABLE {change}"))
-            found += 1
-            connection.execute(sa.update(tables.schema).values(version=found))
-            fleet_tables.metadata.create_all(connection)
         if found != tables.SCHEMA:
             raise CollectorError(
                 f"the database {text} has schema {found}",
                 expected=f"schema {tables.SCHEMA}, which this edgeml reads",
-                remedy="Use the edgeml that wrote it or a newer one, or name another --database.",
+                remedy="Name another --database, or use the edgeml that wrote this one. Counts of "
+                "schema 1 and 2 are on grids that no longer exist, so they cannot be taken over.",
             )
         return
     if sa.inspect(connection).get_table_names():

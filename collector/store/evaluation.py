@@ -27,7 +27,7 @@ from edgeml.collector.store.groups import Groups, Scored, Series, encode_scores
 from edgeml.collector.store.packing import pack, unpack
 from edgeml.collector.store.spending import spend
 from edgeml.collector.store.tables import alarms, bundles, streams, tests
-from edgeml.statistics import Baseline, Stream
+from edgeml.statistics import Baseline, Counts, Stream
 
 Cells = NDArray[np.int64]
 
@@ -56,7 +56,15 @@ class Arrived(msgspec.Struct, frozen=True, kw_only=True):
     merged: int
     """Windows of the device that were added up to this one."""
     received_ms: int
-    counts: dict[str, Cells]
+    counts: dict[str, Counts]
+    """Of each stream of the bundle's baseline."""
+
+
+class Known(msgspec.Struct, frozen=True):
+    """The baseline of a bundle; one without statistics has no streams and no hash."""
+
+    hash: str
+    streams: dict[str, Stream]
 
 
 _ADD_TESTS = sa.insert(tests)
@@ -108,7 +116,7 @@ class Evaluator:
         self._budget = budget
         self.groups = Groups(policy)
         self._known: dict[tuple[object, ...], _Known] = {}
-        self._baselines: dict[str, dict[str, Stream] | None] = {}
+        self._baselines: dict[str, Known] = {}
         self._live = 0
         self._changed: dict[int, _Known] = {}
         self._added: dict[tuple[int, int], dict[str, Any]] = {}
@@ -125,14 +133,15 @@ class Evaluator:
         self._watched.clear()
         self.groups.forget()
 
-    def baseline(self, connection: Connection, bundle: str) -> dict[str, Stream] | None:
-        """The streams of a bundle by name, empty where it has no statistics; None if unknown."""
+    def baseline(self, connection: Connection, bundle: str) -> Known | None:
+        """The baseline of a bundle; None where the bundle is unknown."""
         if bundle not in self._baselines:
             query = sa.select(bundles.c.baseline).where(bundles.c.sha256 == bundle)
             row = connection.execute(query).first()
             if row is None:  # it may come any moment: not remembered
                 return None
-            self._baselines[bundle] = Baseline.decode(row[0]).streams if row[0] else {}
+            found = Baseline.decode(row[0]) if row[0] else None
+            self._baselines[bundle] = Known(found.hash, found.streams) if found else Known("", {})
         return self._baselines[bundle]
 
     def count_live(self, connection: Connection, now_ms: int) -> None:
@@ -155,9 +164,9 @@ class Evaluator:
             replay: where streams are rebuilt, what peers' scores were when the window first came,
                 by stream; its peers have seen it already, and its budget is spent.
         """
-        baseline = self.baseline(connection, window.bundle) or {}
-        for name, cells in window.counts.items():
-            self._evaluate_stream(connection, window, baseline[name], cells, replay)
+        known = self.baseline(connection, window.bundle) or Known("", {})
+        for name, counts in window.counts.items():
+            self._evaluate_stream(connection, window, known.streams[name], counts, replay)
 
     def flush(self, connection: Connection) -> None:
         """Write what came of the windows since the last time."""
@@ -184,7 +193,7 @@ class Evaluator:
         connection: Connection,
         window: Arrived,
         stream: Stream,
-        cells: Cells,
+        counts: Counts,
         replay: Commons | None,
     ) -> None:
         known = self._stream(connection, window, stream)
@@ -195,14 +204,14 @@ class Evaluator:
             # A merged window is one test as any other: the budget goes by the device's windows.
             duration_ms=window.duration_ms // window.merged,
         )
-        if self._is_stuck(known, window, cells):  # no drift, and no reference to anything
+        if self._is_stuck(known, window, counts):  # no drift, and no reference to anything
             return
         if replay is not None:
-            self._step(known, window, stream.name, cells, replay.get(known.stream_id))
+            self._step(known, window, stream.name, counts.cells, replay.get(known.stream_id))
             return
         series, device = _series(window, stream), Device(window.site, window.device_id)
         common = self.groups.common(connection, series, device, window.start_ms)
-        record = self._step(known, window, stream.name, cells, common)
+        record = self._step(known, window, stream.name, counts.cells, common)
         if record is not None:
             if record.evidence is not None:
                 self._watched.append(known.threshold)
@@ -216,13 +225,15 @@ class Evaluator:
             )
             self.groups.add(connection, scored)
 
-    def _is_stuck(self, known: _Known, window: Arrived, cells: Cells) -> bool:
+    def _is_stuck(self, known: _Known, window: Arrived, counts: Counts) -> bool:
         reference = known.monitor.reference_cells
         known.repeats = watch(
             known.repeats,
-            cells,
+            counts.cells,
             reference=reference if reference.any() else known.monitor.baseline,
             start_ms=window.start_ms,
+            # A run goes on from window to window: it is longer than the one that it fills.
+            longest_run=int(counts.extremes[2]) if counts.extremes.size else 0,
             merged=window.merged,
         )
         return bool(known.repeats.why)

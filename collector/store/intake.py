@@ -11,18 +11,16 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
-import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from edgeml.bundle import Bundle
 from edgeml.bundle.archive import BASELINE, MANIFEST
-from edgeml.collector.ingest.validate import Received, off_grid
+from edgeml.collector.ingest.validate import Received, read_statistics
 from edgeml.collector.store.change import Change, carry_out
 from edgeml.collector.store.database import insert
-from edgeml.collector.store.evaluation import Arrived, Evaluator
+from edgeml.collector.store.evaluation import Arrived, Evaluator, Known
 from edgeml.collector.store.marks import Mark, advance
-from edgeml.collector.store.packing import pack, unpack
 from edgeml.collector.store.rollups import Rollups
 from edgeml.collector.store.tables import (
     boots,
@@ -32,13 +30,15 @@ from edgeml.collector.store.tables import (
     events,
     windows,
 )
+from edgeml.errors import StatisticsError
+from edgeml.statistics import Counts
 from edgeml.telemetry import Event, Reported, Status, Topics, Window
 
 T = TypeVar("T")
 
 _COPIED = (
     *("boot", "sequence", "model", "version", "artifact", "bundle", "start_ms", "duration_ms"),
-    *("rows", "merged"),
+    *("rows", "merged", "baseline"),
 )
 _WINDOW_COLUMNS = (*_COPIED, "device_id", "outcomes", "received_ms", "evaluated", "refused")
 _ADD_COUNTS = sa.insert(counts)
@@ -235,12 +235,9 @@ class Intake:
         window: Window,
         outcome: Outcome,
     ) -> None:
-        streams = self._evaluator.baseline(connection, window.bundle)
-        waiting = streams is None or self._has_waiting(connection, window.bundle)
-        refused = ""
-        if streams is not None:
-            grids = {name: (s.grid.hash, s.grid.cells) for name, s in streams.items()}
-            refused = off_grid(window, grids)
+        baseline = self._evaluator.baseline(connection, window.bundle)
+        waiting = baseline is None or self._has_waiting(connection, window.bundle)
+        found, refused = _read(baseline, window.baseline, window.statistics)
         row = {
             **{name: getattr(window, name) for name in _COPIED},
             "device_id": device_id,
@@ -267,12 +264,12 @@ class Intake:
         )
         if window.statistics:
             rows = [
-                {"window_id": window_id, "stream": s.stream, "grid": s.grid, "cells": pack(s.cells)}
-                for s in window.statistics
+                {"window_id": window_id, "place": place, "packed": packed}
+                for place, packed in enumerate(window.statistics)
             ]
             connection.execute(_ADD_COUNTS, rows)
         if not waiting:
-            self._evaluate_now(connection, device_id, window_id, received, window)
+            self._evaluate_now(connection, device_id, window_id, received, window, found)
 
     def _has_waiting(self, connection: Connection, bundle: str) -> bool:
         """Whether older windows of the bundle have yet to be evaluated: then the order is
@@ -286,6 +283,7 @@ class Intake:
         window_id: int,
         received: Received,
         window: Window,
+        found: dict[str, Counts],
     ) -> None:
         topics = _topics(received)
         arrived = Arrived(
@@ -301,28 +299,23 @@ class Intake:
             duration_ms=window.duration_ms,
             merged=window.merged,
             received_ms=received.received_ms,
-            counts={s.stream: np.asarray(s.cells, dtype=np.int64) for s in window.statistics},
+            counts=found,
         )
-        self._take_counts(connection, arrived, {s.stream: s.grid for s in window.statistics})
+        self._take_counts(connection, arrived)
 
     def _evaluate_late(self, connection: Connection, row: sa.RowMapping) -> None:
-        stored = connection.execute(sa.select(counts).filter_by(window_id=row["id"])).mappings()
-        found = {c["stream"]: (c["grid"], unpack(c["cells"])) for c in stored}
-        streams = self._evaluator.baseline(connection, row["bundle"]) or {}
-        fits = all(
-            name in streams
-            and (grid, cells.size) == (streams[name].grid.hash, streams[name].grid.cells)
-            for name, (grid, cells) in found.items()
-        )
+        query = sa.select(counts.c.packed).filter_by(window_id=row["id"]).order_by(counts.c.place)
+        stored = connection.execute(query).scalars().all()
+        baseline = self._evaluator.baseline(connection, row["bundle"])
+        found, refused = _read(baseline, row["baseline"], stored)
         mark = sa.update(windows).where(windows.c.id == row["id"])
-        why = None if fits else "its counts are not on the bundle's grids"
-        connection.execute(mark.values(evaluated=True, refused=why))
-        if not fits:
+        connection.execute(mark.values(evaluated=True, refused=refused or None))
+        if refused:
             return
         arrived = Arrived(
             window_id=row["id"],
             key=_key(row["site"], row["device"], row["boot"], row["start_ms"], row["sequence"]),
-            counts={name: cells for name, (_, cells) in found.items()},
+            counts=found,
             **{
                 name: row[name]
                 for name in (
@@ -339,17 +332,17 @@ class Intake:
                 )
             },
         )
-        self._take_counts(connection, arrived, {name: grid for name, (grid, _) in found.items()})
+        self._take_counts(connection, arrived)
 
-    def _take_counts(self, connection: Connection, window: Arrived, grids: dict[str, str]) -> None:
+    def _take_counts(self, connection: Connection, window: Arrived) -> None:
         """Add a window's counts to the rollups, and test them."""
         self._rollups.add_counts(
             device_id=window.device_id,
             model=window.model,
             version=window.version,
             start_ms=window.start_ms,
-            merged=window.merged,
-            counts={name: (grids[name], cells) for name, cells in window.counts.items()},
+            windows=window.merged,
+            counts=window.counts,
         )
         self._evaluator.evaluate(connection, window)
 
@@ -396,6 +389,20 @@ class Intake:
             )
         )
         return mark
+
+
+def _read(
+    known: Known | None, baseline: str, statistics: Sequence[bytes]
+) -> tuple[dict[str, Counts], str]:
+    """The counts of a window by stream, or why they are refused. None of either, while its bundle
+    is not known."""
+    if known is None:
+        return {}, ""
+    try:
+        counts = read_statistics(baseline, statistics, known=known.hash, streams=known.streams)
+    except StatisticsError as error:
+        return {}, str(error)
+    return counts, ""
 
 
 def _topics(received: Received) -> Topics:

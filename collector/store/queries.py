@@ -110,7 +110,9 @@ class Reader:
         if row is None or row.baseline is None or last is None:
             return None
         stream = Baseline.decode(row.baseline).streams[row.stream]
-        baseline, window = np.asarray(stream.counts), unpack(last)
+        # As they lie on the line, then the others.
+        order = np.append(stream.grid.ordered, stream.grid.unordered)
+        baseline, window = np.asarray(stream.counts)[order], unpack(last)[order]
         return Histogram(
             kind=stream.grid.kind,
             centres=stream.grid.centres().tolist() or list(range(stream.grid.cells)),

@@ -19,12 +19,13 @@ from sqlalchemy.engine import Connection
 
 from edgeml.collector.drift.groups import GroupSaved
 from edgeml.collector.drift.peers import SITE_PEERS, VERSION_PEERS, Point, Scores
+from edgeml.collector.ingest.validate import read_statistics
 from edgeml.collector.store.anew import empty
-from edgeml.collector.store.evaluation import Arrived, Evaluator
+from edgeml.collector.store.evaluation import Arrived, Evaluator, Known
 from edgeml.collector.store.fleet_tables import group_alarms, group_points, groups
 from edgeml.collector.store.groups import Series, decode_scores, scored_rows, scored_tests
-from edgeml.collector.store.packing import unpack
 from edgeml.collector.store.tables import alarms, counts, devices, streams, tests, windows
+from edgeml.statistics import Counts
 
 RETRACTED = "retracted"
 FLUSH = 500
@@ -74,7 +75,7 @@ def _rebuild_run(
         .order_by(windows.c.id)
     )
     for number, row in enumerate(list(connection.execute(query).mappings()), start=1):
-        window = arrived(connection, row)
+        window = arrived(connection, evaluator, row)
         evaluator.evaluate(connection, window, replay=commons.get(row["id"], {}))
         if number % FLUSH == 0:
             evaluator.flush(connection)
@@ -82,14 +83,23 @@ def _rebuild_run(
     _settle(connection, alarms, "stream_id", ids, old, now_ms)
 
 
-def arrived(connection: Connection, row: sa.RowMapping) -> Arrived:
+def stored_counts(
+    connection: Connection, evaluator: Evaluator, row: sa.RowMapping
+) -> dict[str, Counts]:
+    """The counts of a window (a row of ``windows``) by stream; its bundle has to be known."""
+    known = evaluator.baseline(connection, row["bundle"]) or Known("", {})
+    query = sa.select(counts.c.packed).filter_by(window_id=row["id"]).order_by(counts.c.place)
+    packed = connection.execute(query).scalars().all()
+    return read_statistics(row["baseline"], packed, known=known.hash, streams=known.streams)
+
+
+def arrived(connection: Connection, evaluator: Evaluator, row: sa.RowMapping) -> Arrived:
     """A stored window (of ``windows`` with its device) as it was when it came."""
-    stored = connection.execute(sa.select(counts).filter_by(window_id=row["id"]))
     parts = (row[n] for n in ("site", "device", "boot", "start_ms", "sequence"))
     return Arrived(
         window_id=row["id"],
         key="/".join(map(str, parts)),
-        counts={c.stream: unpack(c.cells) for c in stored},
+        counts=stored_counts(connection, evaluator, row),
         **{name: row[name] for name in _COPIED},
     )
 

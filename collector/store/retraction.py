@@ -14,22 +14,19 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-import numpy as np
 import sqlalchemy as sa
-from numpy.typing import NDArray
 from sqlalchemy.engine import Connection
 
 from edgeml.collector.store.evaluation import Evaluator
 from edgeml.collector.store.fleet_tables import retractions
-from edgeml.collector.store.packing import pack, unpack
-from edgeml.collector.store.rebuild import rebuild
+from edgeml.collector.store.rebuild import rebuild, stored_counts
 from edgeml.collector.store.rollups import hour
 from edgeml.collector.store.selection import Selection
-from edgeml.collector.store.tables import count_rollups, counts, outcome_rollups, windows
+from edgeml.collector.store.tables import count_rollups, outcome_rollups, windows
 from edgeml.collector.views import RetractionView
-from edgeml.errors import CollectorError
+from edgeml.errors import CollectorError, StatisticsError
+from edgeml.statistics import Counts, Grid, pack, unpack
 
-Cells = NDArray[np.int64]
 Key = tuple[Any, ...]
 
 _OUTCOME_KEY = ("device_id", "model", "version", "hour_ms", "outcome")
@@ -74,7 +71,7 @@ def retract(
     )
     number = connection.execute(added.returning(retractions.c.id)).scalar_one()
     _mark(connection, found, number)
-    _add(connection, found, sign=-1)
+    _add(connection, evaluator, found, sign=-1)
     rebuild(connection, evaluator, found, now_ms=now_ms)
     return listed(connection, number)[0]
 
@@ -97,7 +94,7 @@ def undo(
     query = sa.select(*windows.c).where(windows.c.retraction_id == number)
     found = _windows(connection, query)
     _mark(connection, found, None)
-    _add(connection, found, sign=1)
+    _add(connection, evaluator, found, sign=1)
     change = sa.update(retractions).where(retractions.c.id == number)
     connection.execute(change.values(undone_ms=now_ms, undone_by=by))
     rebuild(connection, evaluator, found, now_ms=now_ms)
@@ -131,25 +128,31 @@ def _mark(connection: Connection, found: Iterable[sa.RowMapping], number: int | 
     connection.execute(change, [{"at_id": w["id"], "number": number} for w in found])
 
 
-def _add(connection: Connection, found: Iterable[sa.RowMapping], *, sign: int) -> None:
+def _add(
+    connection: Connection, evaluator: Evaluator, found: Iterable[sa.RowMapping], *, sign: int
+) -> None:
     """Add windows to the rollups, or with sign −1 take them out."""
     outcomes: Counter[Key] = Counter()
-    cells: dict[Key, Cells] = {}
+    sums: dict[Key, Counts] = {}
     merged: Counter[Key] = Counter()
+    grids: dict[str, Grid] = {}
     for window in found:
         at = (window["device_id"], window["model"], window["version"])
         for outcome, count in msgspec.json.decode(window["outcomes"]).items():
             outcomes[(*at, hour(window["start_ms"]), outcome)] += sign * count
         if not window["evaluated"]:  # its counts were never rolled up
             continue
-        for row in connection.execute(sa.select(counts).filter_by(window_id=window["id"])):
-            key = (*at, row.stream, row.grid, hour(window["start_ms"]))
-            cells[key] = cells.get(key, 0) + sign * unpack(row.cells)
-            merged[key] += sign * window["merged"]
+        known = evaluator.baseline(connection, window["bundle"])
+        grids |= {s.grid.hash: s.grid for s in known.streams.values()} if known else {}
+        for stream, counts in stored_counts(connection, evaluator, window).items():
+            key = (*at, stream, counts.grid, hour(window["start_ms"]))
+            sums[key] = sums[key] + counts if key in sums else counts
+            merged[key] += window["merged"]
     for key, count in outcomes.items():
         _add_outcomes(connection, dict(zip(_OUTCOME_KEY, key, strict=True)), count)
-    for key, sums in cells.items():
-        _add_counts(connection, dict(zip(_COUNT_KEY, key, strict=True)), sums, merged[key])
+    for key, counts in sums.items():
+        named: dict[str, Any] = dict(zip(_COUNT_KEY, key, strict=True))
+        _add_counts(connection, named, grids[counts.grid], counts, sign * merged[key])
 
 
 def _add_outcomes(connection: Connection, key: dict[str, Any], count: int) -> None:
@@ -161,15 +164,21 @@ def _add_outcomes(connection: Connection, key: dict[str, Any], count: int) -> No
     _replace(connection, table, key, {"count": total}, keep=total > 0)
 
 
-def _add_counts(connection: Connection, key: dict[str, Any], sums: Cells, merged: int) -> None:
+def _add_counts(
+    connection: Connection, key: dict[str, Any], grid: Grid, counts: Counts, merged: int
+) -> None:
     table = count_rollups
-    there = connection.execute(sa.select(table.c.cells, table.c.windows).filter_by(**key)).first()
-    total, number = sums, merged
-    if there is not None:
-        total, number = sums + unpack(there.cells), merged + there.windows
-    if (total < 0).any() or number < 0:
-        raise _negative(f"counts of {key['stream']}", min(int(total.min()), number))
-    _replace(connection, table, key, {"cells": pack(total), "windows": number}, keep=number > 0)
+    row = connection.execute(sa.select(table.c.packed, table.c.windows).filter_by(**key)).first()
+    there = unpack(row.packed, grid) if row is not None else Counts.zeros(grid)
+    number = merged + (row.windows if row is not None else 0)
+    try:
+        total = there + counts if merged > 0 else there - counts
+    except StatisticsError:
+        number = -1
+        total = there
+    if number < 0:
+        raise _negative(f"counts of {key['stream']}", number)
+    _replace(connection, table, key, {"packed": pack(total), "windows": number}, keep=number > 0)
 
 
 def _replace(

@@ -1,23 +1,22 @@
-"""Hourly sums, gathered over a batch and written once: counts by stream, requests by outcome."""
+"""Hourly sums, gathered over a batch and written once: counts by stream, with their sums and
+extremes, and requests by outcome."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import sqlalchemy as sa
-from numpy.typing import NDArray
 from sqlalchemy.engine import Connection
 
 from edgeml.collector.store.database import insert
-from edgeml.collector.store.packing import pack, unpack
 from edgeml.collector.store.tables import count_rollups, outcome_rollups
+from edgeml.statistics import Counts, merged, pack
 
 HOUR_MS = 3_600_000
 
 _COUNT_KEY = ("device_id", "model", "version", "stream", "grid", "hour_ms")
 _OUTCOME_KEY = ("device_id", "model", "version", "hour_ms", "outcome")
-_FIND_COUNTS = sa.select(count_rollups.c.cells, count_rollups.c.windows).where(
+_FIND_COUNTS = sa.select(count_rollups.c.packed, count_rollups.c.windows).where(
     *(count_rollups.c[name] == sa.bindparam(name) for name in _COUNT_KEY)
 )
 
@@ -31,7 +30,7 @@ class Rollups:
     """What a batch adds."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[Any, ...], tuple[NDArray[np.int64], int]] = {}
+        self._counts: dict[tuple[Any, ...], tuple[Counts, int]] = {}
         self._outcomes: dict[tuple[Any, ...], int] = {}
 
     def clear(self) -> None:
@@ -46,14 +45,15 @@ class Rollups:
         model: str,
         version: str,
         start_ms: int,
-        merged: int,
-        counts: dict[str, tuple[str, NDArray[np.int64]]],
+        windows: int,
+        counts: dict[str, Counts],
     ) -> None:
-        """Add a window's counts: grid and cells by stream, and how many windows it stands for."""
-        for stream, (grid, cells) in counts.items():
-            key = (device_id, model, version, stream, grid, hour(start_ms))
-            total, windows = self._counts.get(key, (0, 0))
-            self._counts[key] = (cells + total, windows + merged)
+        """Add a window's counts by stream, and how many windows it stands for."""
+        for stream, found in counts.items():
+            key = (device_id, model, version, stream, found.grid, hour(start_ms))
+            total, before = self._counts.get(key, (None, 0))
+            added = found if total is None else total + found
+            self._counts[key] = (added, windows + before)
 
     def add_outcomes(
         self, *, device_id: int, model: str, version: str, start_ms: int, outcomes: dict[str, int]
@@ -73,7 +73,7 @@ class Rollups:
                     index_elements=_COUNT_KEY,
                     set_={
                         "windows": statement.excluded.windows,
-                        "cells": statement.excluded.cells,
+                        "packed": statement.excluded.packed,
                     },
                 ),
                 rows,
@@ -93,11 +93,12 @@ class Rollups:
         self.clear()
 
     def _merged(
-        self, connection: Connection, key: tuple[Any, ...], cells: NDArray[np.int64], windows: int
+        self, connection: Connection, key: tuple[Any, ...], counts: Counts, windows: int
     ) -> dict[str, Any]:
         """A row with what the database holds already: vectors do not add in SQL."""
         row: dict[str, Any] = dict(zip(_COUNT_KEY, key, strict=True))
         found = connection.execute(_FIND_COUNTS, row).first()
+        packed = pack(counts)
         if found is not None:
-            cells, windows = cells + unpack(found.cells), windows + found.windows
-        return row | {"cells": pack(cells), "windows": windows}
+            packed, windows = merged(found.packed, packed), windows + found.windows
+        return row | {"packed": packed, "windows": windows}

@@ -1,7 +1,8 @@
 """The tables, in SQLAlchemy Core: SQLite by default, and nothing in them that PostgreSQL would
 refuse.
 
-Times are Unix milliseconds, count vectors MessagePack arrays of integers, records JSON text.
+Times are Unix milliseconds, counts as :func:`edgeml.statistics.pack` makes them, the cells of tests
+MessagePack arrays of integers, records JSON text.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from sqlalchemy import (
 )
 
 SCHEMA = 3
-"""Of the tables. A database with a higher one is left alone, one with a lower one is brought up."""
+"""Of the tables; a database with another one is refused. 1 and 2 held counts on grids, and bundles
+with baselines, that are no longer read."""
 
 metadata = MetaData()
 
@@ -83,22 +85,23 @@ windows = Table(
     # Windows that the device added up to this one.
     Column("merged", BigInteger, nullable=False, server_default="1"),
     Column("outcomes", Text, nullable=False),
+    Column("baseline", Text, nullable=False),  # hash of the one that its counts are on
     Column("received_ms", BigInteger, nullable=False),
     Column("evaluated", Boolean, nullable=False),
     Column("refused", Text),  # why its counts were not taken; it is settled all the same
     Column("retraction_id", BigInteger),  # taken back: it counts nowhere, and is kept
-    # With (stream, grid) of `counts`, the key of the design.
     UniqueConstraint("device_id", "boot", "sequence", "model", "version", "start_ms"),
 )
 Index("windows_waiting", windows.c.evaluated, windows.c.bundle, windows.c.id)
 
+# What a window's statistics came to, as the device packed them: by their place among the streams of
+# the bundle's baseline, whose names are known once the bundle is.
 counts = Table(
     "counts",
     metadata,
     Column("window_id", Id, ForeignKey("windows.id"), primary_key=True),
-    Column("stream", Text, primary_key=True),
-    Column("grid", Text, primary_key=True),
-    Column("cells", LargeBinary, nullable=False),
+    Column("place", Integer, primary_key=True),
+    Column("packed", LargeBinary, nullable=False),
 )
 
 outcome_rollups = Table(
@@ -122,7 +125,7 @@ count_rollups = Table(
     Column("grid", Text, primary_key=True),
     Column("hour_ms", BigInteger, primary_key=True),
     Column("windows", BigInteger, nullable=False),
-    Column("cells", LargeBinary, nullable=False),
+    Column("packed", LargeBinary, nullable=False),
 )
 
 streams = Table(

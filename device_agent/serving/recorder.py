@@ -16,8 +16,8 @@ from edgeml.device_agent import logs
 from edgeml.device_agent.serving.admission import Outcome
 from edgeml.device_agent.serving.windows import WindowClock
 from edgeml.device_agent.worker.layout import Array
-from edgeml.statistics import Baseline, Counts, Observer
-from edgeml.telemetry import StreamCounts, Window
+from edgeml.statistics import Baseline, Observer, pack
+from edgeml.telemetry import Window
 
 GATHER_ROWS = 32
 GATHER_BYTES = 256 * 1024
@@ -48,6 +48,7 @@ class Recorder:
         artifact: str,
     ) -> None:
         self._observer = Observer(baseline) if baseline else None
+        self._baseline = baseline.hash if baseline else ""
         self._clock = clock
         self._lock = threading.Lock()
         self._rows = 0
@@ -83,10 +84,10 @@ class Recorder:
         with self._lock:
             closed = self._clock.close(now=now, wall_ms=wall_ms)
             rows, self._rows = self._rows, 0
-            counts: dict[str, Counts] = {}
+            statistics: list[bytes] = []
             if self._observer is not None and closed is not None:
                 self._compute(self._observer)
-                counts = self._observer.take()
+                statistics = [pack(counts) for counts in self._observer.take().values()]
         if closed is None:
             return None
         boot, model, version, bundle, artifact = self._names
@@ -102,10 +103,8 @@ class Recorder:
             duration_ms=closed.duration_ms,
             rows=rows,
             outcomes=closed.outcomes,
-            statistics=[
-                StreamCounts(name, found.grid, found.cells.tolist())
-                for name, found in counts.items()
-            ],
+            baseline=self._baseline,
+            statistics=statistics,
         )
 
     def _compute(self, observer: Observer) -> None:

@@ -440,10 +440,10 @@ def _merge(database: sqlite3.Connection, first: int, second: int) -> bool:
     one, two = _read(database, first), _read(database, second)
     if one is None or two is None:
         return False
-    total = merge(one, two)
     try:
+        total = merge(one, two)
         body = encode(total)
-    except TelemetryError:  # longer than a message may be
+    except TelemetryError:  # longer than a message may be, or damaged
         return False
     database.execute(
         "UPDATE waiting SET duration_ms = ?, size = ?, body = ? WHERE id = ?",

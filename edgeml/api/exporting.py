@@ -83,6 +83,7 @@ def exporting(
     memory_mb: float | None = None,
     preprocess: Paths = "",
     shapes: Mapping[str, Sequence[int]] | None = None,
+    statistics: Mapping[str, str] | None = None,
     python: Paths = "",
     trust: bool = False,
     report: Paths = "",
@@ -119,6 +120,7 @@ def exporting(
         memory_mb: budget of the device's memory.
         preprocess: a TOML file that declares what artifacts do to raw input.
         shapes: of inputs with open axes; -1 keeps one open.
+        statistics: of inputs, by name: a family of ``edgeml.statistics``, or ``none``.
         python: the interpreter that a factory, and code that gives samples, runs in.
         trust: whether a pickle may be opened.
         report: a ``.png`` or ``.html`` for the Pareto front.
@@ -183,6 +185,7 @@ def exporting(
             confidence=confidence,
             preprocessing=os.fspath(preprocess),
             shapes={key: tuple(sizes) for key, sizes in (shapes or {}).items()},
+            statistics=dict(statistics or {}),
             python=os.fspath(python),
             trust=trust or trusted,
             report=os.fspath(report),

@@ -28,6 +28,7 @@ class Options(TypedDict, total=False):
     memory_mb: float | None
     preprocess: str | os.PathLike[str]
     shapes: Mapping[str, Sequence[int]] | None
+    statistics: Mapping[str, str] | None
     python: str | os.PathLike[str]
     trust: bool
     report: str | os.PathLike[str]

@@ -134,6 +134,15 @@ Shape = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Statistics = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=FAMILY",
+        help="The statistics that devices count of an input, where not those of its meaning: "
+        "image, audio, features, embedding, scores, tensor, or none; may be given several times.",
+        rich_help_panel=MODEL,
+    ),
+]
 Python = Annotated[
     str,
     typer.Option(

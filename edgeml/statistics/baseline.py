@@ -6,6 +6,7 @@ The exporter fits it, the agent counts on its grids, the collector compares with
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
@@ -28,8 +29,19 @@ from edgeml.statistics.families.sampling import row_step
 from edgeml.statistics.fitting import fit_categories, fit_grid, fit_vectors
 from edgeml.statistics.grid import MAX_DIMENSIONS, NUMERIC_BINS, Grid
 
+SCHEMA = 2
+"""Of the baseline. 1 had other cells, and neither sums nor extremes."""
+
 FEW_VALUES = 32
 """A column of integers with at most so many distinct ones holds categories."""
+
+ROWS_A_VALUE = 4
+"""Calibration samples for each of them, at least."""
+
+CHANNELS = (1, 3, 4)
+
+NO_FAMILY = "none"
+"""Asked for where an input is to have no statistics."""
 
 Side = Literal["input", "output"]
 
@@ -99,7 +111,23 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     tensors: tuple[TensorStatistics, ...]
     rows: int
     """Calibration samples behind the counts."""
-    schema: int = 1
+    schema: int = SCHEMA
+
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits over what counts on it mean: families, their contexts, streams and
+        grids, in their order. What the calibration samples came to is not in it."""
+        meaning = [
+            (
+                each.tensor,
+                each.side,
+                each.family,
+                each.context,
+                [(s.name, s.grid) for s in each.streams],
+            )
+            for each in self.tensors
+        ]
+        return hashlib.sha256(msgspec.json.encode(meaning, order="sorted")).hexdigest()[:16]
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -122,15 +150,15 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
         except msgspec.DecodeError as error:
             raise StatisticsError(
                 f"the statistics baseline cannot be read: {error}",
-                expected="baseline schema 1",
+                expected=f"baseline schema {SCHEMA}",
                 remedy="Export the model again with this version of edgeml.",
             ) from error
-        if baseline.schema != 1 or any(t.family not in FAMILIES for t in baseline.tensors):
+        if baseline.schema != SCHEMA or any(t.family not in FAMILIES for t in baseline.tensors):
             raise StatisticsError(
                 f"a baseline of schema {baseline.schema} with the statistics "
                 f"{', '.join(sorted({t.family for t in baseline.tensors}))}",
-                expected=f"schema 1 with {', '.join(FAMILIES)}",
-                remedy="Update edgeml here.",
+                expected=f"schema {SCHEMA} with {', '.join(FAMILIES)}",
+                remedy="Update edgeml here, or, of an older schema, export the model again.",
             )
         return baseline
 
@@ -142,6 +170,7 @@ def fit_baseline(
     input_tensors: tuple[TensorLike, ...],
     output_tensors: tuple[TensorLike, ...],
     evaluated: Mapping[str, tuple[NDArray[np.generic], NDArray[np.generic]]] | None = None,
+    families: Mapping[str, str] | None = None,
 ) -> Baseline:
     """Fit grids to calibration data and count it on them.
 
@@ -154,16 +183,23 @@ def fit_baseline(
         output_tensors: what the outputs mean.
         evaluated: by the name of an output, what the model made of labelled samples that it was not
             trained on [n, classes], and their class numbers [n].
+        families: of inputs, by name, where it is not to be that of their meaning: one of
+            :data:`~edgeml.statistics.families.FAMILIES`, or ``none``.
+
+    Raises:
+        StatisticsError: the shape of an input does not allow the family that was asked for.
     """
     sides: tuple[tuple[Side, tuple[TensorLike, ...], Mapping[str, NDArray[np.generic]]], ...] = (
         ("input", input_tensors, inputs),
         ("output", output_tensors, outputs),
     )
+    asked = {("input", name): family for name, family in (families or {}).items()}
     fitted = tuple(
-        _fit_tensor(tensor, side, arrays[tensor.name])
+        _fit_tensor(tensor, side, arrays[tensor.name], asked.get((side, tensor.name), ""))
         for side, tensors, arrays in sides
         for tensor in tensors
         if arrays[tensor.name].dtype.kind in "biuf" and arrays[tensor.name].size
+        if asked.get((side, tensor.name)) != NO_FAMILY
     )
     fitted = tuple(_calibrated(tensor, evaluated or {}) for tensor in fitted)
     return Baseline(tensors=fitted, rows=len(next(iter(inputs.values()))))
@@ -179,8 +215,10 @@ def _calibrated(
     return msgspec.structs.replace(tensor, calibration=calibration)
 
 
-def _fit_tensor(tensor: TensorLike, side: Side, batch: NDArray[np.generic]) -> TensorStatistics:
-    name, context = _family(tensor, batch)
+def _fit_tensor(
+    tensor: TensorLike, side: Side, batch: NDArray[np.generic], asked: str
+) -> TensorStatistics:
+    name, context = _family(tensor, batch, asked)
     family = FAMILIES[name]
     state = family.state(context)
     columns: list[NDArray[np.float64]] = []
@@ -232,32 +270,62 @@ def _stream(
     )
 
 
-def _family(tensor: TensorLike, batch: NDArray[np.generic]) -> tuple[str, Context]:
-    """The family that a tensor's meaning asks for, where its shape allows that family."""
-    low, high = _range(batch) if tensor.meaning in {"image", "audio"} else (0.0, 1.0)
-    width = int(np.prod(batch.shape[1:]))
-    summary = ("tensor", Context())
-    if tensor.meaning == "image" and batch.ndim == 4 and tensor.layout in {"NCHW", "NHWC"}:
-        channels = batch.shape[1 if tensor.layout == "NCHW" else 3]
-        height = batch.shape[1 if tensor.layout == "NHWC" else 2]
-        return "image", Context(
-            layout=tensor.layout,
-            low=low,
-            high=high,
-            channels=channels,
-            row_step=row_step(height),
+def _family(tensor: TensorLike, batch: NDArray[np.generic], asked: str = "") -> tuple[str, Context]:
+    """The family that was asked for, else the one that the tensor's meaning asks for, where its
+    shape allows that family.
+
+    Raises:
+        StatisticsError: the shape does not allow the one that was asked for.
+    """
+    context = _context(asked or tensor.meaning, tensor, batch)
+    if context is None and asked:
+        raise StatisticsError(
+            f"The statistics {asked!r} of {tensor.name!r}, {list(batch.shape[1:])} a sample",
+            expected=f"an image of four axes, at most {MAX_COLUMNS} features, {MAX_DIMENSIONS} "
+            f"dimensions of an embedding, or from 2 to {MAX_CLASSES} scores",
+            remedy="Choose others, or leave --statistics out.",
         )
-    if tensor.meaning == "audio":
-        return "audio", Context(low=low, high=high)
-    if tensor.meaning == "embedding" and width <= MAX_DIMENSIONS:
-        return "embedding", Context()
-    if tensor.meaning == "scores" and 2 <= width <= MAX_CLASSES:
-        shares = all(_shares(block) for _, block in blocks(batch))
-        return "scores", Context(probabilities=shares, classes=width)
-    if tensor.meaning == "features" and width <= MAX_COLUMNS:
-        names = tensor.feature_names or tuple(f"f{i}" for i in range(width))
-        return "features", Context(columns=names, categorical=_categorical(names, batch))
-    return summary
+    return ("tensor", Context()) if context is None else (asked or tensor.meaning, context)
+
+
+def _context(family: str, tensor: TensorLike, batch: NDArray[np.generic]) -> Context | None:
+    """What a family has to know of a tensor; None where its shape does not allow it."""
+    width = int(np.prod(batch.shape[1:]))
+    context: Context | None = None
+    match family:
+        case "image" if batch.ndim == 4:
+            context = _image_context(tensor, batch)
+        case "audio":
+            low, high = _range(batch)
+            context = Context(low=low, high=high)
+        case "embedding" if width <= MAX_DIMENSIONS:
+            context = Context()
+        case "scores" if 2 <= width <= MAX_CLASSES:
+            shares = all(_shares(block) for _, block in blocks(batch))
+            context = Context(probabilities=shares, classes=width)
+        case "features" if width <= MAX_COLUMNS:
+            names = tensor.feature_names or tuple(f"f{i}" for i in range(width))
+            context = Context(columns=names, categorical=_categorical(names, batch))
+        case "tensor":
+            context = Context()
+        case _:
+            pass
+    return context
+
+
+def _image_context(tensor: TensorLike, batch: NDArray[np.generic]) -> Context:
+    layout = tensor.layout
+    if layout not in {"NCHW", "NHWC"}:
+        layout = "NCHW" if batch.shape[1] in CHANNELS else "NHWC"
+    low, high = _range(batch)
+    height = batch.shape[layout.index("H")]
+    return Context(
+        layout=layout,
+        low=low,
+        high=high,
+        channels=batch.shape[layout.index("C")],
+        row_step=row_step(height),
+    )
 
 
 def _categorical(names: tuple[str, ...], batch: NDArray[np.generic]) -> tuple[str, ...]:
@@ -266,7 +334,9 @@ def _categorical(names: tuple[str, ...], batch: NDArray[np.generic]) -> tuple[st
     if batch.dtype.kind not in "iub":
         return ()
     flat = batch.reshape(len(batch), -1)
-    few = [len(np.unique(flat[:, n])) <= FEW_VALUES for n in range(len(names))]
+    # Of few samples any column has few values.
+    most = min(FEW_VALUES, len(flat) // ROWS_A_VALUE)
+    few = [len(np.unique(flat[:, n])) <= most for n in range(len(names))]
     return tuple(name for name, is_few in zip(names, few, strict=True) if is_few)
 
 

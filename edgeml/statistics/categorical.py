@@ -112,13 +112,12 @@ def _locate_names(grid: Grid, values: ArrayLike) -> _Found:
 
 def names(values: ArrayLike) -> list[str | None]:
     """Values as text; None where one is missing."""
-    mask = np.ma.getmaskarray(values).ravel() if isinstance(values, np.ma.MaskedArray) else None
-    flat: list[Any] = np.asarray(values, dtype=object).ravel().tolist()
+    found = np.asarray(values, dtype=object)
+    missing = np.broadcast_to(getattr(values, "mask", False), found.shape).ravel().tolist()
+    flat: list[Any] = found.ravel().tolist()
     return [
-        None
-        if each is None or each != each or (mask is not None and mask[row])  # noqa: PLR0124 - NaN
-        else str(each)
-        for row, each in enumerate(flat)
+        None if masked or each is None or each != each else str(each)  # noqa: PLR0124 - NaN
+        for each, masked in zip(flat, missing, strict=True)
     ]
 
 

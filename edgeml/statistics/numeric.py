@@ -43,13 +43,14 @@ that of R's NA. It outlives copies, and no arithmetic."""
 
 def as_numbers(values: ArrayLike) -> Matrix:
     """float64 of the same shape, with :data:`MISSING` where something is masked or None."""
-    if isinstance(values, np.ma.MaskedArray):
-        return np.asarray(values.astype(np.float64).filled(MISSING))
     found = np.asarray(values)
-    if found.dtype != object:
-        return found.astype(np.float64, copy=False)
-    flat = [MISSING if each is None else float(each) for each in found.ravel()]
-    return np.array(flat, dtype=np.float64).reshape(found.shape)
+    if found.dtype == object:
+        flat = [MISSING if each is None else float(each) for each in found.ravel()]
+        numbers = np.array(flat, dtype=np.float64).reshape(found.shape)
+    else:
+        numbers = found.astype(np.float64, copy=False)
+    missing: NDArray[np.bool_] | None = getattr(values, "mask", None)
+    return numbers if missing is None else np.where(missing, MISSING, numbers)
 
 
 class Places:
@@ -84,16 +85,23 @@ class Places:
         self.fold = np.concatenate([_fold(grid) for grid in grids])
         """For each place on the long vector the cell of its grid."""
 
-    def line(self, values: Matrix) -> Matrix:
+    def line(self, values: Matrix, *, out: Matrix | None = None) -> Matrix:
         """Values [streams, n] on the lines of their grids, where bins are equal."""
         if not self._logarithmic.size:
             return values
-        line = values.copy()
+        line = np.empty(values.shape) if out is None else out
+        np.copyto(line, values)
         line[self._logarithmic] = logarithm(values[self._logarithmic])
         return line
 
     def place(
-        self, values: Matrix, units: Matrix, cells: Integers, finite: NDArray[np.bool_] | None
+        self,
+        values: Matrix,
+        units: Matrix,
+        cells: Integers,
+        *,
+        scratch: Matrix,
+        finite: NDArray[np.bool_] | None,
     ) -> None:
         """Fill in where values [streams, n] fall.
 
@@ -102,17 +110,19 @@ class Places:
             units: gets their place in units on the long vector, rounded down and clipped; what is
                 not finite lies at its grid's ``low``, where it adds nothing to a sum.
             cells: gets their place in cells.
+            scratch: as large as they are; overwritten. New memory costs more than the arithmetic.
             finite: where values are; None where all are.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            np.multiply(self.line(values), self.scale, out=units)
+            np.multiply(self.line(values, out=scratch), self.scale, out=units)
             np.add(units, self._shift, out=units)
         np.maximum(units, self._first, out=units)
         np.minimum(units, self._last, out=units)
         if finite is not None:
             np.copyto(units, self._zero, where=~finite)
         np.floor(units, out=units)
-        np.copyto(cells, units * (1 / UNITS), casting="unsafe")
+        np.multiply(units, 1 / UNITS, out=scratch)
+        np.copyto(cells, scratch, casting="unsafe")
         for row, value, cell in self._atoms:
             np.putmask(cells[row], values[row] == value, cell)
         if finite is not None:
@@ -147,7 +157,8 @@ def locate(grid: Grid, values: ArrayLike) -> Integers:
     flat = as_numbers(values).reshape(1, -1)
     places = Places([grid])
     cells = np.empty(flat.shape, dtype=np.int64)
-    places.place(flat, np.empty(flat.shape), cells, np.isfinite(flat))
+    units, scratch = np.empty((2, *flat.shape))
+    places.place(flat, units, cells, scratch=scratch, finite=np.isfinite(flat))
     return places.fold[cells[0]]
 
 
@@ -185,7 +196,7 @@ class _Group:
         # In front of the values stands the last one of the buffer before, for the runs.
         self._buffer = np.full((streams, 1 + self._rows), np.nan)
         self._filled = 0
-        self._units = np.empty(streams * self._rows)
+        self._units, self._scratch = np.empty((2, streams * self._rows))
         self._cells = np.empty(streams * self._rows, dtype=np.int64)
         self._run = np.zeros(streams, dtype=np.int64)
         self._clear()
@@ -232,7 +243,8 @@ class _Group:
             largest = np.where(finite, values, -np.inf).max(axis=1)
         units = self._units[: streams * n].reshape(streams, n)
         cells = self._cells[: streams * n].reshape(streams, n)
-        self._places.place(values, units, cells, finite)
+        scratch = self._scratch[: streams * n].reshape(streams, n)
+        self._places.place(values, units, cells, scratch=scratch, finite=finite)
         self._table += np.bincount(cells.ravel(), minlength=self._places.size)
         self._add_sums(units)
         self._add_extremes(smallest, largest)

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
-
 from edgeml.errors import StatisticsError
 from edgeml.statistics.categorical import LONGEST_LABEL, bounded
 from edgeml.statistics.counts import NOTHING, Counts
@@ -200,8 +198,7 @@ def _read(data: bytes, grid: str) -> Counts:
             raise _refused("names that are too long, too many or in disorder")
     if not reader.done:
         raise _refused("more bytes than they have numbers")
-    integers = [np.array(each, dtype=np.int64) for each in (cells, sums, extremes)]
-    return Counts(grid, *integers, labels)
+    return Counts(grid, cells, sums, extremes, labels)
 
 
 def _refused(why: str) -> StatisticsError:

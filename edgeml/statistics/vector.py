@@ -51,9 +51,9 @@ class VectorTally:
     def add(self, vectors: ArrayLike) -> None:
         """Take in vectors [n, dimensions]; one that is not finite throughout is counted as such."""
         found = np.asarray(vectors, dtype=np.float64).reshape(-1, self._grid.bins)
-        finite = locate(self._grid, found) == 0
-        self._counts.cells += np.bincount((~finite).astype(np.int64), minlength=2)
-        whole = found if finite.all() else found[finite]
+        cells = locate(self._grid, found)
+        self._counts.cells += np.bincount(cells, minlength=2)
+        whole = found[cells == 0] if cells.any() else found
         for start in range(0, len(whole), ROWS):
             self._add(whole[start : start + ROWS])
 
@@ -75,7 +75,7 @@ class VectorTally:
 def locate(grid: Grid, vectors: ArrayLike) -> NDArray[np.int64]:
     """0 for each vector that is finite, 1 for another one."""
     found = np.asarray(vectors, dtype=np.float64).reshape(-1, grid.bins)
-    return (~np.isfinite(found).all(axis=1)).astype(np.int64)
+    return np.where(np.isfinite(found).all(axis=1), 0, 1).astype(np.int64)
 
 
 def means(grid: Grid, counts: Counts) -> tuple[Matrix, Matrix]:

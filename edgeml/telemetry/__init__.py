@@ -14,7 +14,6 @@ from edgeml.telemetry.messages import (
     Reported,
     Status,
     Stored,
-    StreamCounts,
     Window,
 )
 from edgeml.telemetry.topics import Topic, Topics, check_name, every_device, parse_topic
@@ -31,7 +30,6 @@ __all__ = [
     "Reported",
     "Status",
     "Stored",
-    "StreamCounts",
     "Topic",
     "Topics",
     "Window",

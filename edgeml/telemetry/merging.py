@@ -1,4 +1,7 @@
-"""Two windows as one: counts add, so nothing is lost but the resolution in time. Pure."""
+"""Two windows as one: counts add, so nothing is lost but the resolution in time. Pure.
+
+It needs no baseline: packed counts say themselves how many numbers they are.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,16 @@ from collections import Counter
 
 import msgspec
 
-from edgeml.errors import TelemetryError
-from edgeml.telemetry.messages import StreamCounts, Window
+from edgeml.errors import StatisticsError, TelemetryError
+from edgeml.statistics.packed import merged
+from edgeml.telemetry.messages import Window
 
 
 def merge_key(window: Window) -> str:
     """What two windows must have in common to be merged: model, version, bundle, artifact, and the
-    grids of all their streams. 16 hexadecimal digits; neither boot nor sequence is in it."""
-    streams = [(entry.stream, entry.grid, len(entry.cells)) for entry in window.statistics]
+    baseline that their statistics are counted on. 16 hexadecimal digits; neither boot nor sequence
+    is in it."""
+    streams = (window.baseline, len(window.statistics))
     names = (window.model, window.version, window.bundle, window.artifact, streams)
     return hashlib.sha256(msgspec.json.encode(names)).hexdigest()[:16]
 
@@ -26,24 +31,28 @@ def merge(first: Window, second: Window) -> Window:
     the result are those of ``first``, and mean nothing.
 
     Raises:
-        TelemetryError: they differ in what :func:`merge_key` holds.
+        TelemetryError: they differ in what :func:`merge_key` holds, or one has counts that cannot
+            be read.
     """
     if merge_key(first) != merge_key(second):
         raise TelemetryError(
             f"a window of {second.model} {second.version}, {second.artifact}, was to be merged "
             f"with one of {first.model} {first.version}, {first.artifact}",
-            expected="the same model, version, bundle, artifact and grids",
+            expected="the same model, version, bundle, artifact and baseline",
         )
+    try:
+        statistics = list(map(merged, first.statistics, second.statistics))
+    except StatisticsError as error:
+        raise TelemetryError(
+            f"two windows of {first.model} {first.version} cannot be merged: {error}"
+        ) from error
     return msgspec.structs.replace(
         first,
         duration_ms=first.duration_ms + second.duration_ms,
         merged=first.merged + second.merged,
         rows=first.rows + second.rows,
         outcomes=dict(_sum(first.outcomes, second.outcomes)),
-        statistics=[
-            StreamCounts(one.stream, one.grid, _added(one.cells, two.cells))
-            for one, two in zip(first.statistics, second.statistics, strict=True)
-        ],
+        statistics=statistics,
     )
 
 
@@ -51,7 +60,3 @@ def _sum(first: dict[str, int], second: dict[str, int]) -> Counter[str]:
     total = Counter(first)
     total.update(second)  # unlike +, it keeps the zeros
     return total
-
-
-def _added(first: list[int], second: list[int]) -> list[int]:
-    return [one + two for one, two in zip(first, second, strict=True)]

@@ -11,11 +11,13 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-SCHEMA = 1
+SCHEMA = 2
+"""1 named each stream and its grid in a window, and had a list of integers for its counts."""
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Packed = Annotated[bytes, Meta(min_length=1, max_length=1 << 16)]
 Text = Annotated[str, Meta(max_length=4096)]
 
 
@@ -30,20 +32,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
 
 
-class StreamCounts(msgspec.Struct, frozen=True, array_like=True):
-    """Counts of one stream in a window."""
-
-    stream: Annotated[str, Meta(min_length=1, max_length=256)]
-    grid: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$")]
-    """Hash of the grid that the counts are on."""
-    cells: Annotated[list[Count], Meta(max_length=4096)]
-
-
 class Window(Message, frozen=True, kw_only=True):
     """``stats/{model}``: one closed window, absolute counts, never a delta.
 
-    The collector's key for each stream in it is (device, boot, stream, version, grid, start,
-    sequence).
+    The collector's key for it is (device, boot, sequence, model, version, start).
     """
 
     MAX_BYTES: ClassVar[int] = 1024 * 1024
@@ -70,7 +62,12 @@ class Window(Message, frozen=True, kw_only=True):
     """Samples behind the statistics."""
     outcomes: dict[Name, Count]
     """Requests of the window by what became of them: served, late, shed, failed."""
-    statistics: Annotated[list[StreamCounts], Meta(max_length=4096)]
+    baseline: Annotated[str, Meta(pattern=r"^([0-9a-f]{16})?$")] = ""
+    """:attr:`edgeml.statistics.Baseline.hash` of what the counts mean; empty where there are
+    none."""
+    statistics: Annotated[list[Packed], Meta(max_length=4096)] = []
+    """Of each of the baseline's streams, in its order, what :func:`edgeml.statistics.pack` made of
+    its counts."""
 
 
 class ActiveModel(msgspec.Struct, frozen=True, kw_only=True):

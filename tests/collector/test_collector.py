@@ -181,13 +181,13 @@ def garbage(source: Source) -> dict[str, tuple[str, bytes]]:
     """Payloads that keep to no contract, by what is wrong with them: topic and bytes."""
     window = source.window()
     topic = "edgeml/v1/hall/cam/stats/tiny"
-    fields = msgspec.to_builtins(window)
+    fields = msgspec.structs.asdict(window)
     status = msgspec.json.decode(encode(source.status()))
     return {
         "noise": (topic, b"\x93\x01garbage"),
         "empty": (topic, b""),
-        "JSON where MessagePack belongs": (topic, b'{"schema": 1}'),
-        "another schema": (topic, msgspec.msgpack.encode(fields | {"schema": 2})),
+        "JSON where MessagePack belongs": (topic, b'{"schema": 2}'),
+        "another schema": (topic, msgspec.msgpack.encode(fields | {"schema": 1})),
         "oversized": (topic, b"\x00" * (Window.MAX_BYTES + 1)),
         "a negative count": (topic, msgspec.msgpack.encode(fields | {"rows": -1})),
         "a count that no device reaches": (topic, msgspec.msgpack.encode(fields | {"rows": 2**60})),
@@ -234,16 +234,15 @@ def test_what_keeps_to_no_contract_is_counted_and_dropped(
     assert again.get("counters")["refused"] == {}
 
 
-def test_counts_on_another_grid_are_refused_and_yet_settled(
+def test_counts_on_another_baseline_are_refused_and_yet_settled(
     start: Start, mosquitto: Any, bundle: Path
 ) -> None:
     collector = start("--broker", f"127.0.0.1:{mosquitto.port}", "--bundle", str(bundle))
     collector.wait_ready()
     collector.wait_until("health", lambda health: health["ok"])
     window = Source(bundle, seed=1).window()
-    statistics = [msgspec.structs.replace(s, grid="0" * 16) for s in window.statistics]
     with wire("hall", "cam", "127.0.0.1", mosquitto.port) as device:
-        device.send(msgspec.structs.replace(window, statistics=statistics))
+        device.send(msgspec.structs.replace(window, baseline="0" * 16))
         # The device may drop it: sending it for ever would help nobody.
         device.wait_stored(1)
     assert collector.get("counters")["refused"] == {"grid": 1}

@@ -230,9 +230,7 @@ def test_nothing_named_is_not_everything(store: FleetStore) -> None:
 
 
 def test_windows_that_wait_for_their_bundle_are_retracted_too(bundle: Path, tmp_path: Path) -> None:
-    store = FleetStore.__new__(FleetStore)
-    store.path = tmp_path / "fleet.sqlite"
-    store.open()
+    store = FleetStore(tmp_path / "fleet.sqlite", bundle, known=False)
     store.send(*(("hall/cam", w) for w in Source(bundle, seed=1).windows(5)))
     view = store.retract(device="cam", to_ms=START_MS + 3500)
     store.intake.add_bundle(open_bundle(bundle), size=1, now_ms=1)

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from support.agents import Collector, StartAgent, frame, is_gone
 from support.bundles import sleeper_bundle, tiny_bundle
+from support.counts import counts_of
 from support.sleeper.sleeper_runtime import HANG
 from support.weights import images, scores
 
-from edgeml.bundle import Budgets
+from edgeml.bundle import Budgets, open_bundle
 from edgeml.device_agent.local.client import CallError
 
 
@@ -33,7 +34,9 @@ def test_the_agent_serves_counts_and_reports(
     collector.wait_for(lambda c: c.rows == 20, "all rows")
     (window,) = collector.windows.values()
     assert window.artifact == f"{target}-fp32"
-    assert all(sum(entry.cells) == 20 for entry in window.statistics)
+    baseline = open_bundle(bundle).baseline()
+    assert baseline is not None
+    assert all(counts.total == 20 for counts in counts_of(window, baseline).values())
     assert collector.statuses[0][0].facts.machine == platform.machine()
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.bundles import IMAGE, SCORES
+from support.counts import counts_of
 from support.weights import images, scores
 
 from edgeml.device_agent.serving.latency import Latency
@@ -131,15 +132,18 @@ def test_one_window_that_is_never_acknowledged_does_not_block_the_others():
     assert send(plan, pending, 10.0) == keys(3, 4)
 
 
-def recorder(calibration: np.ndarray) -> Recorder:
-    baseline = fit_baseline(
-        {"image": calibration},
-        {"scores": scores(calibration)},
-        input_tensors=(IMAGE,),
-        output_tensors=(SCORES,),
-    )
+CALIBRATION = images(200, seed=1)
+BASELINE = fit_baseline(
+    {"image": CALIBRATION},
+    {"scores": scores(CALIBRATION)},
+    input_tensors=(IMAGE,),
+    output_tensors=(SCORES,),
+)
+
+
+def recorder() -> Recorder:
     return Recorder(
-        baseline=baseline,
+        baseline=BASELINE,
         clock=WindowClock(60.0, now=0.0, wall_ms=0),
         boot="boot",
         model="tiny",
@@ -152,23 +156,24 @@ def recorder(calibration: np.ndarray) -> Recorder:
 def test_samples_that_are_gathered_are_all_counted_when_the_window_closes():
     frames = images(GATHER_ROWS + 7)
     frames[3, 0, 0, 0] = np.nan  # a broken pixel: counted as such, and no reason to stop
-    record = recorder(images(200, seed=1))
+    record = recorder()
     for one in frames[:, None]:
         record.served({"image": one}, {"scores": scores(one)})
     record.missed("shed", 2)
     window = record.close(now=60.0, wall_ms=60_000)
     assert window is not None
+    counts = counts_of(window, BASELINE)
     assert (window.rows, window.outcomes["served"], window.outcomes["shed"]) == (39, 39, 2)
-    cells = {entry.stream: entry.cells for entry in window.statistics}
-    assert all(sum(counts) == 39 for counts in cells.values())
-    assert cells["input.image.luma_mean"][-1] == 1  # the cell of what is no number
+    assert all(each.total == 39 for each in counts.values())
+    luma = BASELINE.streams["input.image.luma_mean"].grid
+    assert counts["input.image.luma_mean"].cells[luma.nan] == 1
     assert record.close(now=120.0, wall_ms=120_000) is None
 
 
 def test_a_sample_that_breaks_the_statistics_does_not_break_the_agent(
     caplog: pytest.LogCaptureFixture,
 ):
-    record = recorder(images(200, seed=1))
+    record = recorder()
     record.served({"image": np.zeros(3)}, {"scores": np.zeros(2)})
     window = record.close(now=60.0, wall_ms=0)
     assert window is not None

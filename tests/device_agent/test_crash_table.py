@@ -28,6 +28,7 @@ from typing import Any
 import pytest
 from support.agents import StartAgent
 from support.bundles import tiny_bundle
+from support.counts import cells_of, packed
 from support.crashes import KINDS, FaultError, Faults, FaultyDisk, Kind
 from support.weights import images
 
@@ -40,7 +41,7 @@ from edgeml.device_agent.install.versions import Shelved
 from edgeml.device_agent.local.client import CallError, Client
 from edgeml.device_agent.uplink.outbox import STEPS, Outbox
 from edgeml.errors import AgentError, EdgemlError
-from edgeml.telemetry import Event, StreamCounts, Window, decode, encode
+from edgeml.telemetry import Event, Window, decode, encode
 
 WINDOWS = 10
 LIMIT_BYTES = 1_200
@@ -161,7 +162,7 @@ class Device:
         window = Window(
             boot="-", sequence=1, oldest=1, model="tiny", version="1", bundle="0" * 64,
             artifact="onnx-fp32", start_ms=index, duration_ms=1000, rows=1,
-            outcomes={"served": 1}, statistics=[StreamCounts("input.image.mean", "0" * 16, cells)],
+            outcomes={"served": 1}, baseline="0" * 16, statistics=[packed(cells)],
         )  # fmt: skip
         with contextlib.suppress(AgentError):
             self.outbox.append(window)
@@ -257,7 +258,8 @@ def check_counts(journal: Journal, case: str) -> None:
         if "received" in entry
         for window in [decode(bytes.fromhex(entry["received"]), Window)]
     }
-    cells = [sum(w.statistics[0].cells[n] for w in windows.values()) for n in range(WINDOWS)]
+    found = [cells_of(window.statistics[0], WINDOWS) for window in windows.values()]
+    cells = [sum(each[n] for each in found) for n in range(WINDOWS)]
     stored = {entry["stored"] for entry in journal.read() if "stored" in entry}
     for index, count in enumerate(cells):
         assert count == 1 if index in stored else count in {0, 1}, (case, index, cells, stored)

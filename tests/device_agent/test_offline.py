@@ -11,34 +11,35 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from support.counts import cells_of, packed
 
 from edgeml.collector.store.marks import advance
 from edgeml.device_agent.uplink.delivery import PASSED_OVER, Delivery, Key, Trickle
 from edgeml.device_agent.uplink.outbox import Outbox
 from edgeml.device_agent.uplink.thinning import Waiting, pairs_to_merge, thinned
 from edgeml.errors import TelemetryError
-from edgeml.telemetry import StreamCounts, Window, merge, merge_key
+from edgeml.telemetry import Window, merge, merge_key
 
-GRIDS = ("0" * 16, "1" * 16)
+BASELINES = ("0" * 16, "1" * 16)
 ON_THEIR_WAY = 2
 LIMIT = 1_700
 """Bytes: room for five windows, which is one of each kind and those on their way."""
 
-KINDS = (("a", "x", GRIDS[0]), ("b", "x", GRIDS[1]), ("b", "y", GRIDS[1]))
+KINDS = (("a", "x", BASELINES[0]), ("b", "x", BASELINES[1]), ("b", "y", BASELINES[1]))
 kinds = st.sampled_from(KINDS)
 counts = st.lists(st.integers(0, 300), min_size=3, max_size=3)
 
 
 @st.composite
 def windows(draw: st.DrawFn, kinds: st.SearchStrategy[tuple[str, str, str]] = kinds) -> Window:
-    model, artifact, grid = draw(kinds)
+    model, artifact, baseline = draw(kinds)
     cells = draw(counts)
     return Window(
         boot="-", sequence=1, oldest=1, model=model, version="1", bundle="0" * 64,
         artifact=artifact, start_ms=draw(st.integers(0, 2**45)),  # a clock that is wrong by ages
         duration_ms=draw(st.integers(0, 10**6)), rows=sum(cells),
         outcomes={"served": sum(cells), "shed": draw(st.integers(0, 9))},
-        statistics=[StreamCounts("input.x.mean", grid, cells)],
+        baseline=baseline, statistics=[packed(cells)],
     )  # fmt: skip
 
 
@@ -52,9 +53,9 @@ def add(totals: Totals, window: Window) -> None:
     of["windows"] += window.merged
     of["rows"] += window.rows
     of["duration"] += window.duration_ms
-    for entry in window.statistics:
-        for n, count in enumerate(entry.cells):
-            of[f"{entry.stream}[{n}]"] += count
+    for statistics in window.statistics:
+        for n, count in enumerate(cells_of(statistics, 3)):
+            of[f"cell {n}"] += count
 
 
 alike = windows(st.just(KINDS[0]))
@@ -75,7 +76,7 @@ def test_merging_is_exact_and_says_how_many_there_were(one: Window, two: Window,
     assert together == apart
 
 
-@pytest.mark.parametrize("name", ["model", "version", "bundle", "artifact"])
+@pytest.mark.parametrize("name", ["model", "version", "bundle", "artifact", "baseline"])
 def test_what_differs_in_kind_is_not_merged(name: str):
     one = Window(
         boot="-", sequence=1, oldest=1, model="m", version="1", bundle="0" * 64, artifact="a",
@@ -83,7 +84,9 @@ def test_what_differs_in_kind_is_not_merged(name: str):
     )  # fmt: skip
     fields = {key: getattr(one, key) for key in Window.__struct_fields__}
     other = Window(**fields | {name: "f" * 64})
-    with pytest.raises(TelemetryError, match="the same model, version, bundle, artifact and grids"):
+    with pytest.raises(
+        TelemetryError, match="the same model, version, bundle, artifact and baseline"
+    ):
         merge(one, other)
 
 

@@ -12,18 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.counts import cells_of, packed
 
 from edgeml.device_agent.uplink.delivery import Key
 from edgeml.device_agent.uplink.outbox import FILE, SET_ASIDE, STEPS, Outbox
 from edgeml.errors import AgentError
-from edgeml.telemetry import Event, StreamCounts, Window, encode
+from edgeml.telemetry import Event, Window, encode
 
 
 def window(rows: int = 1, *, cells: int = 3, model: str = "m", minutes: int = 1) -> Window:
     return Window(
         boot="-", sequence=1, oldest=1, model=model, version="1", bundle="0" * 64, artifact="a",
         start_ms=0, duration_ms=minutes * 60_000, rows=rows, outcomes={"served": rows},
-        statistics=[StreamCounts("s", "0" * 16, [rows] * cells)],
+        baseline="0" * 16, statistics=[packed([rows] * cells)],
     )  # fmt: skip
 
 
@@ -101,7 +102,7 @@ def test_a_month_off_line_takes_constant_space_and_loses_no_count(tmp_path: Path
     assert sum(w.merged for w in windows) == 30 * 24
     assert sum(w.duration_ms for w in windows) == 30 * 24 * 3_600_000
     assert sum(w.rows for w in windows) == sum(w.outcomes["served"] for w in windows) == rows
-    assert sum(sum(s.cells) for w in windows for s in w.statistics) == 3 * rows
+    assert sum(sum(cells_of(s, 3)) for w in windows for s in w.statistics) == 3 * rows
     assert len(windows) > 20
     longest = sorted(w.duration_ms for w in windows)
     assert longest[-1] <= 4 * longest[len(longest) // 2]  # the loss is spread evenly
@@ -214,7 +215,7 @@ def test_a_folder_that_takes_nothing(tmp_path: Path):
 CHILD = """
 import os, signal, sqlite3, sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:0] = [{tests!r}, str(Path({tests!r}).parent)]
 from test_outbox import LIMIT, outbox, script, window
 
 folder, step, nth, how = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
@@ -258,7 +259,7 @@ def script(folder: Path, at: Callable[[str], None]) -> None:
 
     with Outbox(folder, boot=folder.name, limit_bytes=LIMIT, events_kept=3, at=at) as box:
         for n in range(12):
-            again(lambda n=n: box.append(window(2**n, cells=1)))
+            again(lambda n=n: box.append(window(2**n, cells=3)))
             told.write_text(str(n + 1))
             again(lambda n=n: box.add_event(event(str(n))))
             if n in (4, 9):

@@ -7,13 +7,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.agents import AgentProcess, Collector, StartAgent
 from support.bundles import tiny_bundle
+from support.counts import counts_of
 from support.weights import images, scores
 
 from edgeml.bundle import open_bundle
-from edgeml.statistics import Observer
+from edgeml.statistics import Counts, Observer
 from edgeml.telemetry import Topics
 
 
@@ -65,18 +67,14 @@ def test_windows_hold_exactly_what_went_through(
     frames = images(100)
     observer.observe({"image": frames}, {"scores": scores(frames)})
     expected = observer.take()
-    found: dict[str, list[int]] = {}
+    found = {name: Counts.zeros(stream.grid) for name, stream in baseline.streams.items()}
     for window in collector.windows.values():
-        for entry in window.statistics:
-            assert entry.grid == baseline.streams[entry.stream].grid.hash
-            sums = found.setdefault(entry.stream, [0] * len(entry.cells))
-            found[entry.stream] = [a + b for a, b in zip(sums, entry.cells, strict=True)]
-    assert found.keys() == expected.keys()
+        for name, counts in counts_of(window, baseline).items():
+            found[name] += counts
     # Sums over all rows are exact; a value on the edge of a cell may fall a cell further.
-    for name, cells in found.items():
-        assert sum(cells) == 100
-        moved = sum(abs(a - int(b)) for a, b in zip(cells, expected[name].cells, strict=True))
-        assert moved <= 2, name
+    for name, counts in found.items():
+        assert counts.total == 100
+        assert np.abs(counts.cells - expected[name].cells).sum() <= 2, name
     assert [key[1] for key in sorted(collector.windows)] == list(
         range(1, len(collector.windows) + 1)
     )

@@ -156,8 +156,45 @@ def test_each_meaning_has_its_statistics(shape, meaning, names):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{}", b'{"schema": 2, "tensors": [], "rows": 1}', b"\xff\xfe"]
+    "data", [b"", b"{}", b'{"schema": 1, "tensors": [], "rows": 1}', b"\xff\xfe"]
 )
 def test_a_baseline_that_is_none_is_refused(data):
     with pytest.raises(StatisticsError, match="baseline"):
         Baseline.decode(data)
+
+
+def test_an_input_has_the_statistics_that_were_asked_for():
+    data = RNG.normal(size=(40, 12))
+    tensor = Tensor(name="x", shape=(1, 12), dtype="float32", meaning="features")
+
+    def fitted(family: str) -> list[str]:
+        found = fit_baseline(
+            {"x": data}, {}, input_tensors=(tensor,), output_tensors=(), families={"x": family}
+        )
+        return list(found.streams)
+
+    assert fitted("embedding") == ["input.x.norm", "input.x.mean", "input.x.vector"]
+    assert fitted("none") == []
+    with pytest.raises(StatisticsError, match=r"'image' of 'x', \[12\] a sample"):
+        fitted("image")
+
+
+@pytest.mark.parametrize("dtype", ["int32", "bool", "float32"])
+def test_integers_with_few_values_are_categories_and_floats_are_not(dtype: str):
+    data = np.column_stack([RNG.integers(0, 2, 200), RNG.integers(0, 1000, 200)]).astype(dtype)
+    tensor = Tensor(name="x", shape=(1, 2), dtype="float32", meaning="features")
+    found = fit_baseline({"x": data}, {}, input_tensors=(tensor,), output_tensors=())
+    kinds = [stream.grid.kind for stream in found.streams.values()]
+    wanted = {"int32": ["categorical", "numeric"], "bool": ["categorical"] * 2}
+    assert kinds == wanted.get(dtype, ["numeric"] * 2)
+    observer = Observer(found)
+    for start in range(0, 200, 50):
+        observer.observe({"x": data[start : start + 50]}, {})
+    assert observer.take() == {name: s.baseline() for name, s in found.streams.items()}
+
+
+def test_the_hash_of_a_baseline_is_what_counts_on_it_mean():
+    one, other = baseline(), baseline(FRAMES[::-1].copy())
+    assert one.hash == other.hash, "the same samples in another order"
+    assert baseline(FRAMES * 2).hash != one.hash
+    assert one.hash == Baseline.decode(one.encode()).hash

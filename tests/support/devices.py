@@ -15,14 +15,13 @@ import numpy as np
 import paho.mqtt.client as mqtt
 
 from edgeml.bundle import Bundle, open_bundle
-from edgeml.statistics import Observer
+from edgeml.statistics import Observer, pack
 from edgeml.telemetry import (
     ActiveModel,
     DeviceFacts,
     Message,
     Status,
     Stored,
-    StreamCounts,
     Topics,
     Window,
     decode,
@@ -45,6 +44,7 @@ class Source:
         self.bundle: Bundle = open_bundle(bundle)
         baseline = self.bundle.baseline()
         assert baseline is not None
+        self.baseline = baseline
         self._observer = Observer(baseline)
         self._seed = seed * 100_000
         self.boot = boot
@@ -71,10 +71,8 @@ class Source:
             duration_ms=1000,
             rows=rows,
             outcomes={"served": rows, "late": 1},
-            statistics=[
-                StreamCounts(stream=name, grid=c.grid, cells=c.cells.tolist())
-                for name, c in counts.items()
-            ],
+            baseline=self.baseline.hash,
+            statistics=[pack(each) for each in counts.values()],
         )
 
     def windows(self, count: int, *, broken: bool = False, rows: int = 40) -> list[Window]:

@@ -18,6 +18,7 @@ from edgeml.collector.store.queries import Reader
 from edgeml.collector.store.retraction import retract, undo
 from edgeml.collector.store.selection import Selection
 from edgeml.collector.views import RetractionView
+from edgeml.statistics import Counts, unpack
 from edgeml.telemetry import Status, Topic, Window
 from support.devices import START_MS
 
@@ -27,10 +28,14 @@ ALARMS = AlarmConfig(reference_windows=20, per_windows=2000)
 class FleetStore:
     """A database with the bundle in it, and what the writer's thread does to it."""
 
-    def __init__(self, path: Path, bundle: Path) -> None:
+    def __init__(self, path: Path, bundle: Path, *, known: bool = True) -> None:
         self.path = path
+        baseline = open_bundle(bundle).baseline()
+        assert baseline is not None
+        self.streams = baseline.streams
         self.open()
-        self.intake.add_bundle(open_bundle(bundle), size=1, now_ms=1)
+        if known:
+            self.intake.add_bundle(open_bundle(bundle), size=1, now_ms=1)
 
     def open(self) -> None:
         self.engine = open_database(str(self.path))
@@ -79,7 +84,10 @@ class FleetStore:
                 return sorted(tuple(row) for row in connection.execute(sa.select(*columns)))
 
             found: dict[str, Any] = {
-                "counts": rows(c.device_id, c.stream, c.hour_ms, c.windows, c.cells),
+                "counts": [
+                    (*key, *_sums(unpack(packed, self.streams[key[1]].grid)))
+                    for *key, packed in rows(c.device_id, c.stream, c.hour_ms, c.windows, c.packed)
+                ],
                 "outcomes": rows(o.device_id, o.hour_ms, o.outcome, o["count"]),
                 "groups": rows(g.site, g.stream, g.phase, g.evidence),
                 "points": rows(p.start_ms, p.scores, p.role),
@@ -103,3 +111,8 @@ class FleetStore:
             if a.reason != "retracted"
         ]
         return found
+
+
+def _sums(counts: Counts) -> tuple[list[int], list[int]]:
+    """All that adds and subtracts; extremes are bounds after a subtraction."""
+    return counts.cells.tolist(), counts.sums.tolist()

@@ -14,7 +14,6 @@ from edgeml.telemetry import (
     Reported,
     Status,
     Stored,
-    StreamCounts,
     Topic,
     Topics,
     Window,
@@ -37,7 +36,8 @@ WINDOW = Window(
     duration_ms=5000,
     rows=120,
     outcomes={"served": 120, "late": 1},
-    statistics=[StreamCounts("input.image.luma_mean", "0123456789abcdef", [0, 100, 20, 0])],
+    baseline="0123456789abcdef",
+    statistics=[b"\x04\x00\x00\x00\x64\x14\x00\x00\x00"],
 )
 MESSAGES = [
     WINDOW,
@@ -64,18 +64,18 @@ def test_a_message_arrives_as_it_was_said(message):
 
 def test_a_person_can_read_everything_but_windows():
     for message in MESSAGES[1:]:
-        assert msgspec.json.decode(encode(message))["schema"] == 1
+        assert msgspec.json.decode(encode(message))["schema"] == 2
 
 
-def test_a_count_costs_about_a_byte():
-    cells = list(range(35))
-    small = encode(msgspec.structs.replace(WINDOW, statistics=[]))
-    stream = StreamCounts("s", "0123456789abcdef", cells)
-    assert len(encode(msgspec.structs.replace(WINDOW, statistics=[stream]))) - len(small) < 64
+def test_a_stream_costs_its_packed_counts_and_two_bytes():
+    """No name and no hash: the baseline has them, and the window names the baseline once."""
+    packed = bytes(60)
+    one, two = (encode(msgspec.structs.replace(WINDOW, statistics=[packed] * n)) for n in (1, 2))
+    assert len(two) - len(one) == len(packed) + 2
 
 
 def windows_with(**changes) -> bytes:
-    fields = msgspec.to_builtins(WINDOW) | changes
+    fields = msgspec.structs.asdict(WINDOW) | changes
     return msgspec.msgpack.encode(fields)
 
 
@@ -86,14 +86,17 @@ def windows_with(**changes) -> bytes:
         (b"\x00garbage", "no Window"),
         (b'{"schema": 1}', "no Window"),
         (encode(WINDOW)[:-5], "no Window"),
-        (windows_with(schema=2), "schema 2"),
+        (windows_with(schema=1), "schema 1.*Expected schema 2"),
         (windows_with(sequence=0), "sequence"),
         (windows_with(boot="../up"), "boot"),
         (windows_with(rows=-1), "rows"),
         (windows_with(bundle="short"), "bundle"),
-        (windows_with(statistics=[["s", "0123456789abcdef", [-1]]]), "statistics"),
-        (windows_with(statistics=[["s", "not a grid", [1]]]), "statistics"),
-        (windows_with(statistics=[["s", "0123456789abcdef", [0] * 4097]]), "statistics"),
+        (windows_with(statistics=[[1, 2, 3]]), "statistics"),
+        (windows_with(statistics=["text"]), "statistics"),
+        (windows_with(statistics=[b""]), "statistics"),
+        (windows_with(statistics=[bytes(2**16 + 1)]), "statistics"),
+        (windows_with(statistics=[b"\x00"] * 4097), "statistics"),
+        (windows_with(baseline="not a baseline"), "baseline"),
         (b"\x91" * 100_000, "no Window"),
         (b"x" * (Window.MAX_BYTES + 1), "at most 1,048,576"),
     ],
@@ -104,9 +107,7 @@ def test_a_window_that_is_none_is_refused_with_the_reason(payload, words):
 
 
 def test_a_message_too_long_is_not_sent_either():
-    huge = msgspec.structs.replace(
-        WINDOW, statistics=[StreamCounts("s", "0123456789abcdef", [2**40] * 4096)] * 60
-    )
+    huge = msgspec.structs.replace(WINDOW, statistics=[bytes(2**16)] * 60)
     with pytest.raises(TelemetryError, match="at most"):
         encode(huge)
 
