@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection, Engine
 from edgeml.bundle import Bundle
 from edgeml.bundle.archive import BASELINE, MANIFEST
 from edgeml.collector.ingest.validate import Received, read_statistics
+from edgeml.collector.store.boots import note_boot
 from edgeml.collector.store.change import Change, carry_out
 from edgeml.collector.store.database import insert
 from edgeml.collector.store.evaluation import Arrived, Evaluator, Known
@@ -179,7 +180,7 @@ class Intake:
                     online=status.online,
                     status=msgspec.json.encode(status).decode(),
                 )
-                self._note_boot(connection, device_id, status)
+                note_boot(connection, device_id, status)
             case Reported() as reported:
                 outcome.reported += 1
                 at = None if received.retained else received.received_ms
@@ -213,19 +214,6 @@ class Intake:
             self._seen[device_id] = max(seen_ms, self._seen.get(device_id, 0))
         if values:
             connection.execute(sa.update(devices).where(devices.c.id == device_id).values(**values))
-
-    def _note_boot(self, connection: Connection, device_id: int, status: Status) -> None:
-        """Which agent ran in this boot: its windows do not say."""
-        if not status.agent:
-            return
-        statement = insert(connection, boots).values(
-            device_id=device_id, boot=status.boot, through=0, agent=status.agent
-        )
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["device_id", "boot"], set_={"agent": status.agent}
-            )
-        )
 
     def _store_window(
         self,
