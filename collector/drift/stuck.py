@@ -7,8 +7,10 @@ training data, where no distance from it shows anything. Two signs, each a reaso
   means little: rows of a statistic that is nearly always 0, or of a model that now says one class
   for everything, repeat by themselves. How probable a repetition is, follows from the window's own
   counts (:func:`repeat_probability`), and it takes less than :data:`IMPROBABLE` to be called stuck.
-* **One value fills the window.** The longest run of one value is as long as the window, where the
-  reference was spread.
+* **One value fills the window.** The longest run of one value is as long as the window, and the
+  value lies in a cell where the reference had some, and not much, of its own: where it had none the
+  value is drift, and a distance shows it; where it had much (a share of clipped pixels that is 0)
+  values rest there by themselves.
 
 A stream is free again with the first window that differs.
 """
@@ -31,8 +33,8 @@ LEAST_REPEATS = 2
 """Repetitions at least, however improbable a single one is: a window sent twice under two numbers
 is a fault, but of another kind."""
 
-SPREAD_SHARE = 0.9
-"""A reference with more than this share in one cell is not spread: there a run says nothing."""
+BODY = (0.005, 0.25)
+"""Share of the reference in the cell of a run, at least and at most: the body of it."""
 
 
 class Repeats(msgspec.Struct, kw_only=True):
@@ -90,10 +92,11 @@ def watch(
         found = Repeats(digest=digest, times=before.times + 1, since_ms=before.since_ms)
     else:
         found = Repeats(digest=digest, since_ms=start_ms)
-    spread = bool(reference.sum()) and reference.max() <= SPREAD_SHARE * reference.sum()
+    share = float(reference[int(cells.argmax())]) / max(int(reference.sum()), 1)
+    in_body = BODY[0] <= share <= BODY[1]
     chance = repeat_probability(cells) ** found.times
     if found.times >= LEAST_REPEATS and chance < IMPROBABLE:
         found.why = f"the same counts of {rows:,} rows in {found.times + 1} windows in a row"
-    elif spread and rows >= 2 * merged and longest_run >= rows // merged:
+    elif in_body and rows >= 2 * merged and longest_run >= rows // merged:
         found.why = f"one value filled a window of {rows // merged:,} rows"
     return found

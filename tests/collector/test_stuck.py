@@ -14,6 +14,7 @@ Cells = NDArray[np.int64]
 
 SPREAD = np.array([20, 100, 200, 300, 200, 100, 80], dtype=np.int64)
 NARROW = np.array([990, 10, 0, 0, 0, 0, 0], dtype=np.int64)
+ONE_VALUE = np.array([0, 0, 60, 0, 0, 0, 0], dtype=np.int64)
 WINDOW = np.array([1, 7, 11, 15, 12, 8, 6], dtype=np.int64)
 
 
@@ -48,13 +49,19 @@ def test_empty_windows_are_not_stuck() -> None:
 
 
 def test_one_value_that_fills_the_window_is_stuck_where_values_were_spread() -> None:
-    assert feed(WINDOW, run=60) == ["one value filled a window of 60 rows"]
-    assert feed(WINDOW, run=59) == [""]
+    assert feed(ONE_VALUE, run=60) == ["one value filled a window of 60 rows"]
+    assert feed(ONE_VALUE, run=59) == [""]
     assert feed(np.array([60, 0, 0, 0, 0, 0, 0]), run=60, reference=NARROW) == [""]
 
 
+def test_one_value_outside_of_what_was_seen_is_drift_and_not_stuck() -> None:
+    never_seen = np.array([20, 100, 200, 300, 200, 100, 0], dtype=np.int64)
+    dark = np.array([0, 0, 0, 0, 0, 0, 60], dtype=np.int64)
+    assert feed(dark, run=60, reference=never_seen) == [""]
+
+
 def test_a_run_lies_within_one_of_merged_windows() -> None:
-    state = watch(Repeats(), WINDOW, reference=SPREAD, start_ms=0, longest_run=30, merged=2)
+    state = watch(Repeats(), ONE_VALUE, reference=SPREAD, start_ms=0, longest_run=30, merged=2)
     assert state.why == "one value filled a window of 30 rows"
 
 
