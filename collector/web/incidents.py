@@ -86,7 +86,7 @@ def show_budget(budget: BudgetView, drifting: list[DriftingView]) -> None:
     share = min(budget.expected / budget.allowed, 1.0) if budget.allowed else 0.0
     over = " alarm" if budget.expected > budget.allowed else ""
     names = [
-        f"<a class='plain' href='{link(d.site, d.device)}'>{escape(d.device)}</a> "
+        f"<a class='plain' href='{link(d.site, d.device)}'>{escape(d.site)}/{escape(d.device)}</a> "
         f"<span class='muted'>{escape(statistic(d.stream)[0])}</span>"
         for d in drifting[:SHOWN]
     ]
@@ -163,10 +163,9 @@ def _group_row(found: list[GroupView]) -> str:
     nearest = max(armed, key=_urgency, default=None)
     words = f"<span class='muted small'>{escape(head.reason)}</span>"
     if nearest is not None:
-        words = (
-            f"{escape(statistic(nearest.stream)[0])} <span class='muted small'>evidence "
-            f"{evidence(nearest.evidence)} of {evidence(nearest.threshold)}</span>"
-        )
+        how = f"evidence {evidence(nearest.evidence)} of {evidence(nearest.threshold)}"
+        note = "in alarm" if nearest.phase == "alarm" else how
+        words = f"{escape(statistic(nearest.stream)[0])} <span class='muted small'>{note}</span>"
     name = f"site <b>{escape(head.site)}</b>" if head.site else "all devices of the version"
     return (
         f"<tr><td>{badge(state)}</td><td>{name}</td><td>{escape(head.model)} "

@@ -106,16 +106,16 @@ def test_what_peers_saw_is_stored_with_the_window(store: FleetStore, bundle: Pat
     assert commons[1, 1] is None
 
 
-@settings(max_examples=6, deadline=None, phases=PHASES)
+@settings(max_examples=3, deadline=None, phases=PHASES)
 @given(st.data())
 def test_after_a_retraction_it_is_as_if_the_windows_had_never_come(
     bundle: Path, data: st.DataObject
 ) -> None:
     """Whatever is taken back, in whatever batches it came; and undone, as if nothing had been."""
-    names = [*HALL[:2], "yard/cam-0"]
+    names = [HALL[0], "yard/cam-0"]
     first = data.draw(st.integers(2, 30), label="first")
     last = data.draw(st.integers(first + 1, 32), label="last")
-    device = data.draw(st.sampled_from(["", "cam-0", "cam-1"]), label="device")
+    site = data.draw(st.sampled_from(["", "hall"]), label="site")
     size = data.draw(st.integers(1, 40), label="batch")
     sent = [
         (name, window)
@@ -127,19 +127,19 @@ def test_after_a_retraction_it_is_as_if_the_windows_had_never_come(
     from_ms, to_ms = START_MS + first * 1000, START_MS + last * 1000
 
     def meant(name: str, window: Window) -> bool:
-        return from_ms <= window.start_ms < to_ms and (not device or name.endswith(device))
+        return from_ms <= window.start_ms < to_ms and (not site or name.startswith(site))
 
     with tempfile.TemporaryDirectory() as folder:
         whole = FleetStore(Path(folder) / "whole.sqlite", bundle)
         without = FleetStore(Path(folder) / "without.sqlite", bundle)
-        for batch in [sent[:3], *(sent[at : at + size] for at in range(3, len(sent), size))]:
+        for batch in [sent[:2], *(sent[at : at + size] for at in range(2, len(sent), size))]:
             whole.send(*batch)
             without.send(*(s for s in batch if not meant(*s)))
         before = whole.contents()
         taken = [s for s in sent if meant(*s)]
         if not taken:
             return
-        view = whole.retract(device=device, from_ms=from_ms, to_ms=to_ms)
+        view = whole.retract(site=site, from_ms=from_ms, to_ms=to_ms)
         assert (view.windows, view.rows) == (len(taken), 40 * len(taken))
         after, expected = whole.contents(), without.contents()
         for name in ("outcomes", "streams", "alarms"):
