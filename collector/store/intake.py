@@ -160,10 +160,8 @@ class Intake:
 
     def change(self, work: Change[T]) -> T:
         """See :func:`carry_out`."""
-        try:
-            return carry_out(self._engine, self._evaluator, work)
-        finally:
-            self.forget()
+        self.forget()
+        return carry_out(self._engine, self._evaluator, work)
 
     def _store_one(self, connection: Connection, received: Received, outcome: Outcome) -> None:
         device_id = self._device(connection, received)

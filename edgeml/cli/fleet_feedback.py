@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib
 import io
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -111,14 +112,14 @@ def read_rows(file: Path) -> tuple[bytes, list[dict[str, Any]]]:
 
 def _parquet(file: Path, content: bytes) -> list[dict[str, Any]]:
     try:
-        from pyarrow import parquet
+        parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise UsageError(
             f"{file} is Parquet, and pyarrow is not installed here",
             expected="a CSV file, or pyarrow",
             remedy="`pip install pyarrow`, or hand in CSV.",
         ) from error
-    return cast("Any", parquet).read_table(io.BytesIO(content)).to_pylist()
+    return parquet.read_table(io.BytesIO(content)).to_pylist()
 
 
 def _label(file: Path, number: int, row: dict[str, Any]) -> dict[str, Any]:
