@@ -154,10 +154,9 @@ def test_incidents_retraction_and_feedback_at_the_command_line(
     listed = edgeml("fleet", "retractions", *at).stdout
     assert "fog" in listed
     assert "stands" in listed
-    number = json.loads(edgeml("fleet", "retractions", "--json", *at).stdout)["retractions"][0][
-        "id"
-    ]
-    assert "put back" in edgeml("fleet", "retract", "--undo", str(number), *at).stdout
+    (row,) = json.loads(edgeml("fleet", "retractions", "--json", *at).stdout)["retractions"]
+    number = str(row["id"])
+    assert "put back" in edgeml("fleet", "retract", "--undo", number, *at).stdout
     assert "open    cam" in edgeml("fleet", "incidents", *at).stdout
     again = edgeml("fleet", "retract", "--undo", number, *at)
     assert (again.returncode, "is undone" in again.stderr) == (1, True)
