@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import uvicorn
 from fastapi import FastAPI
@@ -32,13 +32,17 @@ from edgeml.collector.ingest.counters import Counters
 from edgeml.collector.ingest.queueing import Inbox
 from edgeml.collector.ingest.uplink import Uplink
 from edgeml.collector.ingest.writer import AddedBundle, Writer
+from edgeml.collector.store.change import Change
 from edgeml.collector.store.database import database_url, lock_database, open_database
 from edgeml.collector.store.evaluation import Evaluator
+from edgeml.collector.store.fleet_queries import FleetReader
 from edgeml.collector.store.intake import Intake
 from edgeml.collector.store.marks import Mark
 from edgeml.collector.store.queries import Reader
 from edgeml.collector.web.pages import add_pages
 from edgeml.errors import CollectorError
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +63,7 @@ class Collector:
         self._config = config
         self._engine = open_database(config.database)
         self.reader = Reader(self._engine)
+        self.fleet = FleetReader(self._engine, config.alarms.budget)
         self._counters = Counters(now_ms())
         self._inbox = Inbox()
         self._writer = Writer(
@@ -167,6 +172,10 @@ class Collector:
     def add_bundle(self, path: Path) -> asyncio.Future[AddedBundle]:
         """Hand a bundle to the writer."""
         return asyncio.wrap_future(self._writer.add_bundle(path))
+
+    def change(self, work: Change[T]) -> asyncio.Future[T]:
+        """Have the writer change the store."""
+        return asyncio.wrap_future(self._writer.change(work))
 
 
 def run_collector(config: CollectorConfig) -> None:

@@ -47,7 +47,7 @@ class DeviceView(View, frozen=True, kw_only=True):
     recent_outcomes: dict[str, int]
     """Those of this hour and the last."""
     state: str
-    """``alarm``, ``armed``, ``not armed`` or ``unknown``."""
+    """``alarm``, ``stuck``, ``armed``, ``not armed`` or ``unknown``."""
     reason: str
     streams: int
     armed: int
@@ -82,6 +82,8 @@ class StreamView(View, frozen=True, kw_only=True):
     last_ms: int
     alarm_ms: int | None
     """Since when it is in alarm."""
+    stuck: str
+    """Why it is stuck, in a sentence; empty while it is not."""
     last: dict[str, Any] | None
     """The last test window against the training data: ``excess_js``, ``js``, ``psi``, ``w1``,
     ``ks``, ``chi2``, ``dof``, ``p``, ``n``, ``m``, ``effect``, ``detectable``, ``mean``,
@@ -147,6 +149,8 @@ class AlarmView(View, frozen=True, kw_only=True):
     since_ms: int
     """Start of the first drifted window, as estimated, by the device's clock."""
     closed_ms: int | None
+    reason: str
+    """Why it closed, where it did not by itself: ``retracted`` or ``re-baselined``."""
     effect: float
     """Of the windows since then against the device's own reference."""
     effect_name: str = "excess JS divergence (bits)"
@@ -167,6 +171,104 @@ class BundleView(View, frozen=True, kw_only=True):
     """Windows that are stored and not evaluated yet."""
     added_ms: int | None = None
     streams: int = 0
+
+
+class GroupView(View, frozen=True, kw_only=True):
+    """What all devices of a site, or of a version, have in common in one statistic."""
+
+    id: int
+    scope: str
+    """``site`` or ``version``."""
+    site: str
+    model: str
+    version: str
+    stream: str
+    phase: str
+    armed: bool
+    reason: str
+    reference: int
+    devices: int
+    """That reported in the last slot."""
+    evidence: float
+    threshold: float
+    last_ms: int
+
+
+class BudgetView(View, frozen=True, kw_only=True):
+    """What of the budget of false alarms is spent."""
+
+    promise: str
+    allowed: float
+    """B: expected false alarms in the period, at most."""
+    expected: float
+    """Expected so far, at most: Σ 1/c over the windows that were watched."""
+    windows: int
+    alarms: int
+    """Raised in the period, false ones and true ones."""
+
+
+class DriftingView(View, frozen=True, kw_only=True):
+    """A stream on the list of what drifts now."""
+
+    id: int
+    site: str
+    device: str
+    model: str
+    version: str
+    stream: str
+    e_value: float
+
+
+class FeedbackView(View, frozen=True, kw_only=True):
+    """A batch of labels that was handed in."""
+
+    sha256: str
+    new: bool
+    rows: int
+
+
+class AccuracyView(View, frozen=True, kw_only=True):
+    """How right a model version was, as far as labels came back."""
+
+    model: str
+    version: str
+    part: str
+    """``site/device``, the start of an hour or day in Unix milliseconds, a group, or empty."""
+    n: int
+    accuracy: float
+    low: float
+    high: float
+    """Of its 95 % interval."""
+    calibration_error: float | None
+    """Expected calibration error; None where no label came with a confidence."""
+    calibration_error_by_chance: float | None
+    gap: dict[str, Any] | None
+    """The most and the least right group, and the difference with its interval."""
+
+
+class RetractionView(View, frozen=True, kw_only=True):
+    """Windows that were taken back."""
+
+    id: int
+    at_ms: int
+    by: str
+    why: str
+    selection: dict[str, Any]
+    windows: int
+    rows: int
+    devices: int
+    undone_ms: int | None
+    undone_by: str
+
+
+class RebaselineView(View, frozen=True, kw_only=True):
+    """Streams that started anew."""
+
+    at_ms: int
+    by: str
+    streams: int
+    closed: int
+    """Alarms that were open."""
 
 
 class EventView(View, frozen=True, kw_only=True):

@@ -16,20 +16,18 @@ import msgspec
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
+from edgeml.collector.api import fleet as fleet_routes
+from edgeml.collector.api.fleet import add_fleet_routes
 from edgeml.collector.ingest.writer import AddedBundle
 from edgeml.collector.store.queries import Reader
 from edgeml.errors import EdgemlError
 
 
-class Backend(Protocol):
+class Backend(fleet_routes.Backend, Protocol):
     """What the API needs of the running collector."""
 
     @property
     def reader(self) -> Reader: ...
-
-    def now_ms(self) -> int:
-        """Unix time."""
-        ...
 
     def health(self) -> dict[str, Any]:
         """See ``GET /api/v1/health``."""
@@ -133,6 +131,7 @@ def add_routes(app: FastAPI, backend: Backend) -> None:
             added = await backend.add_bundle(path)
         return _json(added, 201 if added.new else 200)
 
+    add_fleet_routes(api, backend)
     app.include_router(api)
 
 

@@ -9,7 +9,8 @@ Rules
     2. A version's alarm and those of its sites, a site's and those of its devices: the wider scope
        takes in a narrower one that began while it lasted (or :data:`SLACK_MS` before: estimates of
        a beginning scatter) in one of its statistics.
-    3. A version alone, while another one of the same model stood still: the version is to blame.
+    3. A version whose median moved while one of its sites stood still did not move: the others did.
+    4. A version alone, while another one of the same model stood still: the version is to blame.
        All versions, or the only one there is: the world.
 """
 
@@ -32,6 +33,9 @@ NAMED = 3
 
 SHIFT_SD = 0.1
 """A mean that moved less, in standard deviations of the training data, is not called moved."""
+
+VISIBLE_SD = 0.5
+"""A mean that moved so far is what is said of a statistic, whatever its spread did."""
 
 SPREAD = 0.1
 """Likewise for the logarithm of the spread."""
@@ -78,6 +82,8 @@ class Census(msgspec.Struct, frozen=True, kw_only=True):
     watched: frozenset[tuple[str, str]] = frozenset()
     """Versions (model, version) that have an armed stream for all their devices, so that one that
     did not move is known to have stood still."""
+    watched_sites: frozenset[tuple[str, str, str]] = frozenset()
+    """Likewise sites: model, version, site."""
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,10 +113,12 @@ _WIDEST = ("version", "site", "device")
 
 def incidents(moved: Iterable[Moved], census: Census) -> list[Incident]:
     """Group alarms into incidents, open and widest first, then the youngest."""
+    told = list(moved)
+    told = [m for m in told if not _only_some_sites(m, told, census)]
     heaps: list[list[Moved]] = []
     for scope in _WIDEST:
         wider = list(heaps)
-        for alarm in sorted((m for m in moved if m.scope == scope), key=lambda m: m.since_ms):
+        for alarm in sorted((m for m in told if m.scope == scope), key=lambda m: m.since_ms):
             home = next((h for h in wider if _takes_in(h, alarm)), None)
             if home is None:
                 home = next((h for h in heaps if h not in wider and _same(h, alarm)), None)
@@ -122,6 +130,23 @@ def incidents(moved: Iterable[Moved], census: Census) -> list[Incident]:
     found = [_judge(heap, heaps, census) for heap in heaps]
     rank = {"fleet": 0, "version": 1, "site": 2, "device": 3}
     return sorted(found, key=lambda i: (not i.open, rank[i.scope], -i.since_ms))
+
+
+def _only_some_sites(alarm: Moved, moved: Sequence[Moved], census: Census) -> bool:
+    """Whether an alarm of a version is that of some of its sites, large enough to move the median
+    of all, while others stood still."""
+    if alarm.scope != "version":
+        return False
+    sites = {
+        m.site
+        for m in moved
+        if m.scope == "site"
+        and (m.model, m.version, m.statistic) == (alarm.model, alarm.version, alarm.statistic)
+        and _overlap([alarm], m)
+    }
+    version = (alarm.model, alarm.version)
+    watched = {site for *of, site in census.watched_sites if tuple(of) == version}
+    return bool(sites) and bool(watched - sites)
 
 
 def _overlap(a: Sequence[Moved], b: Moved, slack_ms: int = SLACK_MS) -> bool:
@@ -305,7 +330,8 @@ def movement(m: Moved) -> tuple[str, str, str]:
     """What a statistic did, by how much and in which unit: ``("fell", "1.8", " standard
     deviations")``."""
     mean, spread = m.mean or 0.0, m.spread or 0.0
-    if abs(mean) >= max(SHIFT_SD, abs(spread)):
+    # A mean that visibly moved is said first, even where the spread moved farther.
+    if abs(mean) >= max(SHIFT_SD, min(abs(spread), VISIBLE_SD)):
         return ("rose" if mean > 0 else "fell"), f"{abs(mean):.1f}", " standard deviations"
     if abs(spread) >= SPREAD:
         verb = "spread wider" if spread > 0 else "grew narrower"

@@ -18,7 +18,8 @@ emitted last (``emitted``), so it is rebuilt by adding the stored scores again.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 
 import msgspec
 
@@ -69,6 +70,12 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     """How many had reported."""
     scores: Scores
     """Their median, component by component."""
+
+    @classmethod
+    def of(cls, site: str, slot: int, scores: Sequence[Scores]) -> Point:
+        """The point of all devices that reported in a slot, at least one."""
+        middle = tuple(median(column) for column in zip(*scores, strict=True))
+        return cls(site=site, slot=slot, devices=len(scores), scores=middle)
 
 
 class _Bag:

@@ -4,11 +4,13 @@ Pure. A frozen camera, or a sensor that holds its last value, can lie right in t
 training data, where no distance from it shows anything. Two signs, each a reason in a sentence:
 
 * **The same window again.** Counts that are identical to those of the windows before. That alone
-  means little: a few rows of a statistic that is nearly always 0 repeat by chance. How probable a
-  repetition is, is known from the reference (:func:`repeat_probability`), and it takes less than
-  :data:`IMPROBABLE` to be called stuck.
-* **One value fills the window.** The longest run of one value is as long as the window, where the
-  reference was spread.
+  means little: rows of a statistic that is nearly always 0, or of a model that now says one class
+  for everything, repeat by themselves. How probable a repetition is, follows from the window's own
+  counts (:func:`repeat_probability`), and it takes less than :data:`IMPROBABLE` to be called stuck.
+* **One value fills the window.** The longest run of one value is as long as the window, and the
+  value lies in a cell where the reference had some, and not much, of its own: where it had none the
+  value is drift, and a distance shows it; where it had much (a share of clipped pixels that is 0)
+  values rest there by themselves.
 
 A stream is free again with the first window that differs.
 """
@@ -31,8 +33,8 @@ LEAST_REPEATS = 2
 """Repetitions at least, however improbable a single one is: a window sent twice under two numbers
 is a fault, but of another kind."""
 
-SPREAD_SHARE = 0.9
-"""A reference with more than this share in one cell is not spread: there a run says nothing."""
+BODY = (0.005, 0.25)
+"""Share of the reference in the cell of a run, at least and at most: the body of it."""
 
 
 class Repeats(msgspec.Struct, kw_only=True):
@@ -48,22 +50,19 @@ class Repeats(msgspec.Struct, kw_only=True):
     """The reason, in a sentence, while the stream is stuck."""
 
 
-def repeat_probability(reference: Cells, rows: int) -> float:
-    """The probability that ``rows`` independent rows repeat the counts of the rows before.
+def repeat_probability(cells: Cells) -> float:
+    """The probability that as many independent rows, spread as those of ``cells`` are, repeat the
+    counts of the rows before.
 
     Two multinomial vectors over shares p of k cells are equal with probability about
-    ((4πn)^(k−1) · Πp)^(−1/2) (the collision of two normal approximations), here over the cells that
-    expect at least one row; at most 1. Rows that depend on each other repeat more easily, which
-    is why :data:`IMPROBABLE` is as small as it is.
+    ((4πn)^(k−1) · Πp)^(−1/2) (the collision of two normal approximations); at most 1. Rows that
+    depend on each other repeat more easily, which is why :data:`IMPROBABLE` is as small as it is.
     """
-    total = int(reference.sum())
-    if not total or not rows:
-        return 1.0
-    shares = reference / total
-    used = shares[shares * rows >= 1]
+    used = cells[cells > 0]
     if used.size < 2:
         return 1.0
-    log = (used.size - 1) * np.log(4 * np.pi * rows) + np.log(used).sum()
+    rows = int(used.sum())
+    log = (used.size - 1) * np.log(4 * np.pi * rows) + np.log(used / rows).sum()
     return float(min(np.exp(-log / 2), 1.0))
 
 
@@ -93,10 +92,11 @@ def watch(
         found = Repeats(digest=digest, times=before.times + 1, since_ms=before.since_ms)
     else:
         found = Repeats(digest=digest, since_ms=start_ms)
-    spread = bool(reference.sum()) and reference.max() <= SPREAD_SHARE * reference.sum()
-    chance = repeat_probability(reference, rows) ** found.times
+    share = float(reference[int(cells.argmax())]) / max(int(reference.sum()), 1)
+    in_body = BODY[0] <= share <= BODY[1]
+    chance = repeat_probability(cells) ** found.times
     if found.times >= LEAST_REPEATS and chance < IMPROBABLE:
         found.why = f"the same counts of {rows:,} rows in {found.times + 1} windows in a row"
-    elif spread and rows >= 2 * merged and longest_run >= rows // merged:
+    elif in_body and rows >= 2 * merged and longest_run >= rows // merged:
         found.why = f"one value filled a window of {rows // merged:,} rows"
     return found

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy.exc import DBAPIError
@@ -19,8 +20,11 @@ from sqlalchemy.exc import DBAPIError
 from edgeml.bundle import open_bundle
 from edgeml.collector.ingest.counters import Counters
 from edgeml.collector.ingest.queueing import Inbox, Item
+from edgeml.collector.store.change import Change
 from edgeml.collector.store.intake import Intake, Outcome
 from edgeml.collector.store.marks import Mark
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +69,7 @@ class Writer:
         self._counters = counters
         self._tell = tell
         self._clock_ms = clock_ms
-        self._bundles: SimpleQueue[tuple[Path, Future[AddedBundle]]] = SimpleQueue()
+        self._tasks: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="collector-writer")
         self.trouble = ""
@@ -87,14 +91,21 @@ class Writer:
 
     def add_bundle(self, path: Path) -> Future[AddedBundle]:
         """Check and learn a bundle; the future ends when its baseline is stored."""
-        future: Future[AddedBundle] = Future()
-        self._bundles.put((path, future))
+        return self._queue(lambda: self._add_bundle(path))
+
+    def change(self, work: Change[T]) -> Future[T]:
+        """Have something in the store changed, in a transaction of its own between two batches."""
+        return self._queue(lambda: self._intake.change(work))
+
+    def _queue(self, work: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
+        self._tasks.put((work, future))
         return future
 
     def _run(self) -> None:
         waiting = True
         while True:
-            waiting = self._add_bundles() or waiting
+            waiting = self._do_tasks() or waiting
             batch = self._inbox.take(limit=BATCH, timeout_s=0.0 if waiting else IDLE_S)
             if batch:
                 self._settle(batch)
@@ -170,24 +181,25 @@ class Writer:
         self._recovered()
         return count > 0
 
-    def _add_bundles(self) -> bool:
-        added = False
+    def _do_tasks(self) -> bool:
+        done = False
         while True:
             try:
-                path, future = self._bundles.get_nowait()
+                work, future = self._tasks.get_nowait()
             except Empty:
-                return added
+                return done
             try:
-                bundle = open_bundle(path)
-                baseline = bundle.baseline()
-                new = self._intake.add_bundle(
-                    bundle, size=path.stat().st_size, now_ms=self._clock_ms()
-                )
-                manifest = bundle.manifest
-                streams = len(baseline.streams) if baseline else 0
-                added = True
-                future.set_result(
-                    AddedBundle(bundle.sha256, manifest.name, manifest.version, new, streams)
-                )
-            except Exception as error:  # noqa: BLE001 - goes to whoever handed the bundle in
+                result = work()
+            except Exception as error:  # noqa: BLE001 - goes to whoever asked for it
                 future.set_exception(error)
+            else:
+                done = True
+                future.set_result(result)
+
+    def _add_bundle(self, path: Path) -> AddedBundle:
+        bundle = open_bundle(path)
+        baseline = bundle.baseline()
+        new = self._intake.add_bundle(bundle, size=path.stat().st_size, now_ms=self._clock_ms())
+        manifest = bundle.manifest
+        streams = len(baseline.streams) if baseline else 0
+        return AddedBundle(bundle.sha256, manifest.name, manifest.version, new, streams)

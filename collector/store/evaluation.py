@@ -6,6 +6,7 @@ needed, and after a transaction that failed: what they know is exactly what is c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from edgeml.collector.drift.budget import MS_A_DAY, Budget, Scope
 from edgeml.collector.drift.chi2 import chi_square
 from edgeml.collector.drift.effects import effects
 from edgeml.collector.drift.monitor import RUNGS, Monitor, Policy, Record, Saved, Step
-from edgeml.collector.drift.peers import Device, slot_length
+from edgeml.collector.drift.peers import Device, Scores, slot_length
 from edgeml.collector.drift.scores import MEAN, numbers
 from edgeml.collector.drift.stuck import Repeats, watch
 from edgeml.collector.store.database import insert
@@ -36,6 +37,8 @@ from edgeml.collector.store.tables import alarms, bundles, streams, tests, track
 from edgeml.statistics import Baseline, Counts, Stream
 
 Cells = NDArray[np.int64]
+Commons = Mapping[int, Scores]
+"""What peers' scores were, by stream."""
 
 LIVE_MS = 30 * MS_A_DAY
 """A stream that was silent for longer has no share in the alarm budget."""
@@ -84,7 +87,7 @@ _CHANGE_STREAMS = (
             name: sa.bindparam(name)
             for name in (
                 *("saved", "phase", "reason", "reference", "offset_js"),
-                *("evidence", "threshold", "last_ms", "stuck"),
+                *("evidence", "windows", "threshold", "last_ms", "stuck"),
             )
         }
     )
@@ -92,7 +95,7 @@ _CHANGE_STREAMS = (
 _CLOSE_ALARM = (
     sa.update(alarms)
     .where(alarms.c.stream_id == sa.bindparam("at_stream"), alarms.c.closed_ms.is_(None))
-    .values(closed_ms=sa.bindparam("at_ms"), reason=sa.bindparam("why"))
+    .values(closed_ms=sa.bindparam("at_ms"))
 )
 
 
@@ -163,11 +166,20 @@ class Evaluator:
         there: dict[Scope, int] = {**self._live, "device": devices}
         return self._budget.threshold(scope, streams=there, duration_ms=duration_ms)
 
-    def evaluate(self, connection: Connection, window: Arrived) -> None:
-        """Compare a window with its baseline, stream by stream."""
+    def evaluate(
+        self, connection: Connection, window: Arrived, *, replay: Commons | None = None
+    ) -> None:
+        """Compare a window with its baseline, stream by stream.
+
+        Args:
+            connection: of the transaction.
+            window: a stored one.
+            replay: where streams are rebuilt, what peers' scores were when the window first came,
+                by stream; its peers have seen it already, and its budget is spent.
+        """
         known = self.baseline(connection, window.bundle) or Known("", {})
         for name, counts in window.counts.items():
-            self._evaluate_stream(connection, window, known.streams[name], counts)
+            self._evaluate_stream(connection, window, known.streams[name], counts, replay)
 
     def flush(self, connection: Connection) -> None:
         """Write what came of the windows since the last time."""
@@ -206,7 +218,12 @@ class Evaluator:
         return StreamPast(connection, stream_id, lambda: self._flush_tests(connection))
 
     def _evaluate_stream(
-        self, connection: Connection, window: Arrived, stream: Stream, counts: Counts
+        self,
+        connection: Connection,
+        window: Arrived,
+        stream: Stream,
+        counts: Counts,
+        replay: Commons | None,
     ) -> None:
         known = self._stream(connection, window, stream)
         self._changed[known.stream_id] = known
@@ -215,7 +232,17 @@ class Evaluator:
         known.threshold = self._threshold("device", window.duration_ms // window.merged)
         if self._is_stuck(known, window, counts):  # no drift, and no reference to anything
             return
-        self._step(connection, known, window, stream, numbers(stream.grid, counts))
+        cells = numbers(stream.grid, counts)
+        if replay is not None:
+            self._step(connection, known, window, stream, cells, replay.get(known.stream_id))
+            return
+        series, device = _series(window, stream), Device(window.site, window.device_id)
+        common = self.groups.common(connection, series, device, window.start_ms)
+        for record in self._step(connection, known, window, stream, cells, common):
+            if record.rung == 1 and record.point.evidence is not None:
+                self._watched.append(known.threshold)
+            if record.rung == 1:
+                self._tell_peers(connection, known, window, series, record)
 
     def _is_stuck(self, known: _Followed, window: Arrived, counts: Counts) -> bool:
         reference = known.monitor.reference_cells[: counts.cells.size]
@@ -224,6 +251,7 @@ class Evaluator:
             counts.cells,
             reference=reference if reference.any() else known.monitor.baseline.cells,
             start_ms=window.start_ms,
+            # A run goes on from window to window: it is longer than the one that it fills.
             longest_run=int(counts.extremes[-1]) if counts.extremes.size else 0,
             merged=window.merged,
         )
@@ -236,14 +264,14 @@ class Evaluator:
         window: Arrived,
         stream: Stream,
         cells: Cells,
-    ) -> None:
-        series = _series(window, stream)
-        monitor, device = known.monitor, Device(window.site, window.device_id)
-        common = self.groups.common(connection, series, device, window.start_ms)
+        common: Scores | None,
+    ) -> list[Record]:
+        """The test windows that it completed."""
+        monitor = known.monitor
         was_armed = monitor.phase != "collecting"
         step = monitor.step(
             cells,
-            key=f"{window.key}/{series.stream}",
+            key=f"{window.key}/{stream.name}",
             start_ms=window.start_ms,
             threshold=known.threshold,
             source=self.past(connection, known.stream_id),
@@ -256,10 +284,9 @@ class Evaluator:
             self._alarms.append((sa.insert(alarms), _alarm(known, window, step)))
         if step.closed:
             self._learned |= {(known.stream_id, rung): known for rung in RUNGS}
-            self._close_alarm(known.stream_id, at_ms=window.received_ms)
-        for record in step.records:
-            if record.rung == 1:
-                self._tell_peers(connection, known, window, series, record)
+            values = {"at_stream": known.stream_id, "at_ms": window.received_ms}
+            self._alarms.append((_CLOSE_ALARM, values))
+        return step.records
 
     def _tell_peers(
         self,
@@ -282,10 +309,6 @@ class Evaluator:
             least=known.monitor.scorer.least(self._policy.min_effect),
         )
         self.groups.add(connection, scored)
-
-    def _close_alarm(self, stream_id: int, *, at_ms: int, why: str = "") -> None:
-        values = {"at_stream": stream_id, "at_ms": at_ms, "why": why}
-        self._alarms.append((_CLOSE_ALARM, values))
 
     def _stream(self, connection: Connection, window: Arrived, stream: Stream) -> _Followed:
         key = {
@@ -331,8 +354,6 @@ class Evaluator:
             excluded = after is not None and record.point.index + record.rung > after
             self._added.append(self._test(known, window, record, excluded=excluded))
             self._learned[known.stream_id, record.rung] = known
-            if record.rung == 1 and record.point.evidence is not None:
-                self._watched.append(known.threshold)
         if step.opened:
             self._excluded.append({"at_stream": known.stream_id, "at_index": after})
 
@@ -390,6 +411,7 @@ def _state(known: _Followed) -> dict[str, Any]:
         "reference": monitor.reference_size,
         "offset_js": known.offset_js,
         "evidence": monitor.evidence,
+        "windows": monitor.windows,
         "threshold": known.threshold,
         "last_ms": known.last_ms,
         "stuck": msgspec.json.encode(known.repeats).decode(),

@@ -53,7 +53,7 @@ _EXCLUDE_POINTS = (
 _CLOSE = (
     sa.update(group_alarms)
     .where(group_alarms.c.group_id == sa.bindparam("at_group"), group_alarms.c.closed_ms.is_(None))
-    .values(closed_ms=sa.bindparam("at_ms"), reason=sa.bindparam("why"))
+    .values(closed_ms=sa.bindparam("at_ms"))
 )
 
 
@@ -128,15 +128,32 @@ class Groups:
         peers = self._series(connection, series)
         slot = scored.start_ms // series.slot_ms
         for point in peers.add(scored.device, slot, scored.scores):
-            self.step(connection, scored, point)
+            c = self._threshold("site" if point.site else "version", scored.duration_ms)
+            self.step(connection, series, point, at_ms=scored.received_ms, c=c, least=scored.least)
 
-    def step(self, connection: Connection, scored: Scored, point: Point) -> None:
-        """Feed a group's monitor with its next point."""
-        series, at_ms = scored.series, scored.received_ms
-        group = self._group(connection, series, point, scored.least)
+    def step(
+        self,
+        connection: Connection,
+        series: Series,
+        point: Point,
+        *,
+        at_ms: int,
+        c: float,
+        least: Scores = (),
+    ) -> None:
+        """Feed a group's monitor with its next point.
+
+        Args:
+            connection: of the transaction.
+            series: of the group.
+            point: of a later slot than any before.
+            at_ms: the collector's time.
+            c: its threshold.
+            least: for a group that is new, how far each score has to move to be worth an alarm.
+        """
+        group = self._group(connection, series, point, least)
         start_ms = point.slot * series.slot_ms
         key = "/".join(map(str, (*series, point.site, point.slot)))
-        c = self._threshold("site" if point.site else "version", scored.duration_ms)
         step = group.monitor.step(
             point,
             start_ms=start_ms,
@@ -159,21 +176,7 @@ class Groups:
             }
             self._alarms.append((sa.insert(group_alarms), row))
         if step.closed:
-            self.close(group.group_id, at_ms=at_ms)
-
-    def close(self, group_id: int, *, at_ms: int, why: str = "") -> None:
-        """Have the group's open alarm closed."""
-        self._alarms.append((_CLOSE, {"at_group": group_id, "at_ms": at_ms, "why": why}))
-
-    def rebaseline(self, connection: Connection, row: sa.RowMapping, *, at_ms: int) -> None:
-        """Have a group (a row of ``groups``) start anew at once."""
-        series = Series(row["model"], row["version"], row["stream"], row["slot_ms"])
-        group = self._known.get((series, row["site"])) or self._restored(row)
-        self._known[series, row["site"]] = group
-        self._excluded.append({"at_group": group.group_id, "at_slot": 0})
-        group.monitor.restart(self._past(connection, group.group_id))
-        self._changed[group.group_id] = group
-        self.close(group.group_id, at_ms=at_ms, why="re-baselined")
+            self._alarms.append((_CLOSE, {"at_group": group.group_id, "at_ms": at_ms}))
 
     def watched(self) -> list[float]:
         """Thresholds of the points that were watched since the last flush: each is a share of the

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -16,6 +17,8 @@ from sqlalchemy.engine import Connection, Engine
 from edgeml.bundle import Bundle
 from edgeml.bundle.archive import BASELINE, MANIFEST
 from edgeml.collector.ingest.validate import Received, read_statistics
+from edgeml.collector.store.boots import note_boot
+from edgeml.collector.store.change import Change, carry_out
 from edgeml.collector.store.database import insert
 from edgeml.collector.store.evaluation import Arrived, Evaluator, Known
 from edgeml.collector.store.marks import Mark, advance
@@ -31,6 +34,8 @@ from edgeml.collector.store.tables import (
 from edgeml.errors import StatisticsError
 from edgeml.statistics import Counts
 from edgeml.telemetry import Event, Reported, Status, Topics, Window
+
+T = TypeVar("T")
 
 _COPIED = (
     *("boot", "sequence", "model", "version", "artifact", "bundle", "start_ms", "duration_ms"),
@@ -153,6 +158,11 @@ class Intake:
             self.forget()
             raise
 
+    def change(self, work: Change[T]) -> T:
+        """See :func:`carry_out`."""
+        self.forget()
+        return carry_out(self._engine, self._evaluator, work)
+
     def _store_one(self, connection: Connection, received: Received, outcome: Outcome) -> None:
         device_id = self._device(connection, received)
         match received.message:
@@ -168,7 +178,7 @@ class Intake:
                     online=status.online,
                     status=msgspec.json.encode(status).decode(),
                 )
-                self._note_boot(connection, device_id, status)
+                note_boot(connection, device_id, status)
             case Reported() as reported:
                 outcome.reported += 1
                 at = None if received.retained else received.received_ms
@@ -202,19 +212,6 @@ class Intake:
             self._seen[device_id] = max(seen_ms, self._seen.get(device_id, 0))
         if values:
             connection.execute(sa.update(devices).where(devices.c.id == device_id).values(**values))
-
-    def _note_boot(self, connection: Connection, device_id: int, status: Status) -> None:
-        """Which agent ran in this boot: its windows do not say."""
-        if not status.agent:
-            return
-        statement = insert(connection, boots).values(
-            device_id=device_id, boot=status.boot, through=0, agent=status.agent
-        )
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["device_id", "boot"], set_={"agent": status.agent}
-            )
-        )
 
     def _store_window(
         self,

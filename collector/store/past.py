@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.engine import Connection
 
+from edgeml.collector.drift.groups import GroupSaved
 from edgeml.collector.drift.track import Point, TrackState
 from edgeml.collector.store.fleet_tables import group_points
 from edgeml.collector.store.packing import unpack
@@ -96,6 +97,18 @@ class GroupPast:
             )
             for row in reversed(self._connection.execute(query).all())
         ]
+
+
+def blank_state(group: sa.RowMapping) -> dict[str, Any]:
+    """What a group (a row of ``groups``) is set to when it starts from nothing."""
+    least = msgspec.json.decode(group["saved"], type=GroupSaved).least
+    return {
+        "saved": msgspec.json.encode(GroupSaved(least=least)).decode(),
+        "state": pack_state(TrackState()),
+        "phase": "collecting",
+        "reference": 0,
+        "evidence": 0.0,
+    }
 
 
 def pack_state(state: TrackState) -> bytes:

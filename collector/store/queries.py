@@ -9,6 +9,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from edgeml.collector.drift.stuck import Repeats
 from edgeml.collector.store.packing import unpack
 from edgeml.collector.store.tables import (
     alarms,
@@ -278,6 +279,7 @@ def _of_device(query: Any, site: str, device: str) -> Any:
 
 def _stream(row: dict[str, Any]) -> StreamView:
     tested = row["last_js"] is not None
+    row["stuck"] = msgspec.json.decode(row["stuck"], type=Repeats).why
     values = {name: row[name] for name in StreamView.__struct_fields__ if name in row}
     last = {name: row[f"last_{name}"] for name in _LAST}
     return StreamView(
@@ -360,6 +362,10 @@ def _state(streams: list[StreamView]) -> tuple[str, str]:
     in_alarm = [s.stream for s in streams if s.phase == "alarm"]
     if in_alarm:
         return "alarm", f"drift in {', '.join(in_alarm)}"
+    stuck = [f"{s.stream}: {s.stuck}" for s in streams if s.stuck]
+    if stuck:
+        more = f" (and {len(stuck) - 1} more)" if len(stuck) > 1 else ""
+        return "stuck", stuck[0] + more
     if not streams:
         return "unknown", "no statistics yet, or their bundle is not known here"
     unarmed = [s for s in streams if not s.armed]

@@ -145,6 +145,7 @@ streams = Table(
     Column("reference", Integer, nullable=False),  # test windows in the reference
     Column("offset_js", Float),  # excess JS of the reference against the baseline, bits
     Column("evidence", Float, nullable=False),
+    Column("windows", BigInteger, nullable=False),  # that the evidence was gathered on
     Column("threshold", Float, nullable=False),
     Column("last_ms", BigInteger, nullable=False),
     Column("stuck", Text, nullable=False, server_default="{}"),  # repeats of the last window
@@ -169,7 +170,7 @@ tests = Table(
     Column("start_ms", BigInteger, nullable=False),
     Column("cells", LargeBinary, nullable=False),
     Column("seed", BigInteger, nullable=False),
-    Column("role", Text, nullable=False),  # reference, excluded
+    Column("role", Text, nullable=False),  # reference, excluded, past
     Column("scores", Text, nullable=False),  # JSON: distance, mean, spread
     Column("common", Text),  # JSON: what its peers' scores were just then
     Column("innovations", Text),  # JSON: what the past did not foretell, in deviations

@@ -171,7 +171,7 @@ def _head(device: DeviceView, now_ms: int) -> str:
     cells = "".join(
         f"<div><span class='muted small'>{name}</span><br>{value}</div>" for name, value in facts
     )
-    reason = escape(device.reason) if device.state in {"not armed", "unknown"} else ""
+    reason = escape(device.reason) if device.state in {"not armed", "unknown", "stuck"} else ""
     return (
         f"<div class='card{' alarm' if device.alarms else ''}'>"
         f"<div style='display:flex;gap:12px;align-items:center;flex-wrap:wrap'>"
@@ -187,7 +187,9 @@ def _stream_head(data: StreamData) -> str:
     stream, last = data.stream, data.stream.last
     name, tensor = statistic(stream.stream)
     note = ""
-    if stream.phase == "alarm" and stream.alarm_ms is not None:
+    if stream.stuck:
+        note = escape(stream.stuck)
+    elif stream.phase == "alarm" and stream.alarm_ms is not None:
         note = f"since {at(stream.alarm_ms)} UTC"
     elif not stream.armed:
         note = escape(stream.reason)
@@ -199,6 +201,7 @@ def _stream_head(data: StreamData) -> str:
         sizes += [
             f"χ² <b>{last['chi2']:.1f}</b> (dof {last['dof']}), p <b>{probability(last['p'])}</b>",
             f"<b>{count(last['n'])}</b> rows of {count(last['m'])}",
+            _two_baselines(stream),
             f"evidence <b>{evidence(stream.evidence)}</b> of {evidence(stream.threshold)}",
         ]
         title = f"smallest effect w that this test finds: {last['detectable']:.2f}; seen: "
@@ -208,9 +211,17 @@ def _stream_head(data: StreamData) -> str:
     return (
         "<div style='display:flex;gap:10px;align-items:center;flex-wrap:wrap'>"
         f"<span class='title'>{escape(name)}</span>"
-        f"<span class='muted small'>{escape(tensor)}</span>{badge(stream.phase)}"
+        f"<span class='muted small'>{escape(tensor)}</span>"
+        f"{badge('stuck' if stream.stuck else stream.phase)}"
         f"<span class='muted small'>{note}</span></div>{measures}"
     )
+
+
+def _two_baselines(stream: StreamView) -> str:
+    """The reference's own distance from the training data, beside that of the last window."""
+    if stream.offset_js is None:
+        return "own past: no reference yet"
+    return f"own past <b>{stream.offset_js:.3f}</b> bits from training"
 
 
 def _events(events: list[EventView], now_ms: int) -> str:

@@ -1,17 +1,31 @@
-"""The fleet page: alarms on top, then every device in a row."""
+"""The fleet page: incidents on top, then the budget, every device in a row, and the groups."""
 
 from __future__ import annotations
 
 from html import escape
 from typing import Any
-from urllib.parse import quote
 
 from nicegui import run, ui
 
 from edgeml.collector.api.routes import Backend
-from edgeml.collector.views import AlarmView, BundleView, DeviceView, View
+from edgeml.collector.drift.blame import Incident
+from edgeml.collector.views import (
+    BudgetView,
+    BundleView,
+    DeviceView,
+    DriftingView,
+    GroupView,
+    View,
+)
 from edgeml.collector.web.frame import badge, page
-from edgeml.collector.web.words import ago, count, evidence, statistic
+from edgeml.collector.web.incidents import (
+    link,
+    show_budget,
+    show_groups,
+    show_incidents,
+    show_stuck,
+)
+from edgeml.collector.web.words import ago, count, statistic
 
 REFRESH_S = 2.0
 
@@ -21,7 +35,10 @@ class FleetData(View, frozen=True, kw_only=True):
 
     now_ms: int
     devices: list[DeviceView]
-    alarms: list[AlarmView]
+    incidents: list[Incident]
+    groups: list[GroupView]
+    budget: BudgetView
+    drifting: list[DriftingView]
     bundles: list[BundleView]
     health: dict[str, Any]
     counters: dict[str, Any]
@@ -33,7 +50,10 @@ def read(backend: Backend) -> FleetData:
     return FleetData(
         now_ms=now_ms,
         devices=backend.reader.devices(now_ms=now_ms),
-        alarms=backend.reader.alarms(),
+        incidents=backend.fleet.incidents(now_ms=now_ms),
+        groups=backend.fleet.groups(),
+        budget=backend.fleet.budget(now_ms=now_ms),
+        drifting=backend.fleet.drifting(),
         bundles=backend.reader.bundles(),
         health=backend.health(),
         counters=backend.counters(),
@@ -50,9 +70,12 @@ async def fleet_page(backend: Backend) -> None:
         @ui.refreshable
         def content(shown: FleetData) -> None:
             _summary(shown)
-            _alarms(shown)
             if shown.devices:
+                show_incidents(shown.incidents, shown.now_ms)
+                show_stuck(shown.devices)
+                show_budget(shown.budget, shown.drifting)
                 _devices(shown)
+                show_groups(shown.groups)
             else:
                 _nobody(shown)
             _missing_bundles(shown)
@@ -67,14 +90,14 @@ async def fleet_page(backend: Backend) -> None:
 
 
 def _summary(data: FleetData) -> None:
-    opened = sum(alarm.open for alarm in data.alarms)
+    opened = sum(incident.open for incident in data.incidents)
     streams = sum(device.streams for device in data.devices)
     armed = sum(device.armed for device in data.devices)
     online = sum(device.online for device in data.devices)
     refused = sum(data.counters["refused"].values())
     figures = (
         ("Devices online", f"{online} of {len(data.devices)}", ""),
-        ("Open alarms", str(opened), "alarm" if opened else ""),
+        ("Open incidents", str(opened), "alarm" if opened else ""),
         ("Statistics armed", f"{armed} of {streams}", ""),
         ("Windows since start", count(data.counters["accepted"]), ""),
         ("Messages refused", count(refused), ""),
@@ -86,49 +109,6 @@ def _summary(data: FleetData) -> None:
             with ui.element("div").classes("card"):
                 ui.label(name).classes("muted small")
                 ui.label(figure).classes(f"figure {style}")
-
-
-def _alarms(data: FleetData) -> None:
-    opened = [alarm for alarm in data.alarms if alarm.open]
-    if not opened:
-        with ui.element("div").classes("card"):
-            closed = len(data.alarms)
-            past = f" {closed} earlier, now closed." if closed else ""
-            ui.label(f"No open alarms.{past}").classes("title")
-            ui.label(f"Budget: {data.health['budget']}.").classes("muted small")
-        return
-    devices = {(alarm.site, alarm.device): device_alarms(opened, alarm) for alarm in opened}
-    for (site, device), alarms in devices.items():
-        with ui.element("div").classes("card alarm"):
-            first = min(alarm.opened_ms for alarm in alarms)
-            what = "1 statistic has" if len(alarms) == 1 else f"{len(alarms)} statistics have"
-            ui.html(
-                f'<div class="title"><span class="badge alarm">ALARM</span> &nbsp;'
-                f'<a class="plain" href="{link(site, device)}">{escape(device)}</a> '
-                f'<span class="muted" style="font-weight:400">in {escape(site)}</span></div>'
-                f'<div class="small" style="margin:6px 0 12px">{what} drifted away from this '
-                f"device's own reference; raised {ago(first, data.now_ms)}.</div>",
-                sanitize=False,
-            )
-            with ui.row().style("gap:8px"):
-                for alarm in sorted(alarms, key=lambda a: -a.effect):
-                    name, tensor = statistic(alarm.stream)
-                    ui.html(
-                        f'<div class="chip"><b>{escape(name)}</b> <span class="muted">'
-                        f"{escape(tensor)}</span><br>effect {alarm.effect:.2f} bits · evidence "
-                        f"{evidence(alarm.evidence)} of {evidence(alarm.threshold)}</div>",
-                        sanitize=False,
-                    )
-
-
-def device_alarms(alarms: list[AlarmView], like: AlarmView) -> list[AlarmView]:
-    """Those of the same device."""
-    return [a for a in alarms if (a.site, a.device) == (like.site, like.device)]
-
-
-def link(site: str, device: str) -> str:
-    """The device's page."""
-    return f"/device/{quote(site)}/{quote(device)}"
 
 
 def _devices(data: FleetData) -> None:
@@ -156,7 +136,9 @@ def _row(device: DeviceView, now_ms: int) -> str:
         if name != "served" and number
     )
     trouble = [f"{m.name}: {m.error}" for m in device.models if m.error]
-    note = escape("; ".join(trouble) or (device.reason if device.state == "not armed" else ""))
+    note = escape(
+        "; ".join(trouble) or (device.reason if device.state in {"not armed", "stuck"} else "")
+    )
     online = "online" if device.online else "offline"
     offline = "" if device.online else ' <span class="muted">· offline</span>'
     below = f'<div class="muted small">{others}</div>' if others else ""

@@ -31,6 +31,7 @@ body { background: var(--page); color: var(--ink);
          white-space: nowrap; display: inline-block; }
 .badge.alarm { background: #fee2e2; color: #991b1b; }
 .badge.armed { background: #dcfce7; color: #14532d; }
+.badge.stuck { background: #ffedd5; color: #9a3412; }
 .badge.waiting { background: #fef3c7; color: #78350f; }
 .badge.unknown { background: #e5e7eb; color: #374151; }
 .dot { width: 9px; height: 9px; border-radius: 50%; display: inline-block; }
@@ -49,6 +50,7 @@ a.plain:hover, table.fleet a:hover { text-decoration: underline; }
 .bar { background: #eef0f3; border-radius: 999px; height: 6px; width: 120px; overflow: hidden; }
 .bar > div { height: 100%; border-radius: 999px; background: #7c3aed; }
 .bar > div.alarm { background: var(--alarm); }
+.bar.wide { width: 220px; height: 8px; }
 code.line { background: #111827; color: #e5e7eb; border-radius: 8px; padding: 10px 14px;
             font-size: 13px; display: block; overflow-x: auto; white-space: pre; }
 .statistics { display: grid; grid-template-columns: repeat(auto-fill, minmax(560px, 1fr));
@@ -60,6 +62,7 @@ code.line { background: #111827; color: #e5e7eb; border-radius: 8px; padding: 10
 
 STATES = {
     "alarm": ("alarm", "alarm"),
+    "stuck": ("stuck", "stuck"),
     "armed": ("armed", "armed"),
     "not armed": ("waiting", "not armed yet"),
     "collecting": ("waiting", "not armed yet"),

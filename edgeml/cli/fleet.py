@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from edgeml.cli.shared import Json, verb_app, write_json, write_table
+from edgeml.cli import fleet_changes, fleet_feedback
+from edgeml.cli.fleet_client import DEFAULT, Collector, Device, Site, answer, app, get, utc
+from edgeml.cli.shared import Json, write_json, write_table
 from edgeml.collector.web.words import evidence
 from edgeml.errors import CollectorError
 
-if TYPE_CHECKING:
-    import httpx
-
-app = verb_app(help="Ask a collector about its fleet.", no_args_is_help=True)
-
-DEFAULT = "http://127.0.0.1:8470"
-
-Collector = Annotated[
-    str,
-    typer.Option(
-        "--collector", envvar="EDGEML_COLLECTOR", metavar="URL", help="Where the collector serves."
-    ),
-]
-Device = Annotated[str, typer.Option(help="Only this device.")]
-Site = Annotated[str, typer.Option(help="Only this site.")]
+__all__ = ["app", "fleet_changes", "fleet_feedback"]
 
 
 @app.command("status")
 def status(collector: Collector = DEFAULT, as_json: Json = False) -> None:
     """List the devices: last contact, model, requests, alarms."""
-    document = _get(collector, "fleet")
+    document = get(collector, "fleet")
     if as_json:
         write_json(document)
         return
@@ -50,7 +38,7 @@ def drift(
 
     Open alarms come first, then what is nearest to one.
     """
-    document = _get(collector, "drift", site=site, device=device)
+    document = get(collector, "drift", site=site, device=device)
     if as_json:
         write_json(document)
         return
@@ -68,7 +56,7 @@ def alarms(
     as_json: Json = False,
 ) -> None:
     """List the alarms, the first one first."""
-    document = _get(collector, "alarms", site=site, device=device, open_only=open_only)
+    document = get(collector, "alarms", site=site, device=device, open_only=open_only)
     if as_json:
         write_json(document)
         return
@@ -78,8 +66,8 @@ def alarms(
             (
                 f"{alarm['site']}/{alarm['device']}",
                 alarm["stream"],
-                _utc(alarm["opened_ms"]),
-                "open" if alarm["open"] else f"closed {_utc(alarm['closed_ms'])}",
+                utc(alarm["opened_ms"]),
+                "open" if alarm["open"] else f"closed {utc(alarm['closed_ms'])}",
                 f"{alarm['effect']:.3f}",
                 f"{evidence(alarm['evidence'])} of {evidence(alarm['threshold'])}",
             )
@@ -98,7 +86,7 @@ def add(
     """Teach the collector a bundle's statistics."""
     try:
         with bundle.open("rb") as file:
-            document = _answer(collector, "POST", "bundles", content=file, timeout=300.0)
+            document = answer(collector, "POST", "bundles", content=file, timeout=300.0)
     except OSError as error:
         raise CollectorError(
             f"{bundle} cannot be read: {error.strerror}", expected="a file that edgeml export wrote"
@@ -110,52 +98,6 @@ def add(
     typer.echo(
         f"{document['name']} {document['version']} ({document['sha256'][:12]}…) {new}: "
         f"{document['streams']} statistics."
-    )
-
-
-def _get(collector: str, path: str, **parameters: Any) -> dict[str, Any]:
-    given = {name: value for name, value in parameters.items() if value}
-    return _answer(collector, "GET", path, params=given, timeout=30.0)
-
-
-def _answer(collector: str, method: str, path: str, **settings: Any) -> dict[str, Any]:
-    import httpx
-
-    url = f"{collector.rstrip('/')}/api/v1/{path}"
-    try:
-        # A proxy is for the internet; the collector stands in the house.
-        with httpx.Client(trust_env=False) as client:
-            response = client.request(method, url, **settings)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise CollectorError(
-            f"no collector answers at {collector}: {error}",
-            expected="the address that `edgeml collector run` says when it is ready",
-            remedy="Name it with --collector URL, or start one.",
-        ) from error
-    return _document(response, url)
-
-
-def _document(response: httpx.Response, url: str) -> dict[str, Any]:
-    import msgspec
-
-    try:
-        document = msgspec.json.decode(response.content, type=dict[str, Any])
-    except msgspec.DecodeError:
-        document = {}
-    # A collector in trouble answers 503 with its whole state: that is an answer too.
-    if document and "error" not in document and (response.is_success or "ok" in document):
-        return document
-    if not response.is_success and "error" in document:
-        error = msgspec.convert(document["error"], dict[str, str])
-        raise CollectorError(
-            error.get("found", "the collector refused"),
-            expected=error.get("expected", ""),
-            remedy=error.get("remedy", ""),
-        )
-    raise CollectorError(
-        f"{url} answered with status {response.status_code}",
-        expected="an edgeml collector",
-        remedy="Check --collector, and the collector's own log.",
     )
 
 
@@ -212,9 +154,3 @@ def _ago(time_ms: int | None, now_ms: int) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit} ago"
     return f"{seconds:.0f} s ago"
-
-
-def _utc(time_ms: int) -> str:
-    from datetime import datetime, timezone
-
-    return datetime.fromtimestamp(time_ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")

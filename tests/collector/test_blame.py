@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from edgeml.collector.drift.blame import Census, Moved, incidents
@@ -102,6 +103,16 @@ CASES: dict[str, tuple[Census, list[Moved], list[str]]] = {
             "The whole fleet on washer (26 devices) changed: luma_mean fell by 1.8 standard "
             "deviations, since 08:05 UTC on 15 Jan: the world, not a version, since 1.1.0 and "
             "1.2.0 moved alike."
+        ],
+    ),
+    "a large site is not its version": (
+        msgspec.structs.replace(
+            FLEET, watched_sites=frozenset({(*WASHER, "hall-3"), (*WASHER, "hall-4")})
+        ),
+        [moved("version"), moved("site"), moved(since=6)],
+        [
+            "All of site hall-3 changed: luma_mean fell by 1.8 standard deviations, since 08:05 "
+            "UTC on 15 Jan; the 2 other sites did not move."
         ],
     ),
     "one version only": (

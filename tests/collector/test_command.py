@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.collectors import Start
 from support.devices import Source, wire
+from support.fleets import FleetStore
 
 from edgeml.collector.config import CollectorConfig, load_config, override
 from edgeml.errors import UsageError
@@ -129,6 +130,55 @@ def test_the_fleet_answers_for_people_and_for_programs(start: Start, bundle: Pat
     assert ranks == sorted(ranks, reverse=True)
     assert {alarmed for alarmed, _ in ranks} == {True, False}
     assert "input.image.luma_mean" in edgeml("fleet", "alarms", "--open", *at).stdout
+
+
+def test_incidents_retraction_and_feedback_at_the_command_line(
+    start: Start, bundle: Path, tmp_path: Path
+) -> None:
+    store = FleetStore(tmp_path / "fleet.sqlite", bundle)
+    source = Source(bundle, seed=1)
+    sent = [*source.windows(28), *source.windows(9, broken=True)]
+    store.send(*(("hall/cam", window) for window in sent))
+    store.engine.dispose()
+    collector = start("--embedded-broker").wait_ready()
+    at = ("--collector", collector.page)
+    said = edgeml("fleet", "incidents", *at).stdout
+    assert "open    cam (hall) changed: " in said
+    assert "it has no peers on its site" in said
+    assert "alarms raised, at most" in said
+
+    since = str(sent[28].start_ms)
+    done = edgeml("fleet", "retract", "--device", "cam", "--from", since, "--why", "fog", *at)
+    assert "9 windows of 1 device (360 rows) retracted." in done.stdout
+    assert "No incidents." in edgeml("fleet", "incidents", *at).stdout
+    listed = edgeml("fleet", "retractions", *at).stdout
+    assert "fog" in listed
+    assert "stands" in listed
+    (row,) = json.loads(edgeml("fleet", "retractions", "--json", *at).stdout)["retractions"]
+    number = str(row["id"])
+    assert "put back" in edgeml("fleet", "retract", "--undo", number, *at).stdout
+    assert "open    cam" in edgeml("fleet", "incidents", *at).stdout
+    again = edgeml("fleet", "retract", "--undo", number, *at)
+    assert (again.returncode, "is undone" in again.stderr) == (1, True)
+    refused = edgeml("fleet", "retract", *at)
+    assert (refused.returncode, "neither a device" in refused.stderr) == (1, True)
+    anew = edgeml("fleet", "rebaseline", "--device", "cam", *at).stdout
+    assert "streams start anew, " in anew
+
+    file = tmp_path / "labels.csv"
+    file.write_text(
+        "device,model,time,prediction,label,confidence,group\n"
+        + "cam,tiny,2027-01-15T08:00:05,3,3,0.9,day\n" * 30
+        + "cam,tiny,2027-01-15T08:00:05,3,4,0.9,night\n" * 10
+    )
+    assert "40 labels added." in edgeml("fleet", "feedback", str(file), *at).stdout
+    assert "nothing changed" in edgeml("fleet", "feedback", str(file), *at).stdout
+    table = edgeml("fleet", "accuracy", "--by", "device", *at).stdout
+    for shown in ("tiny 1.0", "hall/cam", "40", "0.750", "day is 1.000 above night"):
+        assert shown in table
+    file.write_text("device,model\ncam,tiny\n")
+    lacking = edgeml("fleet", "feedback", str(file), *at)
+    assert (lacking.returncode, "lacks time, prediction, label" in lacking.stderr) == (2, True)
 
 
 def test_a_collector_that_is_not_there_is_no_riddle(unused_port: int) -> None:

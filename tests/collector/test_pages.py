@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from support.collectors import CollectorProcess, Start
 from support.devices import Source, wire
+from support.fleets import FleetStore
 
 SCREENSHOTS = os.environ.get("EDGEML_SCREENSHOTS", "")
 """A folder that takes pictures of the pages, where one wants to look at them."""
@@ -71,8 +73,13 @@ def test_the_fleet_and_a_device_with_an_alarm(start: Start, bundle: Path, browse
     collector, source = collector_with_an_alarm(start, bundle)
     page = browser.page
     page.goto(collector.page)
-    expect(page.locator(".card.alarm")).to_contain_text("mast-cam")
-    expect(page.locator(".card.alarm")).to_contain_text("luma mean")
+    incident = page.locator(".card.alarm")
+    expect(incident).to_contain_text("mast-cam (hall) changed: ")
+    expect(incident).to_contain_text("its one peer did not move.")
+    expect(incident).to_contain_text("luma mean")
+    expect(page.locator(".card", has_text="Budget of false alarms")).to_contain_text(
+        "of 1 expected"
+    )
     row = page.locator("tr[data-device=gate-cam]")
     for text in ("armed", "tiny 1.0", "onnx-fp32", "1,360 served", "34 late"):
         expect(row).to_contain_text(text)
@@ -104,6 +111,40 @@ def test_the_fleet_and_a_device_with_an_alarm(start: Start, bundle: Path, browse
     assert browser.faults == []
     # An open page does not hold up the end.
     assert collector.stop() == 0
+
+
+def test_a_site_a_device_and_a_frozen_camera_are_told_apart(
+    start: Start, bundle: Path, browser: Browser, tmp_path: Path
+) -> None:
+    store = FleetStore(tmp_path / "fleet.sqlite", bundle)
+    hall, yard = ([f"{site}/cam-{n}" for n in range(1, 5)] for site in ("hall", "yard"))
+    sources = {name: Source(bundle, seed=n) for n, name in enumerate([*hall, *yard])}
+    store.send(*((name, source.status()) for name, source in sources.items()))
+    frozen = sources["yard/cam-4"].window()
+    for slot in range(45):
+        dark = {"yard/cam-1", *hall} if slot >= 26 else set[str]()
+        batch = [(name, source.window(broken=name in dark)) for name, source in sources.items()]
+        if slot >= 30:
+            again = {"sequence": batch[-1][1].sequence, "start_ms": batch[-1][1].start_ms}
+            batch[-1] = ("yard/cam-4", msgspec.structs.replace(frozen, **again))
+        store.send(*batch)
+    store.engine.dispose()
+    collector = start("--embedded-broker").wait_ready()
+    page = browser.page
+    page.goto(collector.page)
+    incidents = page.locator(".card.alarm")
+    expect(incidents).to_have_count(2)
+    expect(incidents.nth(0)).to_contain_text("All of site hall changed: ")
+    expect(incidents.nth(0)).to_contain_text("the other site did not move.")
+    expect(incidents.nth(1)).to_contain_text("Only cam-1 (yard) changed: ")
+    expect(incidents.nth(1)).to_contain_text("its 3 peers did not move.")
+    stuck = page.locator(".card", has_text="the same for ever")
+    expect(stuck).to_contain_text("cam-4 in yard")
+    expect(stuck).to_contain_text("windows in a row")
+    expect(page.locator("tr", has_text="site hall")).to_contain_text("alarm")
+    expect(page.locator("tr", has_text="site yard")).to_contain_text("armed")
+    browser.keep("incidents")
+    assert browser.faults == []
 
 
 def test_an_empty_fleet_says_how_to_begin(start: Start, browser: Browser) -> None:

@@ -1,0 +1,198 @@
+"""What is read of the fleet as a whole: incidents, group streams, the budget, what drifts now,
+retractions. Never writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from edgeml.collector.drift.blame import Census, Incident, Moved, incidents
+from edgeml.collector.drift.budget import MS_A_DAY, Budget
+from edgeml.collector.drift.ebh import e_value, ebh
+from edgeml.collector.drift.scores import MEAN, SPREAD
+from edgeml.collector.store.evaluation import LIVE_MS
+from edgeml.collector.store.feedback import accuracies
+from edgeml.collector.store.fleet_tables import group_alarms, groups
+from edgeml.collector.store.past import decode_numbers
+from edgeml.collector.store.rebuild import RETRACTED
+from edgeml.collector.store.retraction import listed
+from edgeml.collector.store.spending import spent
+from edgeml.collector.store.tables import alarms, devices, streams
+from edgeml.collector.views import AccuracyView, BudgetView, DriftingView, GroupView, RetractionView
+
+PAST_MS = 7 * MS_A_DAY
+"""Incidents that ended longer ago are history: the alarms keep them."""
+
+LOOKED_AT = 200
+"""Test windows of either side, at most, from which it is said how far a statistic moved."""
+
+FALSE_DISCOVERIES = 0.05
+"""Share of mistakes that the list of what drifts now may hold, on average."""
+
+
+class FleetReader:
+    """Reads. Safe between threads."""
+
+    def __init__(self, engine: Engine, budget: Budget) -> None:
+        self._engine = engine.execution_options(writes=False)
+        self._budget = budget
+
+    def incidents(self, *, now_ms: int, open_only: bool = False) -> list[Incident]:
+        """Alarms that belong together, each with its sentence; open and widest first."""
+        with self._engine.begin() as connection:
+            moved = _moved_devices(connection, now_ms) + _moved_groups(connection, now_ms)
+            found = incidents(moved, _census(connection, now_ms))
+        return [i for i in found if i.open or not open_only]
+
+    def groups(self) -> list[GroupView]:
+        """Where each group stream stands, by model, version and site."""
+        order = (groups.c.model, groups.c.version, groups.c.site, groups.c.id)
+        with self._engine.begin() as connection:
+            rows = connection.execute(sa.select(groups).order_by(*order)).mappings().all()
+        return [
+            GroupView(
+                scope="site" if row["site"] else "version",
+                armed=row["phase"] != "collecting",
+                **{n: row[n] for n in GroupView.__struct_fields__ if n in row},
+            )
+            for row in rows
+        ]
+
+    def budget(self, *, now_ms: int) -> BudgetView:
+        """What of the alarm budget is spent in its period."""
+        # A period in windows has no beginning: then all that was watched counts.
+        days = self._budget.per_days if not self._budget.per_windows else now_ms / MS_A_DAY
+        since_ms = now_ms - int(days * MS_A_DAY)
+        with self._engine.begin() as connection:
+            windows, expected = spent(connection, since_ms=since_ms)
+            raised = sum(
+                connection.execute(
+                    sa.select(sa.func.count())
+                    .select_from(table)
+                    .where(table.c.opened_ms >= since_ms, table.c.reason != RETRACTED)
+                ).scalar_one()
+                for table in (alarms, group_alarms)
+            )
+        return BudgetView(
+            promise=self._budget.describe(),
+            allowed=self._budget.false_alarms,
+            expected=expected,
+            windows=windows,
+            alarms=raised,
+        )
+
+    def drifting(self) -> list[DriftingView]:
+        """The list of what drifts now (e-BH at :data:`FALSE_DISCOVERIES`), the surest first."""
+        query = sa.select(streams, devices.c.site, devices.c.device).join(
+            devices, devices.c.id == streams.c.device_id
+        )
+        with self._engine.begin() as connection:
+            rows: Sequence[sa.RowMapping] = connection.execute(query).mappings().all()
+            raised: dict[int, float] = {
+                row.stream_id: row.evidence
+                for row in connection.execute(sa.select(alarms).where(alarms.c.closed_ms.is_(None)))
+            }
+        values = [_e_value(row, raised.get(row["id"])) for row in rows]
+        return [
+            DriftingView(
+                e_value=values[index],
+                **{n: rows[index][n] for n in DriftingView.__struct_fields__ if n != "e_value"},
+            )
+            for index in map(int, ebh(values, FALSE_DISCOVERIES))
+        ]
+
+    def accuracy(self, *, by: str) -> list[AccuracyView]:
+        """What labels say, see :func:`accuracies`."""
+        with self._engine.begin() as connection:
+            return accuracies(connection, by=by)
+
+    def retractions(self) -> list[RetractionView]:
+        """All, the last one first."""
+        with self._engine.begin() as connection:
+            return listed(connection)
+
+
+def _e_value(row: sa.RowMapping, raised: float | None) -> float:
+    """R over its windows; of an open alarm, whose evidence started anew, the R that raised it."""
+    return e_value(row["evidence"] if raised is None else raised, row["windows"])
+
+
+def _recent(table: sa.Table, now_ms: int) -> Any:
+    since = sa.or_(table.c.closed_ms.is_(None), table.c.closed_ms > now_ms - PAST_MS)
+    return sa.and_(since, table.c.reason != RETRACTED)
+
+
+def _moved_devices(connection: Connection, now_ms: int) -> list[Moved]:
+    query = (
+        sa.select(
+            alarms, devices.c.site, devices.c.device, *(streams.c[n] for n in ("model", "version"))
+        )
+        .add_columns(streams.c.stream)
+        .join(streams, streams.c.id == alarms.c.stream_id)
+        .join(devices, devices.c.id == streams.c.device_id)
+        .where(_recent(alarms, now_ms))
+    )
+    return [
+        _moved(row, "device", row["moved"], device=row["device"])
+        for row in connection.execute(query).mappings().all()
+    ]
+
+
+def _moved_groups(connection: Connection, now_ms: int) -> list[Moved]:
+    names = ("site", "model", "version", "stream")
+    query = (
+        sa.select(group_alarms, *(groups.c[n] for n in names))
+        .join(groups, groups.c.id == group_alarms.c.group_id)
+        .where(_recent(group_alarms, now_ms))
+    )
+    return [
+        _moved(row, "site" if row["site"] else "version", row["shift"])
+        for row in connection.execute(query).mappings()
+    ]
+
+
+def _moved(row: sa.RowMapping, scope: Any, moved: str, *, device: str = "") -> Moved:
+    shift = decode_numbers(moved)
+    ordered = len(shift) > SPREAD
+    return Moved(
+        alarm=row["id"],
+        scope=scope,
+        site=row["site"],
+        device=device,
+        model=row["model"],
+        version=row["version"],
+        statistic=row["stream"],
+        since_ms=row["since_ms"],
+        closed_ms=row["closed_ms"],
+        mean=shift[MEAN] if ordered else None,
+        spread=shift[SPREAD] if ordered else None,
+        distance=row.get("change") or 0.0,
+    )
+
+
+def _census(connection: Connection, now_ms: int) -> Census:
+    query = (
+        sa.select(devices.c.site, devices.c.device, streams.c.model, streams.c.version)
+        .join(streams, streams.c.device_id == devices.c.id)
+        .where(streams.c.last_ms > now_ms - LIVE_MS)
+        .distinct()
+    )
+    rows = connection.execute(query).all()
+    sites: dict[str, set[str]] = {}
+    versions: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for row in rows:
+        sites.setdefault(row.site, set()).add(row.device)
+        versions.setdefault((row.model, row.version), set()).add((row.site, row.device))
+    armed = sa.select(groups.c.model, groups.c.version, groups.c.site).where(
+        groups.c.phase != "collecting", groups.c.last_ms > now_ms - LIVE_MS
+    )
+    watched = connection.execute(armed.distinct()).all()
+    return Census(
+        sites={site: len(found) for site, found in sites.items()},
+        versions={version: len(found) for version, found in versions.items()},
+        watched=frozenset((w.model, w.version) for w in watched if not w.site),
+        watched_sites=frozenset((w.model, w.version, w.site) for w in watched if w.site),
+    )
