@@ -43,7 +43,7 @@ Phase = Literal["collecting", "armed", "alarm"]
 RUNGS = (1, 4, 16, 64)
 LEAST_REFERENCE = 32
 """Merged windows before a rung above the first is armed, at least."""
-SIZING = 8
+SIZING = 3
 """Device windows whose median decides how many rows a test window has."""
 LOOKED_BACK = 512
 """Windows of a change that its effect is taken of, at most."""

@@ -33,8 +33,9 @@ Directions = tuple[tuple[int, int], ...]
 
 MEMORIES = 40
 """Times that a wander has to come and go within the reference: n·(1 − φ) windows."""
-COVERED = 0.9
-"""Share of the reference's windows with peers that makes a track relative to them."""
+COVERED = 0.8
+"""Share of the reference's windows with peers that makes a track relative to them; the others are
+left out of it."""
 CHANCE = 20.0
 """Evidence on the reference of more than so many times its windows has a probability below 1 in so
 many (Markov): the reference is not what it is taken for."""
@@ -180,7 +181,7 @@ class Track:
         relative = sum(p.common is not None for p in points) >= COVERED * len(points)
         values = np.array([differences(p, relative=relative) for p in points])
         usable = np.isfinite(values).all(axis=1) & (np.diff(times, prepend=times[0] - 1) > 0)
-        if usable.sum() < wanted:
+        if usable.sum() < COVERED * wanted:
             state.reason = f"{int(usable.sum())} of {wanted} usable reference windows"
             return
         self._fit(times[usable], values[usable], length, relative=relative)

@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 
 PHIS = np.array([0.2, 0.35, 0.5, 0.6, 0.7, 0.77, 0.83, 0.88, 0.92, 0.95, 0.97, 0.985, 0.993])
 SHARES = np.linspace(0.05, 1.0, 20)
+LEAST_DEVIATION = 1e-9
+"""What varies less is a constant, in any of the scores' units."""
 EVIDENT = 4.0
 """Gain in log likelihood that two parameters have to bring: less is no memory."""
 
@@ -37,7 +39,8 @@ def fit_memory(series: Floats) -> tuple[Floats, Floats]:
     filled = np.where(known, (series - middle) / deviation, 0.0)
     power = np.abs(np.fft.rfft(filled, axis=0))[1:] ** 2 / np.maximum(known.sum(axis=0), 1)
     cosine = np.cos(2 * np.pi * np.arange(1, len(power) + 1) / len(series))
-    best = -power.sum(axis=0)
+    constant = np.nanstd(series, axis=0) <= LEAST_DEVIATION
+    best = np.where(constant, np.inf, -power.sum(axis=0))
     phi, share = np.zeros(series.shape[1]), np.zeros(series.shape[1])
     best += EVIDENT
     for one in PHIS.tolist():

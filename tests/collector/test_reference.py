@@ -140,6 +140,7 @@ def test_what_is_usual_is_subtracted_by_the_hour() -> None:
 def test_a_constant_series_is_learned_without_a_fault(size: int) -> None:
     learned = learn(times(size), np.full((size, 1), 7.0), length_ms=QUARTER_MS, seasons=("day",))
     assert np.isfinite(learned.innovations).all()
+    assert (learned.models[0].phi, learned.models[0].share) == (0.0, 0.0)
 
 
 @settings(max_examples=30, deadline=None)
