@@ -13,7 +13,8 @@ from typing import NoReturn
 
 import msgspec
 
-from edgeml.device_agent.config import ENVIRONMENT, Config, parse_config
+from edgeml.device_agent.config import ENVIRONMENT, Config
+from edgeml.device_agent.config_file import parse_config
 
 
 def become_agent(config: Config, *, log_json: bool) -> NoReturn:
