@@ -24,7 +24,7 @@ class Taken(Protocol):
 
 
 class Serves(Protocol):
-    """What is needed of a service (:class:`edgeml.device_agent.serving.service.Service`)."""
+    """What is needed of a service (:class:`edgeml.device_agent.serving.changeover.Changeover`)."""
 
     @property
     def ready(self) -> bool:

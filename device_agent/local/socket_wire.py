@@ -7,6 +7,8 @@ writes inputs there, says :class:`Run`, and finds the outputs there.
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 
 from edgeml.device_agent.worker.layout import Layout
@@ -73,13 +75,22 @@ _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 
+DONE = encode(Done())
+
+
+_SHORT = 256
+"""Bytes of a message that is remembered, and how many are: programs repeat the same few."""
+
+_remembered = functools.lru_cache(_SHORT)(_requests.decode)
+
+
 def decode_request(message: bytes) -> Request:
     """A program's message.
 
     Raises:
         msgspec.DecodeError: it is none.
     """
-    return _requests.decode(message)
+    return _remembered(message) if len(message) <= _SHORT else _requests.decode(message)
 
 
 def decode_answer(message: bytes) -> Answer:

@@ -1,11 +1,10 @@
-"""The model's thread: one request after another, on whichever runner is in place."""
+"""Runs requests one at a time on whichever runner is in place: on the thread of the caller where
+the model is idle, else on the model's own."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-
-import numpy as np
 
 from edgeml.device_agent import logs
 from edgeml.device_agent.serving.admission import Outcome
@@ -44,10 +43,15 @@ class Execution:
 
     def run(self) -> None:
         """Until the end of the intake."""
-        # NaN and infinity are for the statistics to count, not for NumPy to warn of.
-        np.seterr(all="ignore")
         while (taken := self._intake.next(self._guests.route)) is not None:
             self.serve(*taken)
+
+    def call(self, ticket: Ticket) -> None:
+        """Offer a request; where nothing is before it, it has ended on return. A hand-over to
+        another thread costs as much as a small model's inference."""
+        runner = self._intake.enter(ticket, self._guests.route)
+        if runner is not None:
+            self.serve(ticket, runner)
 
     def serve(self, ticket: Ticket, runner: Runner) -> None:
         """Run one request, and see to what it did to the worker."""
@@ -59,7 +63,11 @@ class Execution:
         lost: WorkerError | None = None
         began = time.monotonic()
         try:
-            outputs = worker.run(ticket.inputs, timeout_s=ticket.deadline - began)
+            outputs = worker.run(
+                ticket.inputs,
+                timeout_s=ticket.deadline - began,
+                meanwhile=ticket.keep if ticket.borrowed else None,
+            )
             outcome = "served"
         except RequestFailedError as error:
             message = str(error)

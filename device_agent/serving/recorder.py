@@ -1,6 +1,7 @@
 """One model's open window: counts what goes through, and closes it when it is due.
 
-The model's own thread records, another one closes; a lock keeps them apart. Small samples are
+Whoever served a request records it, and waits for nobody: statistics are computed by another thread
+(:meth:`Recorder.compute`), apart from the lock that guards what was gathered. Small samples are
 gathered and their statistics computed together: on a single one, NumPy's calls cost more than their
 work.
 """
@@ -23,6 +24,11 @@ GATHER_ROWS = 32
 GATHER_BYTES = 256 * 1024
 """What is gathered before statistics are computed, whichever comes first: a large frame is worth
 a computation of its own, and would only take memory."""
+
+BACKLOG = 4
+"""Times as much may wait for the thread that computes; then whoever records does it."""
+
+Gathered = list[tuple[Mapping[str, Array], Mapping[str, Array]]]
 
 
 class Recorder:
@@ -50,22 +56,40 @@ class Recorder:
         self._observer = Observer(baseline) if baseline else None
         self._clock = clock
         self._lock = threading.Lock()
+        self._computing = threading.Lock()
+        """Guards the observer; taken before the other one."""
         self._rows = 0
-        self._gathered: list[tuple[Mapping[str, Array], Mapping[str, Array]]] = []
+        self._gathered: Gathered = []
         self._gathered_bytes = 0
         self._names = (boot, model, version, bundle, artifact)
 
-    def served(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
-        """A request was served: count it, and what went in and out."""
+    def served(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> bool:
+        """A request was served: count it, and what went in and out.
+
+        Returns:
+            Whether it is time to :meth:`compute`.
+        """
         with self._lock:
             self._clock.record("served")
             self._rows += 1
             if self._observer is None:
-                return
+                return False
             self._gathered.append((inputs, outputs))
-            self._gathered_bytes += sum(array.nbytes for array in inputs.values())
-            if len(self._gathered) >= GATHER_ROWS or self._gathered_bytes >= GATHER_BYTES:
-                self._compute(self._observer)
+            for array in inputs.values():
+                self._gathered_bytes += array.nbytes
+            rows, nbytes = len(self._gathered), self._gathered_bytes
+        if rows >= BACKLOG * GATHER_ROWS or nbytes >= BACKLOG * GATHER_BYTES:
+            self.compute()  # nobody else gets to it
+            return False
+        return rows >= GATHER_ROWS or nbytes >= GATHER_BYTES
+
+    def compute(self) -> None:
+        """Statistics of what was gathered so far."""
+        with self._computing:
+            with self._lock:
+                gathered = self._take()
+            if self._observer is not None:
+                self._observe(self._observer, gathered)
 
     def missed(self, outcome: Outcome, count: int = 1) -> None:
         """Requests ended without a result."""
@@ -80,12 +104,14 @@ class Recorder:
 
     def close(self, *, now: float, wall_ms: int) -> Window | None:
         """End the window; None where no request came. The outbox gives it its number."""
-        with self._lock:
-            closed = self._clock.close(now=now, wall_ms=wall_ms)
-            rows, self._rows = self._rows, 0
-            counts: dict[str, Counts] = {}
+        counts: dict[str, Counts] = {}
+        with self._computing:
+            with self._lock:
+                closed = self._clock.close(now=now, wall_ms=wall_ms)
+                rows, self._rows = self._rows, 0
+                gathered = self._take()
             if self._observer is not None and closed is not None:
-                self._compute(self._observer)
+                self._observe(self._observer, gathered)
                 counts = self._observer.take()
         if closed is None:
             return None
@@ -108,14 +134,19 @@ class Recorder:
             ],
         )
 
-    def _compute(self, observer: Observer) -> None:
-        """Statistics of what was gathered. A fault in them must not end what they only look at."""
+    def _take(self) -> Gathered:
         gathered, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        return gathered
+
+    def _observe(self, observer: Observer, gathered: Gathered) -> None:
+        """A fault in statistics must not end what they only look at."""
         if not gathered:
             return
         try:
-            inputs = _joined([inputs for inputs, _ in gathered])
-            observer.observe(inputs, _joined([outputs for _, outputs in gathered]))
+            # NaN and infinity are for the statistics to count, not for NumPy to warn of.
+            with np.errstate(all="ignore"):
+                inputs = _joined([inputs for inputs, _ in gathered])
+                observer.observe(inputs, _joined([outputs for _, outputs in gathered]))
         except Exception:  # noqa: BLE001 - whatever a strange sample makes NumPy do
             logs.LOG.exception("statistics fault", extra={"fields": {"rows": len(gathered)}})
 

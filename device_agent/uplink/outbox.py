@@ -96,7 +96,8 @@ class Outbox:
     ) -> None:
         self._file = OutboxFile(folder)
         self._boot = boot
-        self._limit = limit_bytes
+        self.limit_bytes = limit_bytes
+        """For all windows' payloads together."""
         self._events_kept = events_kept
         self._at = at
         self._sequence = 0
@@ -304,11 +305,11 @@ class Outbox:
     def _make_room(self, database: sqlite3.Connection) -> Appended:
         """Within a transaction: merge, and where that is not enough drop, until the rest fits. The
         newest window always stays."""
-        excess = database.execute(_BYTES).fetchone()[0] - self._limit
+        excess = database.execute(_BYTES).fetchone()[0] - self.limit_bytes
         if excess <= 0:
             return Appended(0, 0)
         merged = 0
-        excess += self._limit // _SLACK
+        excess += self.limit_bytes // _SLACK
         while excess > 0:
             rows = database.execute("SELECT id, key, duration_ms, size FROM waiting ORDER BY id")
             pairs = pairs_to_merge(map(Waiting._make, rows), excess)
@@ -319,9 +320,9 @@ class Outbox:
                 break
             self._at("append: merge")
             merged += count
-            excess = database.execute(_BYTES).fetchone()[0] - self._limit
+            excess = database.execute(_BYTES).fetchone()[0] - self.limit_bytes
         dropped = 0
-        while database.execute(_BYTES).fetchone()[0] > self._limit:
+        while database.execute(_BYTES).fetchone()[0] > self.limit_bytes:
             if not _drop_oldest(database):
                 break
             self._at("append: drop")

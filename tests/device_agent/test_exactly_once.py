@@ -16,11 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from edgeml.device_agent.config import ModelConfig
 from edgeml.device_agent.limits.watch import Watch
-from edgeml.device_agent.serving import execution, intake, lineup
+from edgeml.device_agent.serving import execution, intake, lineup, service
 from edgeml.device_agent.serving.latency import Latency
 from edgeml.device_agent.serving.room import Room
 from edgeml.device_agent.serving.runner import Runner
-from edgeml.device_agent.serving.service import Hooks, Service
+from edgeml.device_agent.serving.service import Service
+from edgeml.device_agent.serving.standing import Hooks
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.device_agent.worker.parent import (
     RequestFailedError,
@@ -47,7 +48,9 @@ class Play:
         self.clock = clock
         self.machine = machine
 
-    def run(self, feeds: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:
+    def run(
+        self, feeds: dict[str, Any], *, timeout_s: float, meanwhile: Any = None
+    ) -> dict[str, Any]:
         takes, ends = self.machine.script
         if takes > timeout_s and ends != "slow answer":
             self.clock.now += max(0.0, timeout_s)
@@ -74,7 +77,7 @@ class Machine(RuleBasedStateMachine):
         self.clock = Clock()
         self.patch = pytest.MonkeyPatch()
         fake = types.SimpleNamespace(monotonic=self.clock.monotonic, time_ns=lambda: 0)
-        for module in (intake, lineup, execution):
+        for module in (intake, lineup, execution, service):
             self.patch.setattr(module, "time", fake)
         watch = Watch(1.0)
         self.service = Service(
