@@ -1,8 +1,8 @@
 """Which request runs, which waits and which is refused. Pure; time comes in, on a monotonic clock.
 
 A deadline is enforced before the work starts: a request is taken in only if what is running, what
-waits before it and its own 99th percentile end in time, and if no request that was admitted becomes
-late for it. Of a camera only the newest frame waits.
+waits before it (as long as so many ever took lately) and its own 99th percentile end in time, and
+if no request that was admitted becomes late for it. Of a camera only the newest frame waits.
 Each request that was offered ends exactly once: served, late, shed or failed.
 """
 
@@ -175,6 +175,9 @@ class Admission:
         return self._shed(waiting, reason)
 
     def _refusal(self, request: Request, waiting: Sequence[Request], now: float) -> str:
+        free = self.idle and self._ready_at is None and self._capacity > 0
+        if free and now + self._latency.p99 <= request.deadline:
+            return ""  # most requests, most of the time
         if len(waiting) >= self._capacity:
             return f"{len(waiting)} requests wait already"
         place = bisect_right(waiting, _urgency(request), key=_urgency)
@@ -208,6 +211,8 @@ class Admission:
     def _shed(
         self, requests: Sequence[Request], reason: str, *, strained: bool = False
     ) -> list[Shed]:
+        if not requests:
+            return []
         self.outcomes["shed"] += len(requests)
         return [Shed(request.key, reason, strained) for request in requests]
 

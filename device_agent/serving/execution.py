@@ -89,12 +89,10 @@ class Execution:
             self._guests.show(ticket, runner, outputs)
         else:
             self._lineup.missed(outcome, runner, strained=outcome == "late")
-        if late is not None:
-            if worker.settle(self._grace_s):
-                took_s = time.monotonic() - began
-            else:
-                lost = late
+        if late is not None and not worker.settle(self._grace_s):
+            lost = late
         if lost is not None and not self._guests.see_off(runner, lost):
             self._lost(runner, lost)
         known = outcome in {"served", "late"} and lost is None
-        self._intake.finish(outcome, took_s=took_s if known else None)
+        # With the answer, the counting, and the end of what was late: the next one waits for that.
+        self._intake.finish(outcome, took_s=time.monotonic() - began if known else None)

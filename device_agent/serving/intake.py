@@ -31,15 +31,20 @@ class Intake:
         self._admission = Admission(capacity=capacity, latency=Latency(), probe_s=probe_s)
         self._admission.close("the model is not ready yet")
         self._missed = missed
-        lock = threading.Lock()  # never held while anything runs
-        self._wake = threading.Condition(lock)
-        self._rest = threading.Condition(lock)
+        self._lock = threading.Lock()  # never held while anything runs
+        self._wake = threading.Condition(self._lock)
+        """Something is to be run: for the model's thread."""
+        self._rest = threading.Condition(self._lock)
         """Something has ended: for whoever waits for a runner, or for all, to be at rest."""
         self._keys = itertools.count(1)
         self._tickets: dict[int, Ticket] = {}
         self._runner: Runner | None = None
         self._busy: Runner | None = None
         self._drained_by = float("inf")
+        self._handed_over: float | None = None
+        """When the worker became free for what waited already."""
+        self._gap_s = 0.0
+        """From then until what runs now had begun."""
         self.ending = False
         """Whether :meth:`end` was called."""
 
@@ -67,7 +72,7 @@ class Intake:
 
     def submit(self, ticket: Ticket) -> None:
         """Offer a request, for the model's thread to run."""
-        with self._wake:
+        with self._lock:
             shed = self._offer(ticket)
             self._stir()
         self._end_shed(shed)
@@ -83,7 +88,7 @@ class Intake:
             Who is to run it, now and on this thread, up to :meth:`finish`; None where it waits for
             the model's thread, or has been shed.
         """
-        with self._wake:
+        with self._lock:
             free = self._admission.idle and self._runner is not None
             shed = self._offer(ticket)
             taken = None
@@ -96,7 +101,7 @@ class Intake:
 
     def until_idle(self, seconds: float) -> bool:
         """Wait at most so long for nothing to run or wait; returns whether it came to that."""
-        with self._rest:
+        with self._lock:
             idle = self._rest.wait_for(lambda: self.ending or self._admission.idle, seconds)
             return idle and not self.ending
 
@@ -110,7 +115,7 @@ class Intake:
             route: the request and the runner in place → who is to run it.
         """
         while True:
-            with self._wake:
+            with self._lock:
                 now = time.monotonic()
                 if self.ending and self._is_drained(now):
                     return None
@@ -131,13 +136,17 @@ class Intake:
 
         Args:
             outcome: of it.
-            took_s: what the inference took, where that is known.
+            took_s: what it took of the runner's time, where that is known.
         """
-        with self._wake:
+        with self._lock:
+            # Whoever waits waits for the hand-over as well.
+            took_s = None if took_s is None else took_s + self._gap_s
             self._admission.finish(outcome, took_s=took_s)
             self._busy = None
             self._rest.notify_all()
+            self._handed_over = None
             if self._admission.waiting or self.ending:
+                self._handed_over = time.monotonic()
                 self._wake.notify()
 
     # Whoever changes what runs.
@@ -152,8 +161,9 @@ class Intake:
         Returns:
             Who ran them until now; :meth:`release` says when it is at rest.
         """
-        with self._wake:
+        with self._lock:
             former, self._runner = self._runner, runner
+            self._handed_over = None  # what it took to start belongs to no request
             shed = self._admission.clear(drop) if drop else []
             if not self.ending:
                 self._admission.open(runner.variant.latency)
@@ -168,7 +178,7 @@ class Intake:
         Returns:
             Whether ``runner`` was in place; if not, nothing was done.
         """
-        with self._wake:
+        with self._lock:
             if self._runner is not runner:
                 return False
             self._runner = None
@@ -178,7 +188,7 @@ class Intake:
     def suspend(self, reason: str, *, ready_in_s: float) -> None:
         """Another guess of when somebody will run requests again."""
         now = time.monotonic()
-        with self._wake:
+        with self._lock:
             shed = self._admission.suspend(reason, ready_at=now + ready_in_s, now=now)
             self._wake.notify()
             self._rest.notify_all()
@@ -186,12 +196,12 @@ class Intake:
 
     def release(self, runner: Runner) -> None:
         """Wait until ``runner``, no longer in place, has finished what it had begun."""
-        with self._rest:
+        with self._lock:
             self._rest.wait_for(lambda: self._busy is not runner)
 
     def refuse(self, reason: str) -> None:
         """Shed what waits, and what comes until a runner is put in place."""
-        with self._wake:
+        with self._lock:
             self._runner = None
             self._admission.close(reason)
             shed = self._admission.clear(reason)
@@ -200,7 +210,7 @@ class Intake:
 
     def end(self, drain_s: float) -> None:
         """Take nothing more; what waits may finish within ``drain_s``."""
-        with self._wake:
+        with self._lock:
             self.ending = True
             self._drained_by = time.monotonic() + drain_s
             self._admission.close("the agent is ending")
@@ -235,6 +245,7 @@ class Intake:
         request, shed = self._admission.take(now=now)
         if request is None:
             return None, shed
+        self._gap_s = now - self._handed_over if self._handed_over is not None else 0.0
         ticket = self._tickets.pop(request.key)
         self._busy = route(ticket, self._runner)
         return (ticket, self._busy), shed

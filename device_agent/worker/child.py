@@ -96,7 +96,7 @@ def _serve(
                 breaker.running(0)
             for name, place in outputs.items():
                 _put(name, results[name], place)
-            answer = wire.message(wire.DONE, number)
+            answer = wire.HEAD.pack(wire.DONE, number)
         except Exception as error:  # noqa: BLE001 - likewise
             answer = wire.message(wire.ERROR, number, _sentence(error))
         doorbell.send(answer)

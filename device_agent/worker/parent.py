@@ -148,7 +148,7 @@ class Worker:
             place[...] = given
         self._number += 1
         try:
-            self._doorbell.send(wire.message(wire.RUN, self._number))
+            self._doorbell.send(wire.HEAD.pack(wire.RUN, self._number))
         except OSError as error:
             raise self._died() from error
         if meanwhile is not None:
