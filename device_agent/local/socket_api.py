@@ -181,7 +181,8 @@ class _Caller:
         self._regions: dict[str, _Region] = {}
 
     def run(self) -> None:
-        while message := self._link.recv(wire.MAX_MESSAGE):
+        mailbox = wire.Mailbox()
+        while message := mailbox.receive(self._link):
             self._answer(message)
 
     def _answer(self, message: bytes) -> None:

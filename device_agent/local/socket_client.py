@@ -39,6 +39,7 @@ class SocketWire:
         self._timeout_s = timeout_s
         self._link: socket.socket | None = None
         self._opened: dict[str, _Opened] = {}
+        self._mailbox = wire.Mailbox()
         self._received: int | None = None
         """The descriptor that came with the latest answer."""
 
@@ -117,7 +118,7 @@ class SocketWire:
 
     def _receive(self, link: socket.socket, *, with_memory: bool) -> bytes:
         if not with_memory:
-            return link.recv(wire.MAX_MESSAGE)
+            return self._mailbox.receive(link)
         message, handles, _, _ = socket.recv_fds(link, wire.MAX_MESSAGE, 1)
         self._received = handles[0] if handles else None
         return message

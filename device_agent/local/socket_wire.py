@@ -8,6 +8,7 @@ writes inputs there, says :class:`Run`, and finds the outputs there.
 from __future__ import annotations
 
 import functools
+import socket
 
 import msgspec
 
@@ -76,6 +77,22 @@ _answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 
 DONE = encode(Done())
+
+
+class Mailbox:
+    """Where messages are received: made once, since room for the longest one is more than the
+    allocator keeps at hand, and would be had from the kernel and given back for each."""
+
+    def __init__(self) -> None:
+        self._view = memoryview(bytearray(MAX_MESSAGE))
+
+    def receive(self, link: socket.socket) -> bytes:
+        """The next message; empty where the other side hung up.
+
+        Raises:
+            OSError: the link is broken, or its time is over.
+        """
+        return bytes(self._view[: link.recv_into(self._view)])
 
 
 _SHORT = 256

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from edgeml.device_agent.config import ENVIRONMENT
+from edgeml.device_agent.config import ENVIRONMENT, HEAP_ENVIRONMENT
 from edgeml.device_agent.worker import wire
 from edgeml.device_agent.worker.ear import Ear
 from edgeml.device_agent.worker.layout import Array
@@ -92,6 +92,8 @@ class Worker:
             ours.pop_all()
         self._ear = Ear(self._doorbell, awake_s=AWAKE_S)
         self.pid = self._process.pid
+        # Kept open: it is read fifty times a second, while others wait for the interpreter.
+        self._statm = os.open(f"/proc/{self.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._alive = True
 
     def wait_ready(self, timeout_s: float) -> None:
@@ -187,7 +189,7 @@ class Worker:
     def resident_bytes(self) -> int | None:
         """Resident set of the process; None when it has ended."""
         with self._lock:
-            return _resident_bytes(self.pid) if self._alive else None
+            return _resident_bytes(self._statm) if self._alive else None
 
     def peak_bytes(self) -> int | None:
         """The most that it ever had resident; None when it has ended."""
@@ -205,6 +207,8 @@ class Worker:
         self.kill()
         with self._lock:
             # Once reaped, the number may belong to anybody: nobody signals it from here on.
+            if self._alive:
+                os.close(self._statm)
             self._alive = False
         self._process.wait()
         self._doorbell.close()
@@ -244,6 +248,8 @@ and this one lives as long as the agent."""
 def _spawn(
     command: Sequence[str], *, output: int, handles: Sequence[int]
 ) -> subprocess.Popen[bytes]:
+    inherited = {k: v for k, v in os.environ.items() if k not in HEAP_ENVIRONMENT}
+
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command,
@@ -251,7 +257,7 @@ def _spawn(
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=handles,
-            env={**os.environ, **ENVIRONMENT},
+            env={**inherited, **ENVIRONMENT},
         )
 
     return _nursery.submit(start).result()
@@ -299,12 +305,11 @@ def available_bytes() -> int:
     return 0
 
 
-def _resident_bytes(pid: int) -> int | None:
+def _resident_bytes(statm: int) -> int | None:
     try:
-        fields = Path(f"/proc/{pid}/statm").read_text().split()
+        pages = int(os.pread(statm, 128, 0).split()[1])
     except OSError:
         return None
-    pages = int(fields[1])
     return pages * mmap.PAGESIZE or None  # a zombie has none
 
 
