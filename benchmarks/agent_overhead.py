@@ -10,7 +10,9 @@ them on the caller's own thread.
 * bare: the runtime in this process
 * worker: over the doorbell and shared memory into a worker process and back
 * socket: this process as a program on the device, ``edgeml.Client`` over the Unix socket and shared
-  memory, to an agent with admission, queue, deadline and statistics
+  memory, to an agent with admission, queue, deadline and statistics; the program copies its frame
+  to the shared memory
+* in place: likewise, with the frame there already, as a camera's driver can write it
 * http: the same by way of HTTP, with binary tensors
 
 With ``--mobilenet`` (``make_models.py`` writes it) also: throughput of one model under constant
@@ -126,6 +128,7 @@ def compare(subject: str, bundle: Path, entry: Path, frames: Array, calls: int) 
             "bare": lambda frame: session.run({"image": frame}),
             "worker": lambda frame: worker.run({"image": frame}, timeout_s=60),
             "socket": socket,
+            "in place": lambda _: by_socket.infer({"image": place}),
             "http": lambda frame: by_http.infer({"image": frame}),
         }
         for pause_s in PAUSES_S:
