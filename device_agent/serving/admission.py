@@ -86,6 +86,21 @@ class Admission:
         """Of what waits, the earliest."""
         return self._queue[0].deadline if self._queue else None
 
+    def start(self, request: Request, *, now: float) -> bool:
+        """Begin a request at once where nothing is before it and it will end in time: most of
+        them, most of the time.
+
+        Returns:
+            Whether it has begun; if not, :meth:`offer` it.
+        """
+        if self._running is not None or self._queue or self._closed or self._ready_at is not None:
+            return False
+        if now + self._latency.p99 > request.deadline:
+            return False
+        self._running = request
+        self._started = self._last_admitted = now
+        return True
+
     def offer(self, request: Request, *, now: float) -> list[Shed]:
         """Take a request in, or not.
 
@@ -175,9 +190,6 @@ class Admission:
         return self._shed(waiting, reason)
 
     def _refusal(self, request: Request, waiting: Sequence[Request], now: float) -> str:
-        free = self.idle and self._ready_at is None and self._capacity > 0
-        if free and now + self._latency.p99 <= request.deadline:
-            return ""  # most requests, most of the time
         if len(waiting) >= self._capacity:
             return f"{len(waiting)} requests wait already"
         place = bisect_right(waiting, _urgency(request), key=_urgency)

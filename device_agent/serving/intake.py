@@ -73,7 +73,9 @@ class Intake:
     def submit(self, ticket: Ticket) -> None:
         """Offer a request, for the model's thread to run."""
         with self._lock:
-            shed = self._offer(ticket)
+            request = Request(next(self._keys), ticket.deadline, ticket.stream)
+            self._tickets[request.key] = ticket
+            shed = self._admission.offer(request, now=ticket.arrived)
             self._stir()
         self._end_shed(shed)
 
@@ -88,16 +90,15 @@ class Intake:
             Who is to run it, now and on this thread, up to :meth:`finish`; None where it waits for
             the model's thread, or has been shed.
         """
+        request = Request(next(self._keys), ticket.deadline, ticket.stream)
         with self._lock:
-            free = self._admission.idle and self._runner is not None
-            shed = self._offer(ticket)
-            taken = None
-            if free and not shed:
-                taken, shed = self._begin(ticket.arrived, route)
-            else:
-                self._stir()
-        self._end_shed(shed)
-        return taken[1] if taken is not None else None
+            runner = self._runner
+            if runner is not None and self._admission.start(request, now=ticket.arrived):
+                self._gap_s = 0.0
+                self._busy = route(ticket, runner)
+                return self._busy
+        self.submit(ticket)
+        return None
 
     def until_idle(self, seconds: float) -> bool:
         """Wait at most so long for nothing to run or wait; returns whether it came to that."""
@@ -232,12 +233,6 @@ class Intake:
         """Something waits: wake the model's thread, unless the end of what runs will."""
         if not self._admission.running:
             self._wake.notify()
-
-    def _offer(self, ticket: Ticket) -> list[Shed]:
-        key = next(self._keys)
-        self._tickets[key] = ticket
-        request = Request(key, ticket.deadline, ticket.stream)
-        return self._admission.offer(request, now=ticket.arrived)
 
     def _begin(self, now: float, route: Route) -> tuple[tuple[Ticket, Runner] | None, list[Shed]]:
         """Take the next request for the runner in place; what is shed on the way to it."""

@@ -21,6 +21,7 @@ class Latency:
         self._sorted: list[float] = []
         self._longest: dict[int, float] = {}
         self._sums = np.zeros(1)
+        self._p99: float | None = None
 
     def add(self, seconds: float) -> None:
         """Take in a service time."""
@@ -29,12 +30,14 @@ class Latency:
         self._recent.append(seconds)
         insort(self._sorted, seconds)
         self._longest.clear()
+        self._p99 = None
 
     def clear(self) -> None:
         """Forget them all."""
         self._recent.clear()
         self._sorted.clear()
         self._longest.clear()
+        self._p99 = None
 
     def of_several(self, count: int) -> float:
         """The longest that so many one after another took lately. Slow inferences come in spells,
@@ -73,4 +76,6 @@ class Latency:
     @property
     def p99(self) -> float:
         """What to reckon with."""
-        return self.quantile(0.99)
+        if self._p99 is None:
+            self._p99 = self.quantile(0.99)
+        return self._p99

@@ -153,6 +153,29 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         takes=st.sampled_from([0.001, 0.01, 0.05, 0.2]),
+        ends=st.sampled_from(["answers", "answers", "slow answer", "dies", "refuses", "fault"]),
+        survives=st.booleans(),
+        stream=st.sampled_from(["", "north"]),
+    )
+    def call(self, takes: float, ends: str, survives: bool, stream: str) -> None:
+        """A caller whose own thread runs its request, where nothing is before it."""
+        number = len(self.tickets)
+        self.script, self.survives = (takes, ends), survives
+        free = self.intake.idle and self.intake.runner is not None
+
+        def done(ticket: Ticket) -> None:
+            self.ended[number] += 1
+            if ticket.outcome == "served" and self.clock.now > ticket.deadline:
+                self.served_late += 1
+
+        ticket = self.service.call({}, stream=stream, done=done)
+        self.tickets.append(ticket)
+        if free and ticket.outcome is None:
+            assert self.intake.waiting  # it may not end in time: a probe is the model's thread's
+        assert not self.intake.running
+
+    @rule(
+        takes=st.sampled_from([0.001, 0.01, 0.05, 0.2]),
         ends=st.sampled_from(
             ["answers", "answers", "answers", "slow answer", "dies", "refuses", "fault"]
         ),
