@@ -11,6 +11,7 @@ from edgeml.device_agent.serving.admission import Outcome
 from edgeml.device_agent.serving.guests import Guests
 from edgeml.device_agent.serving.intake import Intake
 from edgeml.device_agent.serving.lineup import Lineup
+from edgeml.device_agent.serving.recorder import Recorder
 from edgeml.device_agent.serving.runner import Runner
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.device_agent.worker.layout import Array
@@ -60,6 +61,7 @@ class Execution:
         outcome: Outcome = "failed"
         message = ""
         late: WorkerLateError | None = None
+        recorder: Recorder | None = None
         lost: WorkerError | None = None
         began = time.monotonic()
         try:
@@ -85,7 +87,7 @@ class Execution:
             message = f"The deadline of {allowed_ms:.0f} ms passed; the work was broken off"
         ticket.end(outcome, outputs, message)
         if outcome == "served":
-            self._lineup.served(runner, ticket, outputs)
+            recorder = self._lineup.served(runner, ticket, outputs)
             self._guests.show(ticket, runner, outputs)
         else:
             self._lineup.missed(outcome, runner, strained=outcome == "late")
@@ -96,3 +98,5 @@ class Execution:
         known = outcome in {"served", "late"} and lost is None
         # With the answer, the counting, and the end of what was late: the next one waits for that.
         self._intake.finish(outcome, took_s=time.monotonic() - began if known else None)
+        if recorder is not None:
+            recorder.compute()

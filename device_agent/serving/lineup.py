@@ -6,14 +6,12 @@ closed when another one takes over, so that the collector never sees two of them
 
 from __future__ import annotations
 
-import collections
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from edgeml.device_agent.serving.admission import OUTCOMES, Outcome
-from edgeml.device_agent.serving.counter import Counter
 from edgeml.device_agent.serving.intake import Intake
 from edgeml.device_agent.serving.recorder import Recorder
 from edgeml.device_agent.serving.runner import Runner, Starter, Variant
@@ -51,18 +49,9 @@ class Lineup:
         self._variant: Variant | None = None
         self._guest: Variant | None = None
         self._closed: deque[Window] = deque()
-        self._outcomes: collections.Counter[Outcome] = collections.Counter()
+        self._outcomes: Counter[Outcome] = Counter()
         self._strained = 0
         self._latency = LatencyHistogram()
-        self._counter = Counter()
-
-    def start(self) -> None:
-        """Begin to compute statistics."""
-        self._counter.start()
-
-    def stop(self) -> None:
-        """Nothing is served any more."""
-        self._counter.stop()
 
     @property
     def variant(self) -> Variant | None:
@@ -96,14 +85,20 @@ class Lineup:
         if former is not None:
             self._close(former)
 
-    def served(self, runner: Runner, ticket: Ticket, outputs: Mapping[str, Array]) -> None:
-        """A request has its result."""
+    def served(
+        self, runner: Runner, ticket: Ticket, outputs: Mapping[str, Array]
+    ) -> Recorder | None:
+        """A request has its result.
+
+        Returns:
+            Who is to compute statistics, once the runner is free for the next request.
+        """
         with self._lock:
             self._outcomes["served"] += 1
             self._latency.add((time.monotonic() - ticket.arrived) * 1000)
         recorder = runner.variant.recorder
-        if recorder is not None and recorder.served(ticket.inputs, outputs):
-            self._counter.compute(recorder)
+        due = recorder is not None and recorder.served(ticket.inputs, outputs)
+        return recorder if due else None
 
     def missed(
         self, outcome: Outcome, runner: Runner | None = None, *, strained: bool = False

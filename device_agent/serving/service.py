@@ -151,7 +151,6 @@ class Service:
 
     def start(self) -> None:
         """Begin to bring the model up, on its own threads."""
-        self._lineup.start()
         for thread in self._threads:
             thread.start()
 
@@ -296,7 +295,6 @@ class Service:
         if runner is not None:
             self._intake.release(runner)  # a caller's thread may still be at it
             self._starter.stop(runner)
-        self._lineup.stop()
 
     # On the keeper's thread.
 
