@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from edgeml.telemetry import Building
+
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all views."""
@@ -25,6 +27,8 @@ class ModelView(View, frozen=True, kw_only=True):
     phase: str = ""
     error: str = ""
     memory_limit: str = ""
+    building: Building | None = None
+    """What is on its way to serve on the device."""
 
 
 class DeviceView(View, frozen=True, kw_only=True):

@@ -12,12 +12,12 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-
-import platformdirs
+from typing import TYPE_CHECKING
 
 from edgeml.device_agent import config as bounds
-from edgeml.device_agent import logs
+from edgeml.device_agent import heap, logs
 from edgeml.device_agent.bell import Bell
+from edgeml.device_agent.closing import Closing
 from edgeml.device_agent.commands.actions import Captures, actions
 from edgeml.device_agent.commands.executor import Commands
 from edgeml.device_agent.commands.record import CommandRecord
@@ -42,21 +42,17 @@ from edgeml.device_agent.local.token import read_token
 from edgeml.device_agent.notify import Notifier
 from edgeml.device_agent.overview import Overview
 from edgeml.device_agent.serving.room import Room
-from edgeml.device_agent.serving.service import Details, Hooks, Service
+from edgeml.device_agent.serving.service import Service
+from edgeml.device_agent.serving.standing import Details, Hooks
 from edgeml.device_agent.state import StateFolder
-from edgeml.device_agent.uplink.outbox import Appended, Outbox
-from edgeml.device_agent.uplink.thinning import thinned
-from edgeml.device_agent.uplink.uplink import Uplink
-from edgeml.errors import AgentError, TelemetryError, UsageError
+from edgeml.device_agent.uplink.outbox import Outbox
+from edgeml.errors import AgentError, UsageError
 from edgeml.telemetry import Event, Topics, Window
 
-_UNSAVED = 16
-"""Closed windows kept in memory while the disk does not take them; more are merged."""
+if TYPE_CHECKING:
+    from edgeml.device_agent.uplink.uplink import Uplink
 
 _NEVER = float("inf")
-
-_RETRY_S = 1.0
-"""Before the disk is tried again."""
 
 
 def run(config: Config) -> bool:
@@ -95,7 +91,8 @@ class Agent:
         self._notifier = Notifier(os.environ)
         self.restarts = False
         """Whether another run is to follow."""
-        self._unsaved: list[Window] = []
+        self._progress_at = 0.0
+        """When to say again how far something is that loads."""
         self._uplink: Uplink | None = None
         self._topics = Topics(config.site, device_name(config))
         self._state = stack.enter_context(StateFolder(_state_path(config)))
@@ -107,7 +104,6 @@ class Agent:
                 events_kept=bounds.EVENTS_KEPT,
             )
         )
-        self._damage_told = ""
         self._watch = Watch(bounds.MEMORY_POLL_S, find_limiter())
         shelf = Shelf(Ledger(self._state.path, Disk()), self._event)
         self._installer = Installer(shelf, healthy_s=config.healthy_s, tell=self._event)
@@ -152,6 +148,9 @@ class Agent:
         stack.callback(self._socket.stop)
         self._sources: list[FolderSource | Source] = []
         self._captures = Captures()
+        self._closing = Closing(
+            self._services, self._outbox, closed=self._window_closed, tell=self._event
+        )
         self._commands = Commands(
             actions(
                 services=self._by_name,
@@ -168,6 +167,8 @@ class Agent:
             waiting=bounds.MAX_COMMANDS,
         )
         if config.broker is not None:
+            from edgeml.device_agent.uplink.uplink import Uplink  # more than a megabyte
+
             self._uplink = Uplink(
                 config.broker,
                 topics=self._topics,
@@ -191,13 +192,14 @@ class Agent:
             self._come_up()
             while not self._bell.ended:
                 self._bell.wait(self._patience())
-                self._close_windows(only_due=True)
+                self._closing.turn(only_due=True)
+                self._tell_progress(time.monotonic())
                 self._notifier.alive(time.monotonic())
         finally:
             self._end()
 
     def _come_up(self) -> None:
-        self._tell_damage()
+        self._closing.tell_damage()
         self._watch.start()
         if self._uplink is not None:
             self._uplink.start()
@@ -209,12 +211,13 @@ class Agent:
         while not self._bell.ended and not all(s.settled.is_set() for s in self._services):
             now = time.monotonic()
             self._notifier.alive(now, starting=True)
-            self._bell.wait(_until(self._notifier.due, now))
+            self._tell_progress(now)
+            self._bell.wait(_until(min(self._notifier.due, self._progress_due), now))
         if self._bell.ended:
             return
         self._refuse_namesakes()
         for service in self._services:
-            self._installer.serves(service.state.name, service)
+            self._installer.serves(service.state.name, service.changes)
         self._installer.start()
         active = [s for s in self._services if s.state.phase == "active"]
         if self._services and not active:
@@ -226,6 +229,7 @@ class Agent:
         )
         for source in self._sources:
             source.start()
+        heap.settle()
         states = [service.state for service in active]
         logs.info(
             "ready",
@@ -267,7 +271,7 @@ class Agent:
             self._api.stop()
         self._socket.stop()
         self._commands.stop(self._config.drain_s)
-        self._close_windows(only_due=False)
+        self._closing.turn(only_due=False)
         self._captures.end()
         if self._uplink is not None:
             self._uplink.flush(self._config.drain_s)
@@ -276,68 +280,25 @@ class Agent:
         logs.info("ended")
 
     def _patience(self) -> float | None:
-        if self._unsaved:
-            return _RETRY_S
-        due = min(self._notifier.due, *(service.window_due for service in self._services), _NEVER)
-        return _until(due, time.monotonic())
-
-    def _close_windows(self, *, only_due: bool) -> None:
         now = time.monotonic()
-        for service in self._services:
-            if not only_due or service.window_due <= now:
-                self._unsaved.extend(service.windows(now=now, wall_ms=_wall_ms()))
-        self._unsaved = thinned(self._unsaved, _UNSAVED)
-        while self._unsaved:
-            try:
-                appended = self._outbox.append(self._unsaved[0])
-            except AgentError as error:
-                logs.warn("window not stored", reason=error, waiting=len(self._unsaved))
-                break
-            except TelemetryError as error:  # more statistics than a message may hold
-                logs.warn("window dropped", reason=error)
-                del self._unsaved[0]
-                continue
-            window = self._unsaved.pop(0)
-            self._overview.windows[window.model] += 1
-            self._captures.closed(window)
-            logs.info(
-                "window",
-                model=window.model,
-                rows=window.rows,
-                **{name: count for name, count in window.outcomes.items() if count},
-            )
-            self._tell_full(appended)
+        return _until(min(self._notifier.due, self._progress_due, self._closing.due(now)), now)
+
+    def _window_closed(self, window: Window) -> None:
+        self._overview.windows[window.model] += 1
+        self._captures.closed(window)
+        if self._uplink is not None:
+            self._uplink.wake()
+
+    @property
+    def _progress_due(self) -> float:
+        building = any(service.building for service in self._services)
+        return self._progress_at if building else _NEVER
+
+    def _tell_progress(self, now: float) -> None:
+        if self._progress_due <= now:
+            self._progress_at = now + bounds.PROGRESS_S
             if self._uplink is not None:
-                self._uplink.wake()
-        self._tell_damage()
-
-    def _tell_full(self, appended: Appended) -> None:
-        """An event for the 1st, 2nd, 4th, 8th … window that was merged or had to go."""
-        box = self._outbox
-        for kind, now, total, what in (
-            ("outbox-merged", appended.merged, box.merged, "became part of another one"),
-            ("outbox-full", appended.dropped, box.dropped, "were given up"),
-        ):
-            if now and total.bit_length() != (total - now).bit_length():
-                self._event(
-                    kind,
-                    f"{total} windows {what}: the collector has not taken them, and the outbox "
-                    f"holds {self._config.outbox_mb:g} MB",
-                    "",
-                    {"windows": total},
-                )
-
-    def _tell_damage(self) -> None:
-        if self._outbox.damaged != self._damage_told:
-            self._damage_told = self._outbox.damaged
-            logs.warn("outbox damaged", reason=self._damage_told)
-            self._event(
-                "outbox-damaged",
-                f"The outbox was damaged and moved aside; what it held is lost: "
-                f"{self._damage_told}",
-                "",
-                {},
-            )
+                self._uplink.changed()
 
     def _service_event(self, kind: str, message: str, model: str, details: Details) -> None:
         self._event(kind, message, model, details)
@@ -383,6 +344,8 @@ class Agent:
 def _state_path(config: Config) -> Path:
     if config.state is not None:
         return config.state.absolute()
+    import platformdirs  # an agent that is told its folder does without
+
     name = f"{config.site}-{device_name(config)}"
     return platformdirs.user_state_path("edgeml") / "agent" / name
 

@@ -13,7 +13,8 @@ from typing import NoReturn
 
 import msgspec
 
-from edgeml.device_agent.config import ENVIRONMENT, Config, parse_config
+from edgeml.device_agent.config import ENVIRONMENT, HEAP_ENVIRONMENT, Config
+from edgeml.device_agent.config_file import parse_config
 
 
 def become_agent(config: Config, *, log_json: bool) -> NoReturn:
@@ -23,7 +24,7 @@ def become_agent(config: Config, *, log_json: bool) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(  # noqa: S606
-        sys.executable, arguments, {**os.environ, **ENVIRONMENT}
+        sys.executable, arguments, {**os.environ, **ENVIRONMENT, **HEAP_ENVIRONMENT}
     )
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import ctypes.util
 import difflib
-import importlib.metadata
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -347,6 +346,8 @@ def can_make(
 
 def host_facts() -> HostFacts:
     """Reads what :func:`can_run_here` needs off this machine. Imports no runtime."""
+    import importlib.metadata  # two megabytes, which an agent without a model does not need
+
     wanted = {name for row in TARGETS.values() for name in row.packages}
     wanted |= {
         name for row in TARGETS.values() for names in row.libraries.values() for name in names

@@ -310,6 +310,7 @@ def _device(
                 phase=m.phase,
                 error=m.error,
                 memory_limit=m.memory_limit,
+                building=m.building,
             )
             for m in reported.models
         ]

@@ -19,7 +19,7 @@ from edgeml.collector.views import (
 )
 from edgeml.collector.web import charts
 from edgeml.collector.web.frame import badge, page
-from edgeml.collector.web.words import ago, at, count, evidence, probability, statistic
+from edgeml.collector.web.words import ago, at, building, count, evidence, probability, statistic
 
 REFRESH_S = 2.0
 POINTS = 300
@@ -153,7 +153,8 @@ def _head(device: DeviceView, now_ms: int) -> str:
         f"<div><span class='muted small'>Model</span><br><b>{escape(m.name)} {escape(m.version)}"
         f"</b> <span class='muted small'>{escape(m.artifact)}"
         f"{' · ' + escape(m.phase) if m.phase else ''}</span>"
-        f"{f'<div style=color:#991b1b>{escape(m.error)}</div>' if m.error else ''}</div>"
+        f"{f'<div style=color:#991b1b>{escape(m.error)}</div>' if m.error else ''}"
+        f"{f'<div class=small>{escape(building(m.building))}</div>' if m.building else ''}</div>"
         for m in device.models
     )
     memory = f", {device.memory_mb / 1000:.1f} GB" if device.memory_mb else ""

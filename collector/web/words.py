@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
+from edgeml.telemetry import Building
+
 
 def ago(time_ms: int | None, now_ms: int) -> str:
     """How long ago: ``just now``, ``42 s ago``, ``5 min ago``, ``3 days ago``, ``never``."""
@@ -22,6 +24,12 @@ def at(time_ms: int) -> str:
     """A moment in UTC, ``12 Mar, 14:05:09``."""
     moment = datetime.fromtimestamp(time_ms / 1000, timezone.utc)
     return f"{moment.day} {moment:%b, %H:%M:%S}"
+
+
+def building(found: Building) -> str:
+    """How far an artifact is that a device makes ready, when it was last heard of."""
+    before = "" if found.expected_s is None else f"; last time it took {found.expected_s:.0f} s"
+    return f"{found.stage} {found.artifact} of {found.version} for {found.elapsed_s:.0f} s{before}"
 
 
 def count(number: int) -> str:

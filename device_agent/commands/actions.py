@@ -92,14 +92,14 @@ def actions(
 
     def restart_it(command: Command, answer: Answer) -> None:
         if command.model:
-            answer.done(msgspec.to_builtins(the_model(command).renew()))
+            answer.done(msgspec.to_builtins(the_model(command).changes.renew()))
         else:
             answer.done({})
             restart()
 
     def profile(command: Command, answer: Answer) -> None:
         service = the_model(command)
-        service.renew()
+        service.changes.renew()
         answer.done(msgspec.to_builtins(service.snapshot().profile))
 
     def capture(command: Command, answer: Answer) -> None:

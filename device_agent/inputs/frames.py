@@ -11,10 +11,12 @@ from edgeml.device_agent.local import oip
 from edgeml.device_agent.serving import requests
 from edgeml.device_agent.serving.service import Service
 from edgeml.device_agent.serving.tickets import Ticket
-from edgeml.device_agent.uplink.uplink import OnFrame
 from edgeml.errors import AgentError, SourceError
 
 Publish = Callable[[str, bytes], None]
+
+OnFrame = Callable[[str, bytes], None]
+"""Takes topic and payload of a frame that came in."""
 
 
 def handlers(models: Sequence[tuple[ModelConfig, Service]], publish: Publish) -> dict[str, OnFrame]:

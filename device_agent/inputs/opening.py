@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeml.device_agent.config import ModelConfig
-from edgeml.device_agent.inputs.audio import Audio
-from edgeml.device_agent.inputs.camera import Camera
 from edgeml.device_agent.inputs.folder import FolderSource
 from edgeml.device_agent.inputs.frames import Publish, answering
 from edgeml.device_agent.inputs.source import Source
@@ -33,8 +31,13 @@ def open_sources(
         sources += [FolderSource(entry, service, state) for entry in model.folder]
         if service.state.phase != "active":  # what it takes may not even be known
             continue
+        # An agent without a sensor does without their libraries.
         for camera in model.camera:
+            from edgeml.device_agent.inputs.camera import Camera
+
             sources.append(Camera(camera, service, answering(camera.results, service, publish)))
         for audio in model.audio:
+            from edgeml.device_agent.inputs.audio import Audio
+
             sources.append(Audio(audio, service, answering(audio.results, service, publish)))
     return sources

@@ -17,6 +17,7 @@ from edgeml.bundle import Bundle, Manifest, Tensor
 from edgeml.bundle.parity import compare, shortfall
 from edgeml.device_agent.install.selection import Rejected, select
 from edgeml.device_agent.serving.profiles import Profiles, measure
+from edgeml.device_agent.serving.progress import Progress
 from edgeml.device_agent.serving.runner import Runner, Starter, Variant
 from edgeml.device_agent.worker.layout import Array, Layout, TensorSpec
 from edgeml.device_agent.worker.parent import WorkerError
@@ -51,6 +52,8 @@ def bring_up(
     *,
     starter: Starter,
     profiles: Profiles,
+    progress: Progress,
+    before: Bundle | None,
     deadline_s: float | None,
     cancelled: Callable[[], bool],
 ) -> Proved:
@@ -62,6 +65,8 @@ def bring_up(
         rejected: those that were passed over before.
         starter: of workers.
         profiles: of this device; an artifact that has none is measured.
+        progress: is told of each.
+        before: the version that serves now, whose artifacts tell how long this one's may take.
         deadline_s: refuse what does not meet it here; None for whatever it takes.
         cancelled: asked between artifacts; the agent may be told to end meanwhile.
 
@@ -72,15 +77,17 @@ def bring_up(
     for index, variant in enumerate(candidates):
         if cancelled():
             break
-        try:
-            runner = starter.load(variant)
-        except WorkerError as error:
-            rejected.append(Rejected(variant.artifact.id, str(error)))
-            continue
-        try:
-            reason = qualify(runner, starter.start_timeout_s, profiles, deadline_s=deadline_s)
-        except WorkerError as error:
-            reason = runner.watched.memory_breach() or str(error)
+        with progress.of(variant, expected_s=_expected_s(variant, before, profiles)) as loaded:
+            try:
+                runner = starter.load(variant)
+            except WorkerError as error:
+                rejected.append(Rejected(variant.artifact.id, str(error)))
+                continue
+            loaded()
+            try:
+                reason = qualify(runner, starter.start_timeout_s, profiles, deadline_s=deadline_s)
+            except WorkerError as error:
+                reason = runner.watched.memory_breach() or str(error)
         if not reason:
             return Proved(runner, cheaper(candidates[index:]), tuple(rejected))
         starter.stop(runner)
@@ -169,6 +176,15 @@ def qualify(
         f"its 99th percentile on this device is {variant.profile.p99_ms:.1f} ms, "
         f"the deadline is {allowed_ms:g} ms"
     )
+
+
+def _expected_s(variant: Variant, before: Bundle | None, profiles: Profiles) -> float | None:
+    """What it took to load an artifact the last time, or for the first time that of the version
+    before: another version's engine is built anew, but much in the same time."""
+    if variant.profile is not None:
+        return variant.profile.load_ms / 1000
+    known = before and profiles.load(before.sha256, variant.artifact.id)
+    return known.first_load_ms / 1000 if known else None
 
 
 def cheaper(candidates: Sequence[Variant]) -> tuple[Variant, ...]:

@@ -13,13 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from edgeml.bundle import Bundle
 from edgeml.device_agent import logs
 from edgeml.device_agent.install.lifecycle import Beside, Mode, Record
+from edgeml.device_agent.install.serves import Serves, Taken
 from edgeml.device_agent.install.shelf import Details, Shelf, Tell
 from edgeml.errors import AgentError, EdgemlError, UsageError
 
@@ -45,58 +45,6 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode
     artifact: str
     beside: bool = True
-
-
-class Taken(Protocol):
-    """What a service says of a version that it took."""
-
-    @property
-    def artifact(self) -> str:
-        """That runs."""
-        ...
-
-    @property
-    def beside(self) -> bool:
-        """Whether its predecessor served on until then."""
-        ...
-
-
-class Serves(Protocol):
-    """What is needed of a service (:class:`edgeml.device_agent.serving.service.Service`)."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether a version serves now."""
-        ...
-
-    def adopt(
-        self,
-        bundle: Bundle,
-        *,
-        in_time: bool,
-        proved: Callable[[], None],
-        cancelled: Callable[[], bool],
-    ) -> Taken:
-        """Serve another bundle. ``proved`` is called when it may, and before it does; what that
-        raises ends the attempt."""
-        ...
-
-    def accompany(
-        self,
-        bundle: Bundle,
-        *,
-        mode: Beside,
-        share: float,
-        proved: Callable[[], None],
-        cancelled: Callable[[], bool],
-        lost: Callable[[str], None],
-    ) -> Taken:
-        """Have another bundle take part beside the active one; ``lost`` says that it ended."""
-        ...
-
-    def dismiss(self) -> None:
-        """End the part of that one."""
-        ...
 
 
 class Installer:

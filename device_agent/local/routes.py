@@ -219,7 +219,7 @@ class Routes:
             service.unfit()
             raise RefusedCall(400, str(error)) from error
         stream = request.parameters.stream
-        ticket = service.submit(feed, stream=f"http:{stream}" if stream else "")
+        ticket = service.call(feed, stream=f"http:{stream}" if stream else "")
         encoded = oip.encode_response(
             served(ticket), model=manifest.name, version=manifest.version, request=request
         )
@@ -233,7 +233,7 @@ def served(ticket: Ticket) -> dict[str, oip.Array]:
     Raises:
         RefusedCall: it was not served.
     """
-    outcome = ticket.wait()
+    outcome = ticket.outcome or ticket.wait()
     if outcome != "served":
         raise RefusedCall(STATUS[outcome], f"{outcome}: {ticket.message}")
     return ticket.outputs

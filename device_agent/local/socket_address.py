@@ -9,8 +9,6 @@ import socket
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-import platformdirs
-
 VARIABLE = "EDGEML_SOCKET"
 """Names the socket for programs that do not."""
 
@@ -26,6 +24,8 @@ def candidates() -> list[Path]:
     named = os.environ.get(VARIABLE)
     if named:
         return [Path(named)]
+    import platformdirs  # an agent asks for none
+
     folder = platformdirs.user_state_path("edgeml") / "agent"
     found = [SYSTEM, *sorted(folder.glob(f"*/{NAME}"))]
     return [path for path in found if path.is_socket()]

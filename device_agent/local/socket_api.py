@@ -2,8 +2,11 @@
 
 The permissions of the socket say who may call. The memory is the agent's to make: allocated in full
 and sealed, so that no program can cut it short under the agent's hands, which would be a bus error.
-What stands in it the program may change at any time, so an input is copied once, before it is
-looked at; outputs are written where the program reads them. Nothing is serialized.
+What stands in it the program may change at any time, so an input is copied once, to the worker,
+before it is looked at; outputs are written where the program reads them. Nothing is serialized.
+
+A request is served on its connection's own thread where the model is idle, and answered by
+whichever thread ends it.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from edgeml.device_agent import logs
 from edgeml.device_agent.local import socket_wire as wire
 from edgeml.device_agent.local.routes import Call, RefusedCall, Routes, served
 from edgeml.device_agent.local.socket_address import listening
+from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.device_agent.worker.layout import Array, Layout, TensorSpec
 from edgeml.errors import AgentError
 
@@ -131,6 +135,7 @@ class _Region:
 
     def __init__(self, manifest: Manifest, room: _Room) -> None:
         self.layout = _layout(manifest)
+        self._manifest = manifest
         self._room = room
         nbytes = self.layout.nbytes
         if not room.take(nbytes):
@@ -143,22 +148,22 @@ class _Region:
         except OSError as error:
             self._free()
             raise RefusedCall(503, f"There is no shared memory: {error}.") from error
-        self._inputs, self._outputs = self.layout.views(self._memory)
+        self.inputs, self._outputs = self.layout.views(self._memory)
+        """``inputs`` the caller may write to at any time."""
 
     def fits(self, manifest: Manifest) -> bool:
-        return self.layout == _layout(manifest)
-
-    def inputs(self) -> dict[str, Array]:
-        """A copy: the caller may write there at any time."""
-        return {name: place.copy() for name, place in self._inputs.items()}
+        if manifest is not self._manifest and self.layout == _layout(manifest):
+            self._manifest = manifest
+        return manifest is self._manifest
 
     def put(self, outputs: dict[str, Array]) -> None:
         for name, place in self._outputs.items():
             place[...] = outputs[name]
 
     def close(self) -> None:
-        self._inputs, self._outputs = {}, {}
-        self._memory.close()
+        self.inputs, self._outputs = {}, {}
+        with contextlib.suppress(BufferError):  # whoever still holds a view lets go of it
+            self._memory.close()
         self._free()
 
     def _free(self) -> None:
@@ -176,7 +181,8 @@ class _Caller:
         self._regions: dict[str, _Region] = {}
 
     def run(self) -> None:
-        while message := self._link.recv(wire.MAX_MESSAGE):
+        mailbox = wire.Mailbox()
+        while message := mailbox.receive(self._link):
             self._answer(message)
 
     def _answer(self, message: bytes) -> None:
@@ -209,10 +215,25 @@ class _Caller:
         region = self._regions.get(model)
         service = self._routes.service(model)
         if region is None or not region.fits(service.manifest):
-            raise RefusedCall(409, f"{model} has not been opened, or takes other inputs by now.")
-        ticket = service.submit(region.inputs(), stream=f"socket:{stream}" if stream else "")
-        region.put(served(ticket))
-        self._say(wire.Done())
+            refused = _other(model)
+            raise RefusedCall(refused.status, refused.message)
+
+        def answer(ticket: Ticket) -> None:
+            try:
+                region.put(served(ticket))
+                message = wire.DONE
+            except RefusedCall as refusal:
+                message = wire.encode(wire.Refused(refusal.status, str(refusal)))
+            except (KeyError, ValueError):  # another version took over in this very moment
+                message = wire.encode(_other(model))
+            try:
+                self._link.send(message, socket.MSG_DONTWAIT)
+            except OSError:  # it went away, or reads no answers: nobody waits for that
+                with contextlib.suppress(OSError):
+                    self._link.shutdown(socket.SHUT_RDWR)
+
+        stream = f"socket:{stream}" if stream else ""
+        service.call(region.inputs, stream=stream, borrowed=True, done=answer).wait()
 
     def _document(self, call: Call) -> None:
         reply = self._routes.answer(call)
@@ -238,6 +259,10 @@ class _Caller:
     def __exit__(self, *_: object) -> None:
         for model in list(self._regions):
             self._close(model)
+
+
+def _other(model: str) -> wire.Refused:
+    return wire.Refused(409, f"{model} has not been opened, or takes other inputs by now.")
 
 
 def _layout(manifest: Manifest) -> Layout:

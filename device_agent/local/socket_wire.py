@@ -7,6 +7,9 @@ writes inputs there, says :class:`Run`, and finds the outputs there.
 
 from __future__ import annotations
 
+import functools
+import socket
+
 import msgspec
 
 from edgeml.device_agent.worker.layout import Layout
@@ -73,13 +76,38 @@ _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 
+DONE = encode(Done())
+
+
+class Mailbox:
+    """Where messages are received: made once, since room for the longest one is more than the
+    allocator keeps at hand, and would be had from the kernel and given back for each."""
+
+    def __init__(self) -> None:
+        self._view = memoryview(bytearray(MAX_MESSAGE))
+
+    def receive(self, link: socket.socket) -> bytes:
+        """The next message; empty where the other side hung up.
+
+        Raises:
+            OSError: the link is broken, or its time is over.
+        """
+        return bytes(self._view[: link.recv_into(self._view)])
+
+
+_SHORT = 256
+"""Bytes of a message that is remembered, and how many are: programs repeat the same few."""
+
+_remembered = functools.lru_cache(_SHORT)(_requests.decode)
+
+
 def decode_request(message: bytes) -> Request:
     """A program's message.
 
     Raises:
         msgspec.DecodeError: it is none.
     """
-    return _requests.decode(message)
+    return _remembered(message) if len(message) <= _SHORT else _requests.decode(message)
 
 
 def decode_answer(message: bytes) -> Answer:

@@ -1,8 +1,8 @@
 """Which request runs, which waits and which is refused. Pure; time comes in, on a monotonic clock.
 
 A deadline is enforced before the work starts: a request is taken in only if what is running, what
-waits before it and its own 99th percentile end in time, and if no request that was admitted becomes
-late for it. Of a camera only the newest frame waits.
+waits before it (as long as so many ever took lately) and its own 99th percentile end in time, and
+if no request that was admitted becomes late for it. Of a camera only the newest frame waits.
 Each request that was offered ends exactly once: served, late, shed or failed.
 """
 
@@ -85,6 +85,21 @@ class Admission:
     def next_deadline(self) -> float | None:
         """Of what waits, the earliest."""
         return self._queue[0].deadline if self._queue else None
+
+    def start(self, request: Request, *, now: float) -> bool:
+        """Begin a request at once where nothing is before it and it will end in time: most of
+        them, most of the time.
+
+        Returns:
+            Whether it has begun; if not, :meth:`offer` it.
+        """
+        if self._running is not None or self._queue or self._closed or self._ready_at is not None:
+            return False
+        if now + self._latency.p99 > request.deadline:
+            return False
+        self._running = request
+        self._started = self._last_admitted = now
+        return True
 
     def offer(self, request: Request, *, now: float) -> list[Shed]:
         """Take a request in, or not.
@@ -208,6 +223,8 @@ class Admission:
     def _shed(
         self, requests: Sequence[Request], reason: str, *, strained: bool = False
     ) -> list[Shed]:
+        if not requests:
+            return []
         self.outcomes["shed"] += len(requests)
         return [Shed(request.key, reason, strained) for request in requests]
 

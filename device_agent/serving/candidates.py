@@ -13,8 +13,10 @@ from edgeml.device_agent.config import ModelConfig
 from edgeml.device_agent.install.bringup import Proved, bring_up, qualify, variants
 from edgeml.device_agent.install.selection import Rejected
 from edgeml.device_agent.serving.profiles import Profiles
+from edgeml.device_agent.serving.progress import Progress
 from edgeml.device_agent.serving.room import peak_bytes
 from edgeml.device_agent.serving.runner import Runner, Starter, Variant
+from edgeml.errors import AgentError
 
 
 class Found(NamedTuple):
@@ -35,6 +37,8 @@ class Candidates:
     artifacts: folder to extract into.
     profiles: of this device.
     starter: of the model's workers.
+    progress: of the model.
+    before: what serves now.
     ending: asked between artifacts.
     """
 
@@ -45,12 +49,16 @@ class Candidates:
         artifacts: Path,
         profiles: Profiles,
         starter: Starter,
+        progress: Progress,
+        before: Callable[[], Bundle | None],
         ending: Callable[[], bool],
     ) -> None:
         self._config = config
         self._artifacts = artifacts
         self._profiles = profiles
         self._starter = starter
+        self._progress = progress
+        self._before = before
         self._ending = ending
 
     def find(self, bundle: Bundle) -> Found:
@@ -88,6 +96,8 @@ class Candidates:
             found.rejected,
             starter=self._starter,
             profiles=self._profiles,
+            progress=self._progress,
+            before=self._before(),
             deadline_s=self.deadline_s(bundle) if in_time else None,
             cancelled=lambda: cancelled() or self._ending(),
         )
@@ -100,7 +110,20 @@ class Candidates:
         budgets = bundle.manifest.budgets
         return (self._config.deadline_ms or budgets.deadline_ms or bounds.DEADLINE_MS) / 1000
 
-    def qualify(self, runner: Runner) -> str:
-        """Prove and measure an artifact that never served here; what is wrong with it, or
-        nothing."""
-        return qualify(runner, self._config.start_timeout_s, self._profiles, deadline_s=None)
+    def first(self, variant: Variant) -> Runner:
+        """A runner of an artifact that never served here, proved and measured.
+
+        Raises:
+            AgentError: it does not come up, or does not prove itself.
+        """
+        runner = self._starter.load(variant)
+        try:
+            timeout_s = self._config.start_timeout_s
+            missed = qualify(runner, timeout_s, self._profiles, deadline_s=None)
+        except AgentError:
+            self._starter.stop(runner)
+            raise
+        if missed:
+            self._starter.stop(runner)
+            raise AgentError(missed)
+        return runner

@@ -1,17 +1,17 @@
-"""The model's thread: one request after another, on whichever runner is in place."""
+"""Runs requests one at a time on whichever runner is in place: on the thread of the caller where
+the model is idle, else on the model's own."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-import numpy as np
-
 from edgeml.device_agent import logs
 from edgeml.device_agent.serving.admission import Outcome
 from edgeml.device_agent.serving.guests import Guests
 from edgeml.device_agent.serving.intake import Intake
 from edgeml.device_agent.serving.lineup import Lineup
+from edgeml.device_agent.serving.recorder import Recorder
 from edgeml.device_agent.serving.runner import Runner
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.device_agent.worker.layout import Array
@@ -44,10 +44,15 @@ class Execution:
 
     def run(self) -> None:
         """Until the end of the intake."""
-        # NaN and infinity are for the statistics to count, not for NumPy to warn of.
-        np.seterr(all="ignore")
         while (taken := self._intake.next(self._guests.route)) is not None:
             self.serve(*taken)
+
+    def call(self, ticket: Ticket) -> None:
+        """Offer a request; where nothing is before it, it has ended on return. A hand-over to
+        another thread costs as much as a small model's inference."""
+        runner = self._intake.enter(ticket, self._guests.route)
+        if runner is not None:
+            self.serve(ticket, runner)
 
     def serve(self, ticket: Ticket, runner: Runner) -> None:
         """Run one request, and see to what it did to the worker."""
@@ -56,10 +61,15 @@ class Execution:
         outcome: Outcome = "failed"
         message = ""
         late: WorkerLateError | None = None
+        recorder: Recorder | None = None
         lost: WorkerError | None = None
         began = time.monotonic()
         try:
-            outputs = worker.run(ticket.inputs, timeout_s=ticket.deadline - began)
+            outputs = worker.run(
+                ticket.inputs,
+                timeout_s=ticket.deadline - began,
+                meanwhile=ticket.keep if ticket.borrowed else None,
+            )
             outcome = "served"
         except RequestFailedError as error:
             message = str(error)
@@ -77,16 +87,16 @@ class Execution:
             message = f"The deadline of {allowed_ms:.0f} ms passed; the work was broken off"
         ticket.end(outcome, outputs, message)
         if outcome == "served":
-            self._lineup.served(runner, ticket, outputs)
+            recorder = self._lineup.served(runner, ticket, outputs)
             self._guests.show(ticket, runner, outputs)
         else:
             self._lineup.missed(outcome, runner, strained=outcome == "late")
-        if late is not None:
-            if worker.settle(self._grace_s):
-                took_s = time.monotonic() - began
-            else:
-                lost = late
+        if late is not None and not worker.settle(self._grace_s):
+            lost = late
         if lost is not None and not self._guests.see_off(runner, lost):
             self._lost(runner, lost)
         known = outcome in {"served", "late"} and lost is None
-        self._intake.finish(outcome, took_s=took_s if known else None)
+        # With the answer, the counting, and the end of what was late: the next one waits for that.
+        self._intake.finish(outcome, took_s=time.monotonic() - began if known else None)
+        if recorder is not None:
+            recorder.compute()

@@ -1,7 +1,8 @@
 """The queue of one model as threads see it: admission behind a lock, callers' tickets, and a wake.
 
-Callers submit from any thread. The model's thread takes a request together with the runner that is
-in place, so that another runner can be put there between two requests: none is dropped for it.
+Callers submit from any thread. One that finds the model idle begins its request itself; what has to
+wait is for the model's thread. Either takes a request together with the runner that is in place, so
+that another runner can be put there between two requests: none is dropped for it.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from edgeml.device_agent.serving.admission import Admission, Outcome, Request, Shed
 from edgeml.device_agent.serving.latency import Latency
 from edgeml.device_agent.serving.runner import Runner
 from edgeml.device_agent.serving.tickets import Ticket
-from edgeml.device_agent.worker.layout import Array
+
+Route = Callable[[Ticket, Runner], Runner]
 
 
 class Intake:
@@ -29,12 +31,20 @@ class Intake:
         self._admission = Admission(capacity=capacity, latency=Latency(), probe_s=probe_s)
         self._admission.close("the model is not ready yet")
         self._missed = missed
-        self._wake = threading.Condition()
+        self._lock = threading.Lock()  # never held while anything runs
+        self._wake = threading.Condition(self._lock)
+        """Something is to be run: for the model's thread."""
+        self._rest = threading.Condition(self._lock)
+        """Something has ended: for whoever waits for a runner, or for all, to be at rest."""
         self._keys = itertools.count(1)
         self._tickets: dict[int, Ticket] = {}
         self._runner: Runner | None = None
         self._busy: Runner | None = None
         self._drained_by = float("inf")
+        self._handed_over: float | None = None
+        """When the worker became free for what waited already."""
+        self._gap_s = 0.0
+        """From then until what runs now had begun."""
         self.ending = False
         """Whether :meth:`end` was called."""
 
@@ -60,34 +70,45 @@ class Intake:
 
     # Callers.
 
-    def submit(
-        self,
-        inputs: Mapping[str, Array],
-        *,
-        deadline_s: float,
-        stream: str,
-        done: Callable[[Ticket], None] | None,
-    ) -> Ticket:
-        """Offer a request that must be answered within ``deadline_s``."""
-        now = time.monotonic()
-        ticket = Ticket(inputs, arrived=now, deadline=now + deadline_s, stream=stream, done=done)
-        with self._wake:
-            key = next(self._keys)
-            self._tickets[key] = ticket
-            shed = self._admission.offer(Request(key, ticket.deadline, stream), now=now)
-            self._wake.notify_all()
+    def submit(self, ticket: Ticket) -> None:
+        """Offer a request, for the model's thread to run."""
+        with self._lock:
+            request = Request(next(self._keys), ticket.deadline, ticket.stream)
+            self._tickets[request.key] = ticket
+            shed = self._admission.offer(request, now=ticket.arrived)
+            self._stir()
         self._end_shed(shed)
-        return ticket
+
+    def enter(self, ticket: Ticket, route: Route) -> Runner | None:
+        """Offer a request, and begin it at once where nothing runs and nothing waits.
+
+        Args:
+            ticket: of it.
+            route: see :meth:`next`.
+
+        Returns:
+            Who is to run it, now and on this thread, up to :meth:`finish`; None where it waits for
+            the model's thread, or has been shed.
+        """
+        request = Request(next(self._keys), ticket.deadline, ticket.stream)
+        with self._lock:
+            runner = self._runner
+            if runner is not None and self._admission.start(request, now=ticket.arrived):
+                self._gap_s = 0.0
+                self._busy = route(ticket, runner)
+                return self._busy
+        self.submit(ticket)
+        return None
 
     def until_idle(self, seconds: float) -> bool:
         """Wait at most so long for nothing to run or wait; returns whether it came to that."""
-        with self._wake:
-            idle = self._wake.wait_for(lambda: self.ending or self._admission.idle, seconds)
+        with self._lock:
+            idle = self._rest.wait_for(lambda: self.ending or self._admission.idle, seconds)
             return idle and not self.ending
 
     # The model's thread.
 
-    def next(self, route: Callable[[Ticket, Runner], Runner]) -> tuple[Ticket, Runner] | None:
+    def next(self, route: Route) -> tuple[Ticket, Runner] | None:
         """Wait for a request, and for a runner to run it; it counts as running until
         :meth:`finish`. None when the end has come.
 
@@ -95,24 +116,18 @@ class Intake:
             route: the request and the runner in place → who is to run it.
         """
         while True:
-            with self._wake:
+            with self._lock:
                 now = time.monotonic()
-                runner = self._runner
                 if self.ending and self._is_drained(now):
                     return None
-                request = None
-                if runner is None:
+                taken, shed = None, []
+                if self._runner is None:
                     shed = self._admission.expire(now=now)
-                else:
-                    request, shed = self._admission.take(now=now)
-                if request is None and not shed:
+                elif not self._admission.running:  # or else a caller's thread is at it
+                    taken, shed = self._begin(now, route)
+                if taken is None and not shed:
                     self._wake.wait(self._patience(now))
                     continue
-                taken = None
-                if request is not None and runner is not None:
-                    ticket = self._tickets.pop(request.key)
-                    self._busy = route(ticket, runner)
-                    taken = ticket, self._busy
             self._end_shed(shed)
             if taken is not None:
                 return taken
@@ -122,12 +137,18 @@ class Intake:
 
         Args:
             outcome: of it.
-            took_s: what the inference took, where that is known.
+            took_s: what it took of the runner's time, where that is known.
         """
-        with self._wake:
+        with self._lock:
+            # Whoever waits waits for the hand-over as well.
+            took_s = None if took_s is None else took_s + self._gap_s
             self._admission.finish(outcome, took_s=took_s)
             self._busy = None
-            self._wake.notify_all()
+            self._rest.notify_all()
+            self._handed_over = None
+            if self._admission.waiting or self.ending:
+                self._handed_over = time.monotonic()
+                self._wake.notify()
 
     # Whoever changes what runs.
 
@@ -141,12 +162,14 @@ class Intake:
         Returns:
             Who ran them until now; :meth:`release` says when it is at rest.
         """
-        with self._wake:
+        with self._lock:
             former, self._runner = self._runner, runner
+            self._handed_over = None  # what it took to start belongs to no request
             shed = self._admission.clear(drop) if drop else []
             if not self.ending:
                 self._admission.open(runner.variant.latency)
-            self._wake.notify_all()
+            self._wake.notify()
+            self._rest.notify_all()
         self._end_shed(shed)
         return former
 
@@ -156,7 +179,7 @@ class Intake:
         Returns:
             Whether ``runner`` was in place; if not, nothing was done.
         """
-        with self._wake:
+        with self._lock:
             if self._runner is not runner:
                 return False
             self._runner = None
@@ -166,39 +189,61 @@ class Intake:
     def suspend(self, reason: str, *, ready_in_s: float) -> None:
         """Another guess of when somebody will run requests again."""
         now = time.monotonic()
-        with self._wake:
+        with self._lock:
             shed = self._admission.suspend(reason, ready_at=now + ready_in_s, now=now)
-            self._wake.notify_all()
+            self._wake.notify()
+            self._rest.notify_all()
         self._end_shed(shed)
 
     def release(self, runner: Runner) -> None:
         """Wait until ``runner``, no longer in place, has finished what it had begun."""
-        with self._wake:
-            self._wake.wait_for(lambda: self._busy is not runner)
+        with self._lock:
+            self._rest.wait_for(lambda: self._busy is not runner)
 
     def refuse(self, reason: str) -> None:
         """Shed what waits, and what comes until a runner is put in place."""
-        with self._wake:
+        with self._lock:
             self._runner = None
             self._admission.close(reason)
             shed = self._admission.clear(reason)
+            self._rest.notify_all()
         self._end_shed(shed)
 
     def end(self, drain_s: float) -> None:
         """Take nothing more; what waits may finish within ``drain_s``."""
-        with self._wake:
+        with self._lock:
             self.ending = True
             self._drained_by = time.monotonic() + drain_s
             self._admission.close("the agent is ending")
-            self._wake.notify_all()
+            self._wake.notify()
+            self._rest.notify_all()
 
     def _is_drained(self, now: float) -> bool:
         return self._admission.idle or self._runner is None or now >= self._drained_by
 
     def _patience(self, now: float) -> float | None:
         """Until the next thing that may have to be done without being woken for it."""
+        due = self._drained_by if self.ending else float("inf")
         deadline = self._admission.next_deadline
-        return None if deadline is None else max(0.0, deadline - now)
+        if deadline is not None and not self._admission.running:
+            due = min(due, deadline)
+        return None if due == float("inf") else max(0.0, due - now)
+
+    def _stir(self) -> None:
+        """Something waits: wake the model's thread, unless the end of what runs will."""
+        if not self._admission.running:
+            self._wake.notify()
+
+    def _begin(self, now: float, route: Route) -> tuple[tuple[Ticket, Runner] | None, list[Shed]]:
+        """Take the next request for the runner in place; what is shed on the way to it."""
+        assert self._runner is not None
+        request, shed = self._admission.take(now=now)
+        if request is None:
+            return None, shed
+        self._gap_s = now - self._handed_over if self._handed_over is not None else 0.0
+        ticket = self._tickets.pop(request.key)
+        self._busy = route(ticket, self._runner)
+        return (ticket, self._busy), shed
 
     def _end_shed(self, shed: Sequence[Shed]) -> None:
         for entry in shed:

@@ -14,49 +14,25 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 
-import msgspec
-
 from edgeml.device_agent import config as bounds
 from edgeml.device_agent import logs
-from edgeml.device_agent.limits import sensors
 from edgeml.device_agent.serving.creep import Creep
 from edgeml.device_agent.serving.intake import Intake
-from edgeml.device_agent.serving.ladder import Ladder, Move, Reading, Thresholds
+from edgeml.device_agent.serving.ladder import Ladder, Move, Reading
 from edgeml.device_agent.serving.lineup import Lineup
-from edgeml.device_agent.serving.profiles import Profiles, renewed
+from edgeml.device_agent.serving.losses import breach
+from edgeml.device_agent.serving.policy import Policy, Sensors
+from edgeml.device_agent.serving.profiles import Profiles, Upkeep
 from edgeml.device_agent.serving.restarts import RestartPolicy
 from edgeml.device_agent.serving.room import Room, peak_bytes
 from edgeml.device_agent.serving.runner import Runner, Starter, Variant
-from edgeml.device_agent.worker.parent import WorkerDiedError, WorkerError, WorkerLateError
+from edgeml.device_agent.serving.standby import Standby
+from edgeml.device_agent.worker.parent import WorkerDiedError, WorkerError
 from edgeml.errors import AgentError
 
 Details = dict[str, str | int | float]
 Tell = Callable[[str, str, Details], None]
 """Kind of event, sentence, details."""
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """What a keeper may do.
-
-    Attributes:
-        restarts: workers replaced within :data:`~edgeml.device_agent.config.RESTART_SPAN_S` before
-            the model is given up.
-        standby: keep a warm second worker, where there is room for it.
-        ladder: of the steps between artifacts; None for no steps.
-        creep_rest_s: see :class:`~edgeml.device_agent.serving.creep.Creep`.
-    """
-
-    restarts: int
-    standby: bool
-    ladder: Thresholds | None
-    creep_rest_s: float = 10.0
-
-
-class Sensors(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the machine's distress is read."""
-
-    pressure: Callable[[], float | None] = sensors.memory_pressure
-    celsius: Callable[[], float | None] = sensors.temperature
 
 
 class Keeper:
@@ -68,8 +44,7 @@ class Keeper:
     room: for one worker more.
     profiles: of this device.
     policy: what it may do.
-    qualify: proves and measures a loaded runner of an artifact that never served; returns what
-        it missed, or nothing.
+    first: brings up a runner of an artifact that never served.
     tell: of what happened.
     serves: told of each runner that was put in place.
     given_up: called when the model is.
@@ -86,7 +61,7 @@ class Keeper:
         room: Room,
         profiles: Profiles,
         policy: Policy,
-        qualify: Callable[[Runner], str],
+        first: Callable[[Variant], Runner],
         tell: Tell,
         serves: Callable[[Runner], None],
         given_up: Callable[[Exception], None],
@@ -97,9 +72,8 @@ class Keeper:
         self._lineup = lineup
         self._starter = starter
         self._room = room
-        self._profiles = profiles
         self._may = policy
-        self._qualify = qualify
+        self._first = first
         self._tell = tell
         self._serves = serves
         self._given_up = given_up
@@ -114,14 +88,13 @@ class Keeper:
         self._creep: Creep | None = None
         self._ladder: Ladder | None = None
         self._look_again = 0.0
-        self._standby_from = 0.0
         self._told = (0, 0)
-        self._kept_at = (time.monotonic(), 0)
+        self._upkeep = Upkeep(profiles, now=time.monotonic())
         self.rungs: tuple[Variant, ...] = ()
         """Artifacts of the version that serves, each cheaper than the one before."""
         self.step = 0
         """Which of them serves."""
-        self.standby: Runner | None = None
+        self.standby = Standby(starter, room, wanted=policy.standby)
         """A warm worker of what serves."""
         self.restarts = 0
         """Workers that were lost and replaced, since the start."""
@@ -139,7 +112,7 @@ class Keeper:
 
     def lost(self, runner: Runner, error: WorkerError) -> None:
         """The worker in place is gone, said by who was using it."""
-        ready_in_s = 0.0 if self.standby is not None else runner.variant.start_ms / 1000
+        ready_in_s = 0.0 if self.standby.runner is not None else runner.variant.start_ms / 1000
         if self._intake.unload(runner, _REPLACED, ready_in_s=ready_in_s):
             self._lost = (runner, error)
             self._bell.set()
@@ -165,16 +138,16 @@ class Keeper:
         """Whether another worker fits beside the one that serves; a standby goes first."""
         if self._room.fits(need_bytes):
             return True
-        if self.standby is None:
+        if self.standby.runner is None:
             return False
-        self._drop_standby()
+        self.standby.drop()
         return self._room.fits(need_bytes)
 
     def unload(self, reason: str) -> None:
         """End what serves, once it has finished what it had begun; what can wait waits."""
         runner = self._intake.runner
         self._bury()
-        self._drop_standby()
+        self.standby.drop()
         if runner is not None:
             self._intake.unload(runner, reason, ready_in_s=runner.variant.start_ms / 1000)
             self._intake.release(runner)
@@ -195,7 +168,7 @@ class Keeper:
             rungs: its artifacts, each cheaper than the one before.
         """
         self._bury()
-        self._drop_standby()
+        self.standby.drop()
         self._restarts = self._new_restarts()
         self.rungs, self.step = tuple(rungs), 0
         limits = self._may.ladder
@@ -221,8 +194,10 @@ class Keeper:
                 if not self._ending and not self._turns:
                     self._look(time.monotonic())
         with self._lock:
-            self._drop_standby()
-            self._keep_profile()
+            self.standby.drop()
+            self._upkeep.keep(
+                self._intake.runner, self._lineup.served_and_strained[0], now=time.monotonic()
+            )
 
     def _look(self, now: float) -> None:
         runner = self._intake.runner
@@ -234,9 +209,7 @@ class Keeper:
         if runner is None or now < self._look_again:
             return
         self._look_again = now + bounds.KEEP_S
-        if self.standby is not None and self.standby.watched.dead:
-            self._drop_standby()
-            self._standby_from = now + bounds.STANDBY_REST_S
+        self.standby.look(now)
         resident = runner.worker.resident_bytes()
         creep = self._creep
         if resident is not None and creep is not None and creep.is_due(resident, now=now):
@@ -245,10 +218,9 @@ class Keeper:
         move = self._consult(now)
         if move is not None:
             self._move(runner, move)
-        elif self._may.standby and self.standby is None and now >= self._standby_from:
-            self._call_standby(runner.variant)
-        if now - self._kept_at[0] >= bounds.PROFILE_KEEP_S:
-            self._keep_profile()
+        elif self.standby.is_due(now):
+            self.standby.call(runner.variant, name=self._name())
+        self._upkeep.look(runner, self._lineup.served_and_strained[0], now=now)
 
     # A worker that is lost.
 
@@ -256,7 +228,7 @@ class Keeper:
         self._lost = None
         self._intake.release(runner)  # the model's thread may still be reading from it
         self._starter.stop(runner)
-        kind, message = _breach(error, runner)
+        kind, message = breach(error, runner)
         logs.warn(kind, model=self._name(), reason=message)
         self._tell(kind, message, {"recent": self._restarts.recent + 1})
         self._replace(runner.variant, message)
@@ -268,7 +240,7 @@ class Keeper:
             if delay is None:
                 self._give_up(message)
                 return
-            standby, self.standby = self.standby, None
+            standby = self.standby.take()
             if standby is not None and not standby.watched.dead and not delay:
                 self._took_over(standby, warm=True)
                 return
@@ -295,7 +267,7 @@ class Keeper:
         self._tell("replaced", f"Another worker of {artifact} took over", details)
 
     def _give_up(self, message: str) -> None:
-        self._drop_standby()
+        self.standby.drop()
         self._given_up(
             AgentError(
                 f"{self._may.restarts + 1} workers of {self._name()} were lost within "
@@ -315,8 +287,7 @@ class Keeper:
     # One that creeps.
 
     def _renew(self, runner: Runner, resident: int) -> None:
-        variant, warm = runner.variant, self.standby
-        self.standby = None
+        variant, warm = runner.variant, self.standby.take()
         try:
             if warm is None or warm.watched.dead:
                 warm = None
@@ -367,7 +338,7 @@ class Keeper:
             self._ladder.moved(move, now=time.monotonic())
             self.restore()
             return
-        self._drop_standby()
+        self.standby.drop()
         self._put(begin)
         self.step += move.by
         self._ladder.moved(move, now=time.monotonic())
@@ -382,19 +353,6 @@ class Keeper:
         message = f"{variant.artifact.id} serves in place of {before.artifact.id}: {move.reason}"
         logs.info(kind, model=self._name(), **details)
         self._tell(kind, message, details)
-
-    def _first(self, variant: Variant) -> Runner:
-        """A runner of an artifact that never served here."""
-        runner = self._starter.load(variant)
-        try:
-            missed = self._qualify(runner)
-        except AgentError:
-            self._starter.stop(runner)
-            raise
-        if missed:
-            self._starter.stop(runner)
-            raise AgentError(missed)
-        return runner
 
     # Common to all.
 
@@ -425,34 +383,8 @@ class Keeper:
             rest_s=self._may.creep_rest_s,
         )
         self._told = self._lineup.served_and_strained
-        self._kept_at = (now, self._told[0])
+        self._upkeep.begin(self._told[0], now=now)
         self._serves(runner)
-
-    def _call_standby(self, variant: Variant) -> None:
-        self._standby_from = time.monotonic() + bounds.STANDBY_REST_S
-        if not self._room.fits(peak_bytes(variant)):
-            return
-        try:
-            self.standby = self._starter.start(variant)
-        except WorkerError as error:
-            logs.warn("no standby", model=self._name(), reason=error)
-            return
-        logs.info("standby", model=self._name(), pid=self.standby.worker.pid)
-
-    def _drop_standby(self) -> None:
-        standby, self.standby = self.standby, None
-        if standby is not None:
-            self._starter.stop(standby)
-
-    def _keep_profile(self) -> None:
-        """What serving has shown of the artifact since the last time goes to its profile."""
-        runner, served = self._intake.runner, self._lineup.served_and_strained[0]
-        more = served - self._kept_at[1]
-        self._kept_at = (time.monotonic(), served)
-        if runner is None or runner.variant.profile is None or not more:
-            return
-        runner.variant.profile = renewed(runner.variant.profile, runner, served=more)
-        self._profiles.save(runner.variant.profile)
 
     def _new_restarts(self) -> RestartPolicy:
         return RestartPolicy(
@@ -464,13 +396,3 @@ class Keeper:
 
 
 _REPLACED = "the worker is being replaced"
-
-
-def _breach(lost: WorkerError, runner: Runner) -> tuple[str, str]:
-    """Kind of event and sentence for a worker that is gone."""
-    memory = runner.watched.memory_breach()
-    if memory:
-        return "memory-exceeded", memory
-    if isinstance(lost, WorkerLateError):
-        return "deadline-missed", str(lost)
-    return "worker-died", str(lost)

@@ -85,13 +85,20 @@ class Lineup:
         if former is not None:
             self._close(former)
 
-    def served(self, runner: Runner, ticket: Ticket, outputs: Mapping[str, Array]) -> None:
-        """A request has its result."""
+    def served(
+        self, runner: Runner, ticket: Ticket, outputs: Mapping[str, Array]
+    ) -> Recorder | None:
+        """A request has its result.
+
+        Returns:
+            Who is to compute statistics, once the runner is free for the next request.
+        """
         with self._lock:
             self._outcomes["served"] += 1
             self._latency.add((time.monotonic() - ticket.arrived) * 1000)
-        if runner.variant.recorder is not None:
-            runner.variant.recorder.served(ticket.inputs, outputs)
+        recorder = runner.variant.recorder
+        due = recorder is not None and recorder.served(ticket.inputs, outputs)
+        return recorder if due else None
 
     def missed(
         self, outcome: Outcome, runner: Runner | None = None, *, strained: bool = False

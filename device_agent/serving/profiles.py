@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from edgeml.bundle import Bundle, Golden
+from edgeml.device_agent import config as bounds
 from edgeml.device_agent import logs
 from edgeml.device_agent.serving.runner import Runner
 from edgeml.device_agent.serving.snapshot import Profile
@@ -58,6 +59,7 @@ def measure(runner: Runner, golden: Golden, *, timeout_s: float) -> Profile:
         p99_ms=variant.latency.p99 * 1000,
         max_ms=max(times) * 1000,
         load_ms=runner.start_ms,
+        first_load_ms=runner.start_ms,
         peak_mb=(runner.worker.peak_bytes() or 0) / 1e6,
     )
 
@@ -121,3 +123,41 @@ class Profiles:
 
     def _path(self, bundle: str, artifact: str) -> Path:
         return self._folder / f"{bundle[:16]}-{artifact}.json"
+
+
+class Upkeep:
+    """Writes what serving has shown of an artifact to its profile, now and then.
+
+    Args:
+        profiles: of this device.
+        now: monotonic, seconds.
+    """
+
+    def __init__(self, profiles: Profiles, *, now: float) -> None:
+        self._profiles = profiles
+        self._at = now
+        self._served = 0
+
+    def begin(self, served: int, *, now: float) -> None:
+        """Another runner serves; ``served`` requests were before it."""
+        self._at, self._served = now, served
+
+    def look(self, runner: Runner, served: int, *, now: float) -> None:
+        """Keep it if that was long ago."""
+        if now - self._at >= bounds.PROFILE_KEEP_S:
+            self.keep(runner, served, now=now)
+
+    def keep(self, runner: Runner | None, served: int, *, now: float) -> None:
+        """Keep it now.
+
+        Args:
+            runner: that serves.
+            served: requests since the start.
+            now: monotonic, seconds.
+        """
+        more = served - self._served
+        self.begin(served, now=now)
+        if runner is None or runner.variant.profile is None or not more:
+            return
+        runner.variant.profile = renewed(runner.variant.profile, runner, served=more)
+        self._profiles.save(runner.variant.profile)

@@ -7,6 +7,7 @@ from bisect import bisect_left
 import msgspec
 
 from edgeml.device_agent.serving.pairs import Disagreement
+from edgeml.telemetry import Building
 
 BOUNDS_MS = (0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 10_000.0)
 """Upper bounds of the latency histogram's cells. Of a few per decade, as Prometheus has them."""
@@ -47,7 +48,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         p50_ms: median time of an inference in a worker.
         p99_ms: its 99th percentile.
         max_ms: the slowest.
-        load_ms: from starting the process until the model was loaded.
+        load_ms: from starting the process until the model was loaded, the latest time.
+        first_load_ms: likewise, the first time: there may have been an engine to build.
         peak_mb: peak resident set of the worker, 10^6 bytes.
     """
 
@@ -59,6 +61,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     max_ms: float
     load_ms: float
     peak_mb: float
+    first_load_ms: float = 0.0
 
 
 class GuestSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +104,7 @@ class ModelSnapshot(msgspec.Struct, frozen=True, kw_only=True):
         step: which of them serves, 0 for the first.
         standby: whether a warm second worker waits.
         profile: of the artifact on this device.
+        building: an artifact on its way to serve.
         guest: a second version beside it.
     """
 
@@ -123,3 +127,4 @@ class ModelSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     standby: bool
     profile: Profile | None
     guest: GuestSnapshot | None = None
+    building: Building | None = None

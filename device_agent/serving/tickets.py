@@ -13,10 +13,12 @@ class Ticket:
     """A request that was offered, and what became of it. Ends exactly once.
 
     Attributes:
-        inputs: by name.
+        inputs: by name. Where they lie in memory that others write to, they are read when it
+            begins, and are copies from then on.
         arrived: monotonic seconds.
         deadline: monotonic seconds.
         stream: that it is of; empty for none.
+        borrowed: whether the inputs lie in such memory.
         outcome: None while it is on its way.
         outputs: by name; empty unless served.
         message: why not, unless served.
@@ -26,6 +28,7 @@ class Ticket:
         "_done",
         "_ended",
         "arrived",
+        "borrowed",
         "deadline",
         "inputs",
         "message",
@@ -41,30 +44,41 @@ class Ticket:
         arrived: float,
         deadline: float,
         stream: str = "",
-        done: Callable[[Ticket], None] | None,
+        borrowed: bool = False,
+        done: Callable[[Ticket], None] | None = None,
     ) -> None:
         self.inputs = inputs
         self.arrived = arrived
         self.deadline = deadline
         self.stream = stream
+        self.borrowed = borrowed
         self.outcome: Outcome | None = None
         self.outputs: dict[str, Array] = {}
         self.message = ""
         self._done = done
-        self._ended = threading.Event()
+        self._ended = threading.Lock()  # an Event would cost more than all the rest
+        self._ended.acquire()
 
     def end(self, outcome: Outcome, outputs: dict[str, Array], message: str) -> None:
         """Say what became of it, and wake who waits."""
         assert self.outcome is None
         self.outcome = outcome
+        if outcome != "served":
+            self.inputs = {}  # nobody holds on to memory for them
         self.outputs = outputs
         self.message = message
-        self._ended.set()
-        if self._done is not None:
-            self._done(self)
+        try:
+            if self._done is not None:
+                self._done(self)
+        finally:
+            self._ended.release()
+
+    def keep(self, inputs: Mapping[str, Array]) -> None:
+        """It has begun: from now on these inputs, copied, are its own."""
+        self.inputs = {name: array.copy() for name, array in inputs.items()}
 
     def wait(self) -> Outcome:
         """Wait until it has ended. The service ends every ticket, so this needs no limit."""
-        self._ended.wait()
-        assert self.outcome is not None
-        return self.outcome
+        with self._ended:  # left open, for whoever waits after this
+            assert self.outcome is not None
+            return self.outcome

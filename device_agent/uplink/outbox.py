@@ -9,29 +9,25 @@ card), which no request waits for.
 A full outbox merges neighbours among the windows that wait: nobody has seen those, so nobody can
 count them twice, and the number is given to the sum. Numbered windows are never merged; they are
 as few as may be on their way at once. Only where nothing is left to merge do the oldest windows go,
-and are counted. A damaged file is moved aside, and the agent goes on with an empty one.
+and are counted. The file itself is :mod:`~edgeml.device_agent.uplink.outbox_file`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
-import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from edgeml.device_agent.uplink.delivery import Key
+from edgeml.device_agent.uplink.outbox_file import OutboxFile
 from edgeml.device_agent.uplink.thinning import Waiting, pairs_to_merge
-from edgeml.errors import AgentError, TelemetryError
+from edgeml.errors import TelemetryError
 from edgeml.telemetry import Event, Window, decode, encode, merge, merge_key
-
-FILE = "outbox.sqlite"
-SET_ASIDE = "outbox.damaged"
-"""Where a damaged file goes; one is kept, the latest."""
 
 STEPS = (
     *("append", "append: merge", "append: drop", "append: commit", "append: done"),
@@ -46,25 +42,8 @@ _SLACK = 64
 """A full outbox is brought down by one part in so many below its limit: looking for what to merge
 costs as much for one pair as for many."""
 
-_SCHEMA = 2
-_TABLES = (
-    # Numbered: the collector may have them.
-    """CREATE TABLE IF NOT EXISTS windows(
-        id INTEGER PRIMARY KEY, boot TEXT NOT NULL, sequence INTEGER NOT NULL,
-        body BLOB NOT NULL, UNIQUE(boot, sequence))""",
-    # Never sent: nobody has them. Schema 1 had no such table; all of its windows had numbers.
-    """CREATE TABLE IF NOT EXISTS waiting(
-        id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, duration_ms INTEGER NOT NULL,
-        size INTEGER NOT NULL, body BLOB NOT NULL)""",
-    # All that is asked about many windows at once; their bodies are 32 MB.
-    "CREATE INDEX IF NOT EXISTS waiting_brief ON waiting(key, duration_ms, size)",
-    "CREATE TABLE IF NOT EXISTS events(id INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL)",
-    f"PRAGMA user_version={_SCHEMA}",
-)
 _BYTES = """SELECT (SELECT coalesce(sum(length(body)), 0) FROM windows)
                  + (SELECT coalesce(sum(size), 0) FROM waiting)"""
-
-R = TypeVar("R")
 
 
 class Appended(NamedTuple):
@@ -115,12 +94,12 @@ class Outbox:
         events_kept: int,
         at: Callable[[str], None] = _nothing,
     ) -> None:
-        self._path = folder / FILE
+        self._file = OutboxFile(folder)
         self._boot = boot
-        self._limit = limit_bytes
+        self.limit_bytes = limit_bytes
+        """For all windows' payloads together."""
         self._events_kept = events_kept
         self._at = at
-        self._lock = threading.Lock()
         self._sequence = 0
         self._sent_live: dict[str, int] = {}
         """The newest window of each kind that was sent as such."""
@@ -128,9 +107,11 @@ class Outbox:
         """Windows that became part of another one since the start."""
         self.dropped = 0
         """Windows given up since the start."""
-        self.damaged = ""
+
+    @property
+    def damaged(self) -> str:
         """What was wrong with the file that was moved aside; empty where none was."""
-        self._database = self._open()
+        return self._file.damaged
 
     def append(self, window: Window) -> Appended:
         """Store a closed window; its boot and its numbers are left for later.
@@ -150,7 +131,7 @@ class Outbox:
             self.dropped += done.dropped
             return done
 
-        return self._guarded(write)
+        return self._file.do(write)
 
     def number(self, limit: int, *, backlog: int) -> list[Key]:
         """Give windows the numbers under which they are to be sent, now and ever after: those that
@@ -199,7 +180,7 @@ class Outbox:
             self._at("number: done")
             return keys
 
-        return self._guarded(write)
+        return self._file.do(write)
 
     def filling(self) -> Filling:
         """What is in it."""
@@ -211,11 +192,11 @@ class Outbox:
             ]
             return Filling(counts[0], counts[1], database.execute(_BYTES).fetchone()[0], counts[2])
 
-        return self._guarded(read)
+        return self._file.do(read)
 
     def pending(self, limit: int = 256) -> list[Key]:
         """Numbered windows, in the order of their numbers, at most ``limit``."""
-        return self._guarded(
+        return self._file.do(
             lambda database: [
                 Key(boot, sequence)
                 for boot, sequence in database.execute(
@@ -241,11 +222,11 @@ class Outbox:
                 self._forget(database, key)
                 return None
 
-        return self._guarded(read)
+        return self._file.do(read)
 
     def give_up(self, key: Key) -> None:
         """Drop a numbered window: the collector will not store it."""
-        self._guarded(lambda database: self._forget(database, key))
+        self._file.do(lambda database: self._forget(database, key))
 
     def stored(self, boot: str, sequence: int) -> int:
         """The collector has everything of ``boot`` up to ``sequence``: forget it."""
@@ -260,7 +241,7 @@ class Outbox:
             self._at("stored: done")
             return forgotten
 
-        return self._guarded(forget)
+        return self._file.do(forget)
 
     def add_event(self, event: Event) -> None:
         """Keep an event for the broker; the oldest go where there are too many."""
@@ -276,7 +257,7 @@ class Outbox:
                 self._at("event: commit")
             self._at("event: done")
 
-        self._guarded(write)
+        self._file.do(write)
 
     def events(self) -> list[tuple[int, Event]]:
         """Events that the broker does not have yet, oldest first, with their ids here."""
@@ -288,7 +269,7 @@ class Outbox:
                     found.append((number, decode(body, Event)))
             return found
 
-        return self._guarded(read)
+        return self._file.do(read)
 
     def event_sent(self, number: int) -> None:
         """The broker has taken an event."""
@@ -297,12 +278,11 @@ class Outbox:
             with database:
                 database.execute("DELETE FROM events WHERE id = ?", (number,))
 
-        self._guarded(forget)
+        self._file.do(forget)
 
     def close(self) -> None:
         """Close the file; what is in it stays."""
-        with self._lock:
-            self._database.close()
+        self._file.close()
 
     def __enter__(self) -> Outbox:
         return self
@@ -325,11 +305,11 @@ class Outbox:
     def _make_room(self, database: sqlite3.Connection) -> Appended:
         """Within a transaction: merge, and where that is not enough drop, until the rest fits. The
         newest window always stays."""
-        excess = database.execute(_BYTES).fetchone()[0] - self._limit
+        excess = database.execute(_BYTES).fetchone()[0] - self.limit_bytes
         if excess <= 0:
             return Appended(0, 0)
         merged = 0
-        excess += self._limit // _SLACK
+        excess += self.limit_bytes // _SLACK
         while excess > 0:
             rows = database.execute("SELECT id, key, duration_ms, size FROM waiting ORDER BY id")
             pairs = pairs_to_merge(map(Waiting._make, rows), excess)
@@ -340,9 +320,9 @@ class Outbox:
                 break
             self._at("append: merge")
             merged += count
-            excess = database.execute(_BYTES).fetchone()[0] - self._limit
+            excess = database.execute(_BYTES).fetchone()[0] - self.limit_bytes
         dropped = 0
-        while database.execute(_BYTES).fetchone()[0] > self._limit:
+        while database.execute(_BYTES).fetchone()[0] > self.limit_bytes:
             if not _drop_oldest(database):
                 break
             self._at("append: drop")
@@ -353,70 +333,6 @@ class Outbox:
         with database:
             database.execute("DELETE FROM windows WHERE boot = ? AND sequence = ?", key)
         self.dropped += 1
-
-    def _guarded(self, work: Callable[[sqlite3.Connection], R]) -> R:
-        """Do ``work`` alone; where the file turns out to be damaged, once more on a new one."""
-        with self._lock:
-            try:
-                return work(self._database)
-            except sqlite3.OperationalError as error:
-                raise _unwritable(self._path, error) from error
-            except sqlite3.DatabaseError as error:
-                self._database.close()
-                self._set_aside(str(error))
-                self._database = self._open()
-                return work(self._database)
-
-    def _open(self) -> sqlite3.Connection:
-        try:
-            return self._connect()
-        except sqlite3.OperationalError as error:
-            raise _unwritable(self._path, error) from error
-        except sqlite3.DatabaseError as error:
-            self._set_aside(str(error))
-            try:
-                return self._connect()
-            except sqlite3.Error as again:
-                raise _unwritable(self._path, again) from again
-
-    def _connect(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._path, check_same_thread=False)
-        try:
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute("PRAGMA synchronous=FULL")
-            _check(database)
-            with database:
-                for statement in _TABLES:
-                    database.execute(statement)
-        except BaseException:
-            database.close()
-            raise
-        return database
-
-    def _set_aside(self, problem: str) -> None:
-        self.damaged = problem
-        for suffix in ("-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                self._path.with_name(FILE + suffix).unlink()
-        with contextlib.suppress(FileNotFoundError):
-            self._path.replace(self._path.with_name(SET_ASIDE))
-
-
-def _unwritable(path: Path, error: sqlite3.Error) -> AgentError:
-    return AgentError(
-        f"The outbox {path} cannot be used: {error}",
-        expected="a folder that may be written to, with room",
-        remedy="Free some space, or name another folder with --state.",
-    )
-
-
-def _check(database: sqlite3.Connection) -> None:
-    found = database.execute("PRAGMA user_version").fetchone()[0]
-    if found not in {0, 1, _SCHEMA}:
-        raise sqlite3.DatabaseError(f"it has schema {found}, not {_SCHEMA}")
-    problem = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if problem != "ok":
-        raise sqlite3.DatabaseError(problem)
 
 
 def _add(database: sqlite3.Connection, window: Window) -> None:

@@ -6,6 +6,7 @@ kills it (``PR_SET_PDEATHSIG``), and the doorbell's end of file says the same.
 
 from __future__ import annotations
 
+import gc
 import mmap
 import socket
 import threading
@@ -17,9 +18,13 @@ import msgspec
 import numpy as np
 
 from edgeml.device_agent.worker import wire
+from edgeml.device_agent.worker.ear import Ear
 from edgeml.device_agent.worker.layout import Array
 from edgeml.processes import die_with_parent
 from edgeml.targets.runtime import NamedSession, open_session
+
+AWAKE_S = 0.0002
+"""After an answer: a program that has its next input ready asks again within this."""
 
 
 def serve(argument: str, doorbell: socket.socket) -> None:
@@ -43,6 +48,8 @@ def serve(argument: str, doorbell: socket.socket) -> None:
     except Exception as error:  # noqa: BLE001 - whatever a runtime raises, the agent must hear it
         doorbell.send(wire.message(wire.BROKEN, text=_sentence(error)))
         return
+    gc.collect()
+    gc.freeze()  # a full collection takes milliseconds, and finds nothing
     breaker = _Breaker(session, socket.socket(fileno=spec.control))
     doorbell.send(wire.message(wire.READY, text=wire.CAN_CANCEL if session.can_cancel else ""))
     _serve(doorbell, run, breaker, outputs)
@@ -78,7 +85,8 @@ def _serve(
     breaker: _Breaker,
     outputs: Mapping[str, Array],
 ) -> None:
-    while ring := doorbell.recv(wire.MAX_MESSAGE):
+    ear = Ear(doorbell, awake_s=AWAKE_S)
+    while ear.hears(None) and (ring := doorbell.recv(wire.MAX_MESSAGE)):
         _, number, _ = wire.parse(ring)
         try:
             breaker.running(number)
@@ -88,7 +96,7 @@ def _serve(
                 breaker.running(0)
             for name, place in outputs.items():
                 _put(name, results[name], place)
-            answer = wire.message(wire.DONE, number)
+            answer = wire.HEAD.pack(wire.DONE, number)
         except Exception as error:  # noqa: BLE001 - likewise
             answer = wire.message(wire.ERROR, number, _sentence(error))
         doorbell.send(answer)

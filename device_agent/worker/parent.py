@@ -10,21 +10,21 @@ import contextlib
 import errno
 import mmap
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 
-from edgeml.device_agent.config import ENVIRONMENT
+from edgeml.device_agent.config import ENVIRONMENT, HEAP_ENVIRONMENT
 from edgeml.device_agent.worker import wire
+from edgeml.device_agent.worker.ear import Ear
 from edgeml.device_agent.worker.layout import Array
 from edgeml.device_agent.worker.output import Output
 from edgeml.errors import AgentError
@@ -33,6 +33,9 @@ _MODULE = "edgeml.device_agent.worker"
 
 MEMORY_SHARE = 0.5
 """Of the available memory, at most this for a model's inputs and outputs: the model needs some."""
+
+AWAKE_S = 0.0001
+"""A model that takes longer than this loses little by a wake; it costs 1 % of a 10 ms inference."""
 
 
 class WorkerError(AgentError):
@@ -87,9 +90,10 @@ class Worker:
             except OSError as error:
                 raise WorkerError(f"A worker process cannot be started: {error}") from error
             ours.pop_all()
-        self._ring = select.poll()
-        self._ring.register(self._doorbell, select.POLLIN)
+        self._ear = Ear(self._doorbell, awake_s=AWAKE_S)
         self.pid = self._process.pid
+        # Kept open: it is read fifty times a second, while others wait for the interpreter.
+        self._statm = os.open(f"/proc/{self.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._alive = True
 
     def wait_ready(self, timeout_s: float) -> None:
@@ -115,13 +119,20 @@ class Worker:
             raise WorkerError(text)
         self._can_cancel = text == wire.CAN_CANCEL
 
-    def run(self, feeds: Mapping[str, Array], *, timeout_s: float) -> dict[str, Array]:
+    def run(
+        self,
+        feeds: Mapping[str, Array],
+        *,
+        timeout_s: float,
+        meanwhile: Callable[[Mapping[str, Array]], None] | None = None,
+    ) -> dict[str, Array]:
         """Run one request; return copies of the outputs.
 
         Args:
             feeds: arrays of exactly the layout's shapes and dtypes.
             timeout_s: time that is left for it. When it is over, a result that comes at the same
                 moment is thrown away.
+            meanwhile: called with the inputs as the worker has them, while it is at work.
 
         Raises:
             RequestFailedError: the runtime raised; the worker is still of use.
@@ -139,9 +150,13 @@ class Worker:
             place[...] = given
         self._number += 1
         try:
-            self._doorbell.send(wire.message(wire.RUN, self._number))
+            self._doorbell.send(wire.HEAD.pack(wire.RUN, self._number))
         except OSError as error:
             raise self._died() from error
+        if meanwhile is not None:
+            until = time.monotonic() + timeout_s
+            meanwhile(self._inputs)
+            timeout_s = until - time.monotonic()
         code, number, text = self._answer(timeout_s)
         if number != self._number:
             self.close()
@@ -174,7 +189,7 @@ class Worker:
     def resident_bytes(self) -> int | None:
         """Resident set of the process; None when it has ended."""
         with self._lock:
-            return _resident_bytes(self.pid) if self._alive else None
+            return _resident_bytes(self._statm) if self._alive else None
 
     def peak_bytes(self) -> int | None:
         """The most that it ever had resident; None when it has ended."""
@@ -192,6 +207,8 @@ class Worker:
         self.kill()
         with self._lock:
             # Once reaped, the number may belong to anybody: nobody signals it from here on.
+            if self._alive:
+                os.close(self._statm)
             self._alive = False
         self._process.wait()
         self._doorbell.close()
@@ -202,9 +219,8 @@ class Worker:
             self._memory.close()
 
     def _answer(self, timeout_s: float) -> tuple[int, int, str]:
-        # Polled by hand: a socket with a timeout makes one system call more for each answer.
         try:
-            if not self._ring.poll(max(timeout_s * 1000, 0.0)):
+            if not self._ear.hears(timeout_s):
                 raise WorkerLateError(f"No answer within {timeout_s * 1000:.0f} ms")
             datagram = self._doorbell.recv(wire.MAX_MESSAGE)
         except OSError as error:
@@ -232,6 +248,8 @@ and this one lives as long as the agent."""
 def _spawn(
     command: Sequence[str], *, output: int, handles: Sequence[int]
 ) -> subprocess.Popen[bytes]:
+    inherited = {k: v for k, v in os.environ.items() if k not in HEAP_ENVIRONMENT}
+
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command,
@@ -239,7 +257,7 @@ def _spawn(
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=handles,
-            env={**os.environ, **ENVIRONMENT},
+            env={**inherited, **ENVIRONMENT},
         )
 
     return _nursery.submit(start).result()
@@ -287,12 +305,11 @@ def available_bytes() -> int:
     return 0
 
 
-def _resident_bytes(pid: int) -> int | None:
+def _resident_bytes(statm: int) -> int | None:
     try:
-        fields = Path(f"/proc/{pid}/statm").read_text().split()
+        pages = int(os.pread(statm, 128, 0).split()[1])
     except OSError:
         return None
-    pages = int(fields[1])
     return pages * mmap.PAGESIZE or None  # a zombie has none
 
 

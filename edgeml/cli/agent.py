@@ -58,7 +58,8 @@ def run(
     It checks and proves the bundle, serves it over HTTP, MQTT or from a folder, within its deadline
     and memory, and sends statistics of what went through to the collector.
     """
-    from edgeml.device_agent.config import Config, read_config
+    from edgeml.device_agent.config import Config
+    from edgeml.device_agent.config_file import read_config
     from edgeml.device_agent.launch import become_agent
 
     complete = _with_flags(
@@ -201,7 +202,8 @@ def _with_flags(
     """The configuration with what the flags say in its place; checked like a file."""
     import msgspec
 
-    from edgeml.device_agent.config import parse_config, split_address
+    from edgeml.device_agent.config import split_address
+    from edgeml.device_agent.config_file import parse_config
 
     document: dict[str, object] = msgspec.to_builtins(config, enc_hook=str)
     document |= {key: str(value) for key, value in top.items() if value is not None}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from edgeml.device_agent.config import read_config
+from edgeml.device_agent.config_file import read_config
 from edgeml.device_agent.local.socket_address import SYSTEM as SOCKET
 from edgeml.device_agent.unit import NAME, STATE, render_unit
 from edgeml.errors import UsageError

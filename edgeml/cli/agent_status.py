@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from edgeml.device_agent.local.status import AgentStatus
     from edgeml.device_agent.serving.pairs import Disagreement
     from edgeml.device_agent.serving.snapshot import GuestSnapshot, ModelSnapshot
+    from edgeml.telemetry import Building
 
 _BAR = " ▁▂▃▄▅▆▇█"
 
@@ -89,9 +90,18 @@ def _model(model: ModelSnapshot, windows: int) -> list[str]:
     worker.append(f"{windows} windows")
     lines = ["", " · ".join(name), f"  {' · '.join(requests)}", f"  {_latency(model)}"]
     lines.append(f"  {' · '.join(worker)}")
+    if model.building is not None:
+        lines.append(f"  {_building(model.building)}")
     if model.guest is not None:
         lines.append(f"  {_guest(model.guest)}")
     return lines
+
+
+def _building(building: Building) -> str:
+    what = f"{building.stage} {building.artifact} of {building.version}"
+    expected_s = building.expected_s
+    before = "" if expected_s is None else f", the last time it took {expected_s:.0f} s"
+    return f"{what}: {building.elapsed_s:.0f} s{before}"
 
 
 def _guest(guest: GuestSnapshot) -> str:

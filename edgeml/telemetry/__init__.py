@@ -5,6 +5,7 @@ from edgeml.telemetry.merging import merge, merge_key
 from edgeml.telemetry.messages import (
     SCHEMA,
     ActiveModel,
+    Building,
     Command,
     CommandResult,
     DeviceFacts,
@@ -21,6 +22,7 @@ from edgeml.telemetry.topics import Topic, Topics, check_name, every_device, par
 __all__ = [
     "SCHEMA",
     "ActiveModel",
+    "Building",
     "Command",
     "CommandResult",
     "DeviceFacts",

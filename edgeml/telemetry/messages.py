@@ -103,6 +103,20 @@ class Status(Message, frozen=True, kw_only=True):
     models: tuple[ActiveModel, ...] = ()
 
 
+class Building(msgspec.Struct, frozen=True, kw_only=True):
+    """An artifact that a device makes ready: its runtime loads it, which means minutes where that
+    builds an engine, and then it proves itself."""
+
+    version: Name
+    artifact: Name
+    stage: Name
+    """``loading``, then ``proving``."""
+    elapsed_s: Annotated[float, Meta(ge=0)]
+    """In both stages together, by the device's monotonic clock."""
+    expected_s: Annotated[float, Meta(ge=0)] | None = None
+    """What it took the last time on this device; none where there was no last time."""
+
+
 class ModelState(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a model on a device."""
 
@@ -115,6 +129,9 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
     error: Text = ""
     memory_limit: Text = ""
     """How the memory budget is held: ``cgroup2``, ``cgroup1``, ``poll``, ``none``."""
+    building: Building | None = None
+    """What is on its way to serve, whatever the phase of what serves; said again and again
+    meanwhile. Earlier agents do not say it."""
 
 
 class Reported(Message, frozen=True, kw_only=True):

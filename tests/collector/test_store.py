@@ -26,9 +26,20 @@ from edgeml.collector.store.marks import advance
 from edgeml.collector.store.packing import pack
 from edgeml.collector.store.packing import unpack as unpack_cells
 from edgeml.collector.store.queries import Reader
+from edgeml.collector.web.words import building as words_of
 from edgeml.errors import CollectorError
 from edgeml.statistics import unpack
-from edgeml.telemetry import Event, Message, Topic, Window, encode, merge
+from edgeml.telemetry import (
+    Building,
+    Event,
+    Message,
+    ModelState,
+    Reported,
+    Topic,
+    Window,
+    encode,
+    merge,
+)
 
 ALARMS = AlarmConfig(reference_windows=20, per_windows=2000, season="none")
 
@@ -40,7 +51,8 @@ def open_intake(path: Path, alarms: AlarmConfig = ALARMS) -> tuple[Intake, sa.En
 
 def received(message: Message, *, device: str = "cam", at_ms: int = START_MS) -> Received:
     name = message.model if isinstance(message, Window) else ""
-    leaf = {"Window": "stats", "Status": "status", "Event": "event"}[type(message).__name__]
+    kind = type(message).__name__
+    leaf = {"Window": "stats"}.get(kind, kind.lower())
     topic = Topic("hall", device, leaf, name or getattr(message, "kind", ""))  # type: ignore[arg-type]
     return Received(topic, message, at_ms)
 
@@ -239,6 +251,21 @@ def test_an_old_status_is_no_contact(bundle: Path, tmp_path: Path) -> None:
     intake.store([received(source.status(online=False), at_ms=5000)])  # its last will
     (device,) = Reader(engine).devices(now_ms=9000)
     assert (device.last_seen_ms, device.online) == (1000, False)
+
+
+def test_a_device_that_builds_an_engine_says_how_far_it_is(tmp_path: Path) -> None:
+    intake, engine = open_intake(tmp_path / "fleet.sqlite")
+    building = Building(
+        version="2", artifact="trt-fp16", stage="loading", elapsed_s=42.3, expected_s=95
+    )
+    state = ModelState(
+        name="tiny", version="1", bundle="", artifact="onnx", phase="active", building=building
+    )
+    intake.store([received(Reported(boot="b", models=(state,)))])
+    ((model,),) = (device.models for device in Reader(engine).devices(now_ms=9000))
+    assert (model.phase, model.building) == ("active", building)
+    words = "loading trt-fp16 of 2 for 42 s; last time it took 95 s"
+    assert words_of(building) == words
 
 
 @pytest.mark.parametrize(

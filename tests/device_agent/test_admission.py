@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -186,13 +188,17 @@ def test_every_request_ends_exactly_once(steps, capacity, service_s):
     assert queue.outcomes.total() == offered
 
 
-def test_under_three_times_its_capacity_what_is_admitted_meets_its_deadline():
-    """A queue whose server takes 10 ms, now more, now less, and an arrival each 3 ms or so."""
+@pytest.mark.parametrize("spells", [0.0, 0.5, 0.9])
+def test_under_three_times_its_capacity_what_is_admitted_meets_its_deadline(spells: float):
+    """A queue whose server takes 10 ms, now more, now less, in spells whose length grows with the
+    correlation of neighbours, and an arrival each 3 ms or so."""
     chance = random.Random(1)
     latency = Latency()
+    slowness = [0.0]
 
     def service_s() -> float:
-        return 0.010 * chance.lognormvariate(0, 0.2)
+        slowness[0] = spells * slowness[0] + math.sqrt(1 - spells**2) * chance.gauss(0, 0.2)
+        return 0.010 * math.exp(slowness[0])
 
     for _ in range(100):
         latency.add(service_s())

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgeml.cli import main
-from edgeml.device_agent.config import Config, read_config
+from edgeml.device_agent.config import Config
+from edgeml.device_agent.config_file import read_config
 from edgeml.errors import UsageError
 
 WHOLE = """

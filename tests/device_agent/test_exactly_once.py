@@ -16,11 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from edgeml.device_agent.config import ModelConfig
 from edgeml.device_agent.limits.watch import Watch
-from edgeml.device_agent.serving import execution, intake, lineup
+from edgeml.device_agent.serving import execution, intake, lineup, service
 from edgeml.device_agent.serving.latency import Latency
 from edgeml.device_agent.serving.room import Room
 from edgeml.device_agent.serving.runner import Runner
-from edgeml.device_agent.serving.service import Hooks, Service
+from edgeml.device_agent.serving.service import Service
+from edgeml.device_agent.serving.standing import Hooks
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.device_agent.worker.parent import (
     RequestFailedError,
@@ -47,7 +48,9 @@ class Play:
         self.clock = clock
         self.machine = machine
 
-    def run(self, feeds: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:
+    def run(
+        self, feeds: dict[str, Any], *, timeout_s: float, meanwhile: Any = None
+    ) -> dict[str, Any]:
         takes, ends = self.machine.script
         if takes > timeout_s and ends != "slow answer":
             self.clock.now += max(0.0, timeout_s)
@@ -74,7 +77,7 @@ class Machine(RuleBasedStateMachine):
         self.clock = Clock()
         self.patch = pytest.MonkeyPatch()
         fake = types.SimpleNamespace(monotonic=self.clock.monotonic, time_ns=lambda: 0)
-        for module in (intake, lineup, execution):
+        for module in (intake, lineup, execution, service):
             self.patch.setattr(module, "time", fake)
         watch = Watch(1.0)
         self.service = Service(
@@ -147,6 +150,29 @@ class Machine(RuleBasedStateMachine):
         self.tickets.append(
             self.service.submit({}, deadline_s=deadline_s, stream=stream, done=done)
         )
+
+    @rule(
+        takes=st.sampled_from([0.001, 0.01, 0.05, 0.2]),
+        ends=st.sampled_from(["answers", "answers", "slow answer", "dies", "refuses", "fault"]),
+        survives=st.booleans(),
+        stream=st.sampled_from(["", "north"]),
+    )
+    def call(self, takes: float, ends: str, survives: bool, stream: str) -> None:
+        """A caller whose own thread runs its request, where nothing is before it."""
+        number = len(self.tickets)
+        self.script, self.survives = (takes, ends), survives
+        free = self.intake.idle and self.intake.runner is not None
+
+        def done(ticket: Ticket) -> None:
+            self.ended[number] += 1
+            if ticket.outcome == "served" and self.clock.now > ticket.deadline:
+                self.served_late += 1
+
+        ticket = self.service.call({}, stream=stream, done=done)
+        self.tickets.append(ticket)
+        if free and ticket.outcome is None:
+            assert self.intake.waiting  # it may not end in time: a probe is the model's thread's
+        assert not self.intake.running
 
     @rule(
         takes=st.sampled_from([0.001, 0.01, 0.05, 0.2]),

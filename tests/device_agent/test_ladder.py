@@ -14,8 +14,8 @@ from support.weights import scores
 
 from edgeml.bundle import open_bundle
 from edgeml.device_agent.install.bringup import cheaper, variants
-from edgeml.device_agent.serving.keeper import Sensors
 from edgeml.device_agent.serving.ladder import Ladder, Move, Reading, Thresholds
+from edgeml.device_agent.serving.policy import Sensors
 from edgeml.device_agent.serving.profiles import Profiles
 from edgeml.device_agent.serving.snapshot import Profile
 

@@ -15,7 +15,8 @@ import pytest
 from support.counts import cells_of, packed
 
 from edgeml.device_agent.uplink.delivery import Key
-from edgeml.device_agent.uplink.outbox import FILE, SET_ASIDE, STEPS, Outbox
+from edgeml.device_agent.uplink.outbox import STEPS, Outbox
+from edgeml.device_agent.uplink.outbox_file import FILE, SET_ASIDE
 from edgeml.errors import AgentError
 from edgeml.telemetry import Event, Window, encode
 
@@ -155,11 +156,11 @@ def test_the_outbox_of_an_earlier_version_is_taken_over(tmp_path: Path):
 def test_a_full_disk_costs_the_window_at_hand_its_place_and_no_other(tmp_path: Path):
     with outbox(tmp_path) as box:
         box.append(window(1))
-        pages = box._database.execute("PRAGMA page_count").fetchone()[0]
-        box._database.execute(f"PRAGMA max_page_count={pages}")
+        pages = box._file._database.execute("PRAGMA page_count").fetchone()[0]
+        box._file._database.execute(f"PRAGMA max_page_count={pages}")
         with pytest.raises(AgentError, match="full"):
             box.append(window(2, cells=4000))
-        box._database.execute("PRAGMA max_page_count=100000")
+        box._file._database.execute("PRAGMA max_page_count=100000")
         box.append(window(3))
         assert {w.rows for w in sent(box)} == {1, 3}
 
@@ -200,9 +201,9 @@ def test_a_file_that_is_damaged_while_it_is_open(tmp_path: Path):
     with outbox(tmp_path) as box:
         for _ in range(50):
             box.append(window(cells=300))
-        box._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        box._file._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         _overwrite(tmp_path / FILE, 100, b"\xff" * (4096 * 20))
-        box._database.execute("PRAGMA shrink_memory")
+        box._file._database.execute("PRAGMA shrink_memory")
         box.append(window(7))
         assert [w.rows for w in sent(box)] == [7]
 

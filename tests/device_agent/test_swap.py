@@ -166,7 +166,7 @@ def test_a_warm_standby_takes_over(tmp_path: Path):
         sleeper_bundle(tmp_path), tmp_path, standby=True, deadline_ms=300, grace_ms=10
     ) as desk:
         desk.wait_until(lambda: desk.service.snapshot().standby, "a standby")
-        warm = desk.service._keeper.standby
+        warm = desk.service._keeper.standby.runner
         assert warm is not None
         assert desk.call(HANG).outcome == "late"
         details = desk.wait_for("replaced")
@@ -179,7 +179,7 @@ def test_a_warm_standby_takes_over(tmp_path: Path):
 def test_there_is_no_standby_where_there_is_no_room(tmp_path: Path):
     bundle = sleeper_bundle(tmp_path, options={"megabytes": "50"})
     with serving(bundle, tmp_path, standby=True, room_mb=120) as desk:
-        desk.wait_until(lambda: desk.service._keeper._standby_from, "try")
+        desk.wait_until(lambda: desk.service._keeper.standby.next_try, "try")
         desk.call(CRASH)
         assert desk.wait_for("replaced")["standby"] == 0
         assert not desk.service.snapshot().standby
@@ -188,7 +188,7 @@ def test_there_is_no_standby_where_there_is_no_room(tmp_path: Path):
 def test_a_standby_that_dies_is_not_what_takes_over(tmp_path: Path):
     with serving(sleeper_bundle(tmp_path), tmp_path, standby=True) as desk:
         desk.wait_until(lambda: desk.service.snapshot().standby, "a standby")
-        warm = desk.service._keeper.standby
+        warm = desk.service._keeper.standby.runner
         assert warm is not None
         os.kill(warm.worker.pid, signal.SIGKILL)
         desk.wait_until(lambda: not desk.service.snapshot().standby, "its end")

@@ -16,9 +16,11 @@ import numpy as np
 from edgeml.bundle import open_bundle
 from edgeml.device_agent.config import ModelConfig
 from edgeml.device_agent.limits.watch import Watch
-from edgeml.device_agent.serving.keeper import Sensors
+from edgeml.device_agent.serving.changeover import Adopted
+from edgeml.device_agent.serving.policy import Sensors
 from edgeml.device_agent.serving.room import Room
-from edgeml.device_agent.serving.service import Adopted, Details, Hooks, Service
+from edgeml.device_agent.serving.service import Service
+from edgeml.device_agent.serving.standing import Details, Hooks
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.targets import registry
 from edgeml.telemetry import Window
@@ -72,7 +74,7 @@ class Desk:
         return ticket
 
     def adopt(self, path: Path) -> Adopted:
-        return self.service.adopt(open_bundle(path))
+        return self.service.changes.adopt(open_bundle(path))
 
     def close_windows(self) -> list[Window]:
         self.windows += self.service.windows(now=1e12, wall_ms=1)

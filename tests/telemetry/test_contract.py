@@ -8,6 +8,7 @@ import pytest
 from edgeml.errors import TelemetryError
 from edgeml.telemetry import (
     ActiveModel,
+    Building,
     DeviceFacts,
     Event,
     ModelState,
@@ -50,7 +51,16 @@ MESSAGES = [
     ),
     Reported(
         boot="b",
-        models=(ModelState(name="m", version="1", bundle=BUNDLE, artifact="a", phase="active"),),
+        models=(
+            ModelState(
+                name="m",
+                version="1",
+                bundle=BUNDLE,
+                artifact="a",
+                phase="active",
+                building=Building(version="2", artifact="a", stage="loading", elapsed_s=42.5),
+            ),
+        ),
     ),
     Event(boot="b", kind="restart", time_ms=1, message="worker killed", details={"pid": 7}),
     Stored(boot="b", sequence=9),
@@ -60,6 +70,14 @@ MESSAGES = [
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
 def test_a_message_arrives_as_it_was_said(message):
     assert decode(encode(message), type(message)) == message
+
+
+def test_a_state_of_an_earlier_agent_says_nothing_of_what_is_on_its_way():
+    state = msgspec.json.decode(
+        b'{"name": "m", "version": "1", "bundle": "", "artifact": "a", "phase": "active"}',
+        type=ModelState,
+    )
+    assert state.building is None
 
 
 def test_a_person_can_read_everything_but_windows():

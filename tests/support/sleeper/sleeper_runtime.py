@@ -34,6 +34,8 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Sl
     if options.get("load") == "hang":
         _ring()
         time.sleep(600)
+    if "gate" in options:  # an engine is built until the test opens it
+        os.close(os.open(options["gate"], os.O_RDONLY))
     return Sleeper(
         entry,
         crash_at=int(options.get("crash_at", "0")),

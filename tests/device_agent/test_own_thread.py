@@ -1,0 +1,103 @@
+"""A request with nothing before it is served on its caller's thread, and answered before anything
+is counted; what a program does to its memory meanwhile is not what is counted."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.agents import PATIENCE_S, StartAgent, frame
+from support.bundles import sleeper_bundle, tiny_bundle
+from support.services import Desk, scores_of, serving
+from support.sleeper.sleeper_runtime import NAP
+from support.weights import images, scores
+
+import edgeml
+from edgeml.device_agent.local import socket_wire as wire
+from edgeml.device_agent.local.socket_address import connected
+from edgeml.device_agent.serving.tickets import Ticket
+from edgeml.device_agent.worker import ear
+from edgeml.device_agent.worker.ear import Ear
+
+
+def test_a_callers_own_thread_serves_it(tmp_path: Path):
+    with serving(tiny_bundle(tmp_path), tmp_path) as desk:
+        answered: list[int] = []
+
+        def done(_: Ticket) -> None:
+            answered.append(threading.get_ident())
+            assert not desk.service.snapshot().outcomes["served"]
+
+        one = images(1)
+        ticket = desk.service.call({"image": one}, done=done)
+        np.testing.assert_allclose(scores_of(ticket), scores(one), atol=1e-5)
+        assert answered == [threading.get_ident()]
+        assert desk.service.snapshot().outcomes["served"] == 1
+
+
+def test_one_that_comes_meanwhile_waits_for_the_models_thread(tmp_path: Path):
+    with serving(sleeper_bundle(tmp_path), tmp_path) as desk:
+        first = threading.Thread(target=desk.service.call, args=({"image": frame(NAP)},))
+        first.start()
+        desk.wait_until(lambda: desk.service.snapshot().running, "request at work")
+        threads: list[int] = []
+        second = desk.service.call(
+            {"image": frame(0.5)}, done=lambda _: threads.append(threading.get_ident())
+        )
+        assert second.wait() == "served"
+        assert threads
+        assert threads != [threading.get_ident()]
+        first.join()
+
+
+def test_what_is_counted_is_what_ran(tmp_path: Path):
+    """A program fills its memory with the next frame as soon as it has its answer."""
+    with serving(tiny_bundle(tmp_path), tmp_path) as desk:
+        memory = np.zeros((1, 1, 8, 8), np.float32)
+        for brightness in (0.25, 0.75):
+            memory[...] = brightness
+            desk.service.call({"image": memory}, borrowed=True, done=lambda _: memory.fill(np.nan))
+        assert _broken(desk) == 0
+
+
+def _broken(desk: Desk) -> int:
+    """Inputs that were counted as no numbers."""
+    (window,) = desk.close_windows()
+    cells = {entry.stream: entry.cells for entry in window.statistics}
+    assert sum(cells["input.image.luma_mean"]) == 2
+    return cells["input.image.luma_mean"][-1]
+
+
+def test_a_program_that_reads_no_answers_holds_nobody_up(start_agent: StartAgent, tmp_path: Path):
+    agent = start_agent("--bundle", tiny_bundle(tmp_path)).ready()
+    with connected(agent.socket, PATIENCE_S) as deaf, edgeml.Client(agent.socket, "tiny") as client:
+        deaf.send(wire.encode(wire.Open("tiny")))
+        deaf.recv(wire.MAX_MESSAGE)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):  # it was hung up on
+            _ask_without_end(deaf)
+        assert client.infer({"image": images(1)}).keys() == {"scores"}
+
+
+def _ask_without_end(link: socket.socket) -> None:
+    while True:
+        link.send(wire.encode(wire.Run("tiny")))
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_an_ear_hears_what_comes_awake_or_asleep(monkeypatch: pytest.MonkeyPatch, cores: int):
+    monkeypatch.setattr(ear, "CORES", cores)
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with here, there:
+        heard = Ear(here, awake_s=0.001)
+        assert not heard.hears(0.0)
+        assert not heard.hears(0.01)
+        assert not heard.hears(-1.0)  # a deadline that has passed already
+        there.send(b"x")
+        assert heard.hears(0.0)
+        assert heard.hears(None)
+        here.recv(1)
+        there.close()
+        assert heard.hears(None)  # the end is heard, too
