@@ -49,6 +49,7 @@ class Bulk:
         # One at a time, in a thread that its children live as long as.
         self._checking = ThreadPoolExecutor(1)
         self._runners = ExitStack()
+        self._scoring = ExitStack()
         self._running: dict[str, Child] = {}
         self._checks: dict[Candidate, Future[Checked]] = {}
         self._spares: dict[Candidate, Candidate] = {}
@@ -68,6 +69,7 @@ class Bulk:
         if error is not None:
             self._shop.children.close()  # the threads end with them
         self._checker.cancel()
+        self._scoring.close()
         self._checking.submit(self._runners.close)
         self._checking.shutdown()
         self._bench.close()
@@ -112,7 +114,12 @@ class Bulk:
             child.call("edgeml.exporter.judging.predict:stand_by", target, str, step="A check")
         return child
 
-    def finish(self, material: Material, judge: Judge | None) -> Tried:
+    def check(self, material: Material, judge: Judge | None) -> None:
+        """Let the checks begin: of what is made already, and of each that will be."""
+        checker = Checker(material.plan, material, judge, self._shop)
+        self._checker.set_result(self._scoring.enter_context(checker))
+
+    def finish(self, material: Material) -> Tried:
         """Wait for the conversions and checks, then measure.
 
         Raises:
@@ -126,20 +133,19 @@ class Bulk:
             shop.emit(Note(text=text))
         count = len(planned.candidates)
         self._converted.open(Stage(name="compile", title="Converting", steps=count))
-        with Checker(planned, material, judge, shop) as checker:
-            self._checker.set_result(checker)
-            outcomes = self._converters.finish()
-            made = {c: o for c, o in outcomes.items() if isinstance(o, CompileResult)}
-            refused = _refusals(outcomes, auto=auto, shop=shop)
-            if not made:
-                return Tried(trials=(), refused=refused)
-            title = f"Checking on {len(material.checkset.samples):,} samples"
-            self._verified.open(Stage(name="verify", title=title, steps=len(self._checks)))
-            checked = {candidate: check.result() for candidate, check in self._checks.items()}
-            for each in self._needed(made, checked):
-                shop.emit(Progress(text=str(each)))
-                checked[each] = self._checking.submit(self._check, each, made[each]).result()
-            source_accuracy = checker.source_accuracy()
+        outcomes = self._converters.finish()
+        made = {c: o for c, o in outcomes.items() if isinstance(o, CompileResult)}
+        refused = _refusals(outcomes, auto=auto, shop=shop)
+        if not made:
+            return Tried(trials=(), refused=refused)
+        title = f"Checking on {len(material.checkset.samples):,} samples"
+        self._verified.open(Stage(name="verify", title=title, steps=len(self._checks)))
+        checked = {candidate: check.result() for candidate, check in self._checks.items()}
+        for each in self._needed(made, checked):
+            shop.emit(Progress(text=str(each)))
+            checked[each] = self._checking.submit(self._check, each, made[each]).result()
+        source_accuracy = self._checker.result().source_accuracy()
+        self._scoring.close()
         self._checking.submit(self._runners.close).result()
         spare = [each for each in made if each in self._spares and each not in checked]
         trials = self._measure(
