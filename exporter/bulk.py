@@ -2,8 +2,8 @@
 
 The conversions of different targets overlap, with each other and with the source model's own run on
 the samples; an artifact is checked as soon as it is made, while others are still being converted;
-then each that passed is measured, one at a time, with nothing else going on. The processes for
-checks and measurements are started while conversions go on.
+then each that passed, or was asked for by name, is measured, one at a time, with nothing else going
+on. The processes for checks and measurements are started while conversions go on.
 """
 
 from __future__ import annotations
@@ -180,6 +180,7 @@ class Bulk:
         shop = self._shop
         shop.emit(Stage(name="measure", title="Measuring, one at a time", steps=len(made)))
         done = shop.steps()
+        auto = material.plan.request.precision == "auto"
         samples = samples_for(material.checkset.samples, shop.folder / "measure.npz")
         self._bench.settle()
         trials: list[Trial] = []
@@ -188,7 +189,7 @@ class Bulk:
             check = checked.get(candidate)
             measured, why = (
                 (None, FAILED)  # it goes nowhere, however fast it is
-                if check is not None and check.shortfall
+                if auto and check is not None and check.shortfall
                 else measure(candidate, result, samples, self._bench)
             )
             trials.append(
