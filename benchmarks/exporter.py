@@ -1,27 +1,31 @@
 """edgeml export beside what a person does by hand with the stock tools' defaults.
 
-    python benchmarks/exporter.py --data FOLDER [--write] [--only MODEL] [--rounds N]
+    python benchmarks/exporter.py --data FOLDER [--write] [--only MODEL] [--targets T …]
+        [--rounds N] [--results FILE.json]
 
 For each model and target: ``edgeml export`` with ``auto`` and an empty cache, and the stock tool's
 float and int8 artifacts (``peers/stock.py``), on the same calibration samples. Every artifact,
 whoever made it, is then run on the same evaluation samples by the same runtime, and measured in
-fresh processes of one thread, in turn, several rounds over; p50 and p99 are the best round's.
+fresh processes of one thread, in turn, several rounds over, every other one backwards; p50 and p99
+are the best round's.
 
 Export time is that of the whole process, for both, the best of as many runs as there are rounds but
 no more than three, in turn. What it holds differs. edgeml reads the model in a process of its own,
 runs it on all samples, makes the target's candidates (for OpenVINO fp16 as well as fp32 and int8),
 runs each on all evaluation samples, measures each in a fresh process, and packs the bundle. The
-stock script makes its two artifacts in one process, and neither runs nor measures them. What edgeml
-takes to find the layers at fault where int8 collapsed is told apart.
+stock script makes its two artifacts in one process, and neither runs nor measures them. So there is
+a second figure for edgeml, from its own events: how long it took until the last artifact was
+converted, after which there is nothing but what the stock script does not do. What edgeml takes to
+find the layers at fault where int8 collapsed is told apart.
 
 Prints the tables, and with ``--write`` puts them into docs/benchmarks.md. FOLDER holds
-``mlperf-tiny``, ``photos`` and ``spoken-digits``.
+``mlperf-tiny``, ``photos`` and ``spoken-digits``. With ``--results`` what was measured goes into
+FILE.json, too, and the tables hold what earlier calls put there: all of it takes half an hour.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import json
 import os
@@ -31,14 +35,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from exporter_table import TARGETS, Cost, Made, earlier, ordered, report
 from numpy.typing import NDArray
-from page import setting, table, write_section
+from page import write_section
 from peers.subjects import Subject, prepare
 
 from edgeml.bundle import open_bundle
@@ -48,49 +53,10 @@ from edgeml.toolchain import hop
 from edgeml.toolchain.spec import toolchain
 
 HERE = Path(__file__).parent
-TARGETS = ("tflite", "openvino", "onnx")
-LOSS = 0.01
-"""One point: what an artifact may lose and still count as having kept its accuracy."""
-
 MOST_EXPORTS = 3
 """Runs of each export; its artifacts are measured in as many rounds as are asked for."""
 
 Array = NDArray[Any]
-
-
-class Cost(msgspec.Struct, frozen=True):
-    """What an export took."""
-
-    seconds: float
-    """By the clock, without those for the explanation."""
-    cpu_seconds: float
-    """Of all its processes, the explanation's among them."""
-    explaining: float = 0.0
-    """Seconds for the table of layers of an int8 that collapsed; no stock tool makes one."""
-
-
-class Made(msgspec.Struct, kw_only=True):
-    """An artifact, and what was found out about it."""
-
-    model: str
-    target: str
-    maker: str
-    precision: str
-    files: tuple[Path, ...]
-    cost: Cost
-    """Of the export that made it, which made its siblings too."""
-    chosen: bool = True
-    options: dict[str, str] = {}
-    right: float = 0.0
-    """Accuracy where there are labels, else agreement with the source."""
-    p50_ms: float = float("inf")
-    p99_ms: float = float("inf")
-    peak_mb: float = 0.0
-
-    @property
-    def bytes(self) -> int:
-        """Of all files."""
-        return sum(file.stat().st_size for file in self.files)
 
 
 def main() -> None:
@@ -100,13 +66,14 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", default=list(TARGETS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
+    parser.add_argument("--results", type=Path, help="a file of what was measured before")
     parser.add_argument("--keep", type=Path, help="a folder to work in, and to leave")
     arguments = parser.parse_args()
     _into_toolchain()
     with tempfile.TemporaryDirectory() as temporary:
         folder: Path = arguments.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        found: list[Made] = []
+        found = earlier(arguments.results)
         for subject in prepare(arguments.data.resolve(), folder, only=arguments.only):
             print(subject.name, file=sys.stderr, flush=True)
             work = folder / subject.name
@@ -117,10 +84,15 @@ def main() -> None:
                 mine += _made(subject, target, work, arguments.rounds)
             _judge(mine, subject, reference)
             _measure(mine, subject, arguments.rounds, work)
-            found += mine
+            again = {(each.model, each.target) for each in mine}
+            found = ordered(
+                [*(each for each in found if (each.model, each.target) not in again), *mine]
+            )
+            if arguments.results:
+                arguments.results.write_bytes(msgspec.json.encode(found, enc_hook=str))
             if arguments.write:  # an export takes long: what was measured is not lost
-                write_section("exporter", _report(found))
-        print(_report(found))
+                write_section("exporter", report(found))
+        print(report(found))
 
 
 def _into_toolchain() -> None:
@@ -139,27 +111,31 @@ def _made(subject: Subject, target: str, work: Path, rounds: int) -> list[Made]:
     ours, stock = work / f"edgeml-{target}", work / f"stock-{target}"
     mine: list[Cost] = []
     theirs: list[Cost] = []
-    explaining: list[float] = []
     files: dict[str, list[str]] = {}
     for _ in range(min(rounds, MOST_EXPORTS)):
         for folder in (ours, stock, Path(f"{ours}-cache")):
             shutil.rmtree(folder, ignore_errors=True)
-        with _timed(mine):
-            explaining.append(_ours(subject, target, ours))
-        with _timed(theirs):
-            files = _stock(target, subject, subject.calibration, stock)
-    cost = _best(mine, explaining)
+        used = _cpu_seconds()
+        cost = _ours(subject, target, ours)
+        mine.append(msgspec.structs.replace(cost, cpu_seconds=_cpu_seconds() - used))
+        began, used = time.perf_counter(), _cpu_seconds()
+        files = _stock(target, subject, subject.calibration, stock)
+        took = time.perf_counter() - began
+        theirs.append(Cost(took, _cpu_seconds() - used, converted=took))
+    cost = _best(mine)
     bundle = open_bundle(Path(f"{ours}.edgeml"))
     made: list[Made] = []
     for artifact in bundle.manifest.artifacts:
         entry = bundle.extract(artifact, ours / artifact.id)
+        files_of = tuple(entry.with_name(Path(file.path).name) for file in artifact.files)
         made.append(
             Made(
                 model=subject.name,
                 target=target,
                 maker="edgeml",
                 precision=artifact.precision,
-                files=tuple(entry.with_name(Path(file.path).name) for file in artifact.files),
+                files=files_of,
+                bytes=_size(files_of),
                 cost=cost,
                 chosen=artifact.chosen,
                 options=dict(artifact.requires.options),
@@ -172,6 +148,7 @@ def _made(subject: Subject, target: str, work: Path, rounds: int) -> list[Made]:
             maker="stock",
             precision=precision,
             files=tuple(map(Path, paths)),
+            bytes=_size(map(Path, paths)),
             cost=_best(theirs),
         )
         for precision, paths in files.items()
@@ -179,12 +156,8 @@ def _made(subject: Subject, target: str, work: Path, rounds: int) -> list[Made]:
     return made
 
 
-@contextlib.contextmanager
-def _timed(into: list[Cost]) -> Generator[None]:
-    """Adds what the processes took that the block ran to their end."""
-    began, used = time.perf_counter(), _cpu_seconds()
-    yield
-    into.append(Cost(time.perf_counter() - began, _cpu_seconds() - used))
+def _size(files: Iterable[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
 
 
 def _cpu_seconds() -> float:
@@ -192,22 +165,24 @@ def _cpu_seconds() -> float:
     return children.ru_utime + children.ru_stime
 
 
-def _best(costs: Sequence[Cost], explaining: Sequence[float] = ()) -> Cost:
-    """The best of each figure, the seconds without those for the explanation."""
-    extra = list(explaining) or [0.0] * len(costs)
+def _best(costs: Sequence[Cost]) -> Cost:
+    """The best of each figure."""
     return Cost(
-        seconds=min(e.seconds - more for e, more in zip(costs, extra, strict=True)),
-        cpu_seconds=min(e.cpu_seconds for e in costs),
-        explaining=min(extra),
+        seconds=min(each.seconds for each in costs),
+        cpu_seconds=min(each.cpu_seconds for each in costs),
+        converted=min(each.converted for each in costs),
+        explaining=min(each.explaining for each in costs),
     )
 
 
-def _ours(subject: Subject, target: str, out: Path) -> float:
-    """Export; the seconds that went into the table of layers of an int8 that collapsed."""
+def _ours(subject: Subject, target: str, out: Path) -> Cost:
+    """Export; what it took by the clock."""
     command = [sys.executable, "-m", "edgeml", "export", subject.model, "-t", target]
     command += ["--calibration", subject.calibration, "--evaluate", subject.evaluation]
     command += ["-o", f"{out}.edgeml", "--events"]
-    explaining, began = 0.0, None
+    explaining, since = 0.0, None
+    converted = 0.0
+    began = time.perf_counter()
     with subprocess.Popen(
         [*map(str, command)],
         stdout=subprocess.PIPE,
@@ -218,12 +193,15 @@ def _ours(subject: Subject, target: str, out: Path) -> float:
             event = json.loads(line)
             if event["event"] not in {"stage", "done"}:
                 continue
-            if began is not None:
-                explaining += time.perf_counter() - began
-            began = time.perf_counter() if event.get("name") == "explain" else None
+            if since is not None:
+                explaining += time.perf_counter() - since
+            since = time.perf_counter() if event.get("name") == "explain" else None
+            if event["event"] == "done":
+                converted = time.perf_counter() - began - event["seconds"] + event["converted"]
+    took = time.perf_counter() - began
     if process.returncode:
         sys.exit(f"edgeml export of {subject.name} for {target} ended with {process.returncode}")
-    return explaining
+    return Cost(took - explaining, 0.0, converted=converted, explaining=explaining)
 
 
 def _stock(target: str, subject: Subject, samples: Path, out: Path) -> dict[str, list[str]]:
@@ -274,8 +252,8 @@ def _ports(session: Any) -> tuple[dict[str, str], dict[str, str]]:
 def _measure(made: Sequence[Made], subject: Subject, rounds: int, work: Path) -> None:
     with np.load(subject.evaluation) as arrays:
         real = arrays[subject.input][:100]
-    for _ in range(rounds):
-        for each in made:
+    for turn in range(rounds):
+        for each in made if turn % 2 == 0 else reversed(made):
             session = open_session(each.target, each.files[0], options=each.options)
             inputs, outputs = _ports(session)
             dtype = session.inputs[0].dtype
@@ -295,86 +273,6 @@ def _measure(made: Sequence[Made], subject: Subject, rounds: int, work: Path) ->
             each.p50_ms = min(each.p50_ms, figures.p50_ms)
             each.p99_ms = min(each.p99_ms, figures.p99_ms)
             each.peak_mb = max(each.peak_mb, figures.peak_rss_mb)
-
-
-def _report(found: Sequence[Made]) -> str:
-    columns = (
-        "model",
-        "target",
-        "by",
-        "precision",
-        "right",
-        "bytes",
-        "p50 ms",
-        "p99 ms",
-        "peak MB",
-    )
-    rows = [
-        (
-            each.model,
-            each.target,
-            each.maker,
-            each.precision,
-            f"{each.right:.3f}",
-            f"{each.bytes:,}",
-            f"{each.p50_ms:.3f}",
-            f"{each.p99_ms:.3f}",
-            f"{each.peak_mb:.0f}",
-            f"{each.cost.seconds:.1f}",
-            f"{each.cost.cpu_seconds:.1f}",
-        )
-        for each in found
-    ]
-    setting_line = setting("tensorflow", "litert-torch", "openvino", "nncf", "onnxruntime")
-    return "\n\n".join(
-        (
-            setting_line,
-            table((*columns, "export s", "CPU s"), rows),
-            "edgeml's choice over the best stock artifact that is within a point of the best "
-            "stock accuracy; *export* and *CPU* over the stock tool's process. Wanted: latency "
-            "≤ 1.00, accuracy ≥ 0, size ≤ 1.02, export ≤ 1.2.",
-            _ratios(found),
-            *_explanations(found),
-        )
-    )
-
-
-def _explanations(found: Sequence[Made]) -> list[str]:
-    """What an explanation took, where there was one."""
-    took = {(e.model, e.target): e.cost.explaining for e in found if e.cost.explaining}
-    if not took:
-        return []
-    parts = ", ".join(f"{model} {target} {took[model, target]:.1f} s" for model, target in took)
-    return [
-        "An int8 that collapses is looked into, layer by layer, which is in *CPU s* and not in "
-        f"*export s*: {parts}."
-    ]
-
-
-def _ratios(found: Sequence[Made]) -> str:
-    rows: list[tuple[str, ...]] = []
-    for model, target in dict.fromkeys((each.model, each.target) for each in found):
-        mine = [e for e in found if (e.model, e.target) == (model, target)]
-        ours = next(e for e in mine if e.maker == "edgeml" and e.chosen)
-        stock = [e for e in mine if e.maker == "stock"]
-        most = max(e.right for e in stock)
-        kept = [e for e in stock if e.right >= most - LOSS]
-        best = min(kept, key=lambda e: e.p50_ms)
-        rows.append(
-            (
-                model,
-                target,
-                ours.precision,
-                best.precision,
-                f"{ours.p50_ms / best.p50_ms:.2f}",
-                f"{(ours.right - best.right) * 100:+.1f}",
-                f"{ours.bytes / best.bytes:.3f}",
-                f"{ours.cost.seconds / best.cost.seconds:.2f}",
-                f"{ours.cost.cpu_seconds / best.cost.cpu_seconds:.2f}",
-            )
-        )
-    columns = ("model", "target", "edgeml", "stock", "latency", "points", "size", "export", "CPU")
-    return table(columns, rows)
 
 
 if __name__ == "__main__":

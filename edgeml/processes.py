@@ -1,4 +1,5 @@
-"""Child processes that end when whoever started them does. The one place that asks Linux for it."""
+"""Child processes that end when whoever started them does, and what they have used. The one place
+that asks Linux for it."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that this process gets when its parent dies."""
@@ -83,6 +85,19 @@ def describe_exit(status: int) -> str:
         name = str(-status)
     hint = " (out of memory, perhaps)" if -status == signal.SIGKILL else ""
     return f"signal {name}{hint}"
+
+
+def group_cpu(group: int) -> int:
+    """Processor time in clock ticks that a process group has used so far."""
+    total = 0
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group:
+                total += sum(int(ticks) for ticks in fields[11:15])
+    return total
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

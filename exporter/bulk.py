@@ -2,22 +2,25 @@
 
 The conversions of different targets overlap, with each other and with the source model's own run on
 the samples; an artifact is checked as soon as it is made, while others are still being converted;
-then each is measured, one at a time, with nothing else going on.
+then each that passed, or was asked for by name, is measured, one at a time, with nothing else going
+on. The processes for checks and measurements are started while conversions go on.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
 
-from edgeml.exporter.candidates import Candidate
+from edgeml.exporter.candidates import Candidate, spares
 from edgeml.exporter.child import Child
 from edgeml.exporter.compile import Converters, Jobs, Outcome
 from edgeml.exporter.events import Note, Progress, Refusal, Stage
 from edgeml.exporter.intake import Material, Stock
 from edgeml.exporter.judging.check import Checker, not_checkable
+from edgeml.exporter.judging.choose import holds
 from edgeml.exporter.judging.metrics import Judge
 from edgeml.exporter.measure import Bench, measure, samples_for
 from edgeml.exporter.plan import Workshop
@@ -26,6 +29,8 @@ from edgeml.exporter.trial import Checked, Trial, Tried, compile_job, refusal
 from edgeml.targets.compiling import CompileResult
 
 Made = Mapping[Candidate, CompileResult]
+
+FAILED = "it failed its check"
 
 
 class Bulk:
@@ -44,8 +49,11 @@ class Bulk:
         # One at a time, in a thread that its children live as long as.
         self._checking = ThreadPoolExecutor(1)
         self._runners = ExitStack()
+        self._scoring = ExitStack()
         self._running: dict[str, Child] = {}
         self._checks: dict[Candidate, Future[Checked]] = {}
+        self._spares: dict[Candidate, Candidate] = {}
+        self._last: float | None = None
         self._converted = Steps(shop.emit)
         self._verified = Steps(shop.emit)
 
@@ -61,6 +69,7 @@ class Bulk:
         if error is not None:
             self._shop.children.close()  # the threads end with them
         self._checker.cancel()
+        self._scoring.close()
         self._checking.submit(self._runners.close)
         self._checking.shutdown()
         self._bench.close()
@@ -71,29 +80,46 @@ class Bulk:
         for each in stock.plan.candidates:
             job = compile_job(each, stock, shop)
             jobs[each.target] = [*jobs.get(each.target, ()), (each, job)]
+        self._spares = spares(stock.plan.candidates, stock.plan.request.precision)
+        for each in stock.plan.candidates:
+            if each not in self._spares:
+                self._bench.expect(each)
+        for target in jobs:
+            if not not_checkable(target):
+                self._checking.submit(self._runner, target)
         self._converters.begin(jobs, done=self._ended)
 
     def _ended(self, candidate: Candidate, outcome: Outcome) -> None:
         """In a converter's thread."""
         made = isinstance(outcome, CompileResult)
         self._converted(f"{candidate}{'' if made else ' was not made'}")
-        if made:
-            self._bench.expect(candidate)
-            if not not_checkable(candidate.target):
-                self._checks[candidate] = self._checking.submit(self._check, candidate, outcome)
+        self._last = time.monotonic()
+        if made and candidate not in self._spares and not not_checkable(candidate.target):
+            self._checks[candidate] = self._checking.submit(self._check, candidate, outcome)
 
     def _check(self, candidate: Candidate, made: CompileResult) -> Checked:
-        """In the checking thread: a child a target."""
+        """In the checking thread."""
         checker = self._checker.result()
-        child = self._running.get(candidate.target)
-        if child is None:
-            child = self._runners.enter_context(self._shop.children.child())
-            self._running[candidate.target] = child
-        checked = checker.check(child, candidate, made)
-        self._verified(str(candidate))
+        checked = checker.check(self._runner(candidate.target), candidate, made)
+        if candidate not in self._spares:
+            self._verified(str(candidate))
         return checked
 
-    def finish(self, material: Material, judge: Judge | None) -> Tried:
+    def _runner(self, target: str) -> Child:
+        """In the checking thread: a child a target."""
+        child = self._running.get(target)
+        if child is None:
+            child = self._runners.enter_context(self._shop.children.child())
+            self._running[target] = child
+            child.call("edgeml.exporter.judging.predict:stand_by", target, str, step="A check")
+        return child
+
+    def check(self, material: Material, judge: Judge | None) -> None:
+        """Let the checks begin: of what is made already, and of each that will be."""
+        checker = Checker(material.plan, material, judge, self._shop)
+        self._checker.set_result(self._scoring.enter_context(checker))
+
+    def finish(self, material: Material) -> Tried:
         """Wait for the conversions and checks, then measure.
 
         Raises:
@@ -107,20 +133,46 @@ class Bulk:
             shop.emit(Note(text=text))
         count = len(planned.candidates)
         self._converted.open(Stage(name="compile", title="Converting", steps=count))
-        with Checker(planned, material, judge, shop) as checker:
-            self._checker.set_result(checker)
-            outcomes = self._converters.finish()
-            made = {c: o for c, o in outcomes.items() if isinstance(o, CompileResult)}
-            refused = _refusals(outcomes, auto=auto, shop=shop)
-            if not made:
-                return Tried(trials=(), refused=refused)
-            title = f"Checking on {len(material.checkset.samples):,} samples"
-            self._verified.open(Stage(name="verify", title=title, steps=len(self._checks)))
-            checked = {candidate: check.result() for candidate, check in self._checks.items()}
-            source_accuracy = checker.source_accuracy()
+        outcomes = self._converters.finish()
+        made = {c: o for c, o in outcomes.items() if isinstance(o, CompileResult)}
+        refused = _refusals(outcomes, auto=auto, shop=shop)
+        if not made:
+            return Tried(trials=(), refused=refused)
+        title = f"Checking on {len(material.checkset.samples):,} samples"
+        self._verified.open(Stage(name="verify", title=title, steps=len(self._checks)))
+        checked = {candidate: check.result() for candidate, check in self._checks.items()}
+        for each in self._needed(made, checked):
+            shop.emit(Progress(text=str(each)))
+            checked[each] = self._checking.submit(self._check, each, made[each]).result()
+        source_accuracy = self._checker.result().source_accuracy()
+        self._scoring.close()
         self._checking.submit(self._runners.close).result()
-        trials = self._measure(made, checked, material)
-        return Tried(trials=trials, refused=refused, source_accuracy=source_accuracy)
+        spare = [each for each in made if each in self._spares and each not in checked]
+        trials = self._measure(
+            {each: result for each, result in made.items() if each not in spare}, checked, material
+        )
+        return Tried(
+            trials=trials,
+            refused=refused,
+            source_accuracy=source_accuracy,
+            spare=tuple(Trial(candidate=each, made=made[each]) for each in spare),
+            converted=self._last,
+        )
+
+    def _needed(self, made: Made, checked: Mapping[Candidate, Checked]) -> list[Candidate]:
+        """The spare ones whose other was not made, or does not hold; all, where none is checked."""
+        return [
+            each
+            for each, other in self._spares.items()
+            if each in made
+            and not not_checkable(each.target)
+            and not (
+                other in checked
+                and holds(
+                    Trial(candidate=other, made=made[other], checked=checked[other]).figures()
+                )
+            )
+        ]
 
     def _measure(
         self, made: Made, checked: Mapping[Candidate, Checked], material: Material
@@ -128,17 +180,23 @@ class Bulk:
         shop = self._shop
         shop.emit(Stage(name="measure", title="Measuring, one at a time", steps=len(made)))
         done = shop.steps()
+        auto = material.plan.request.precision == "auto"
         samples = samples_for(material.checkset.samples, shop.folder / "measure.npz")
         self._bench.settle()
         trials: list[Trial] = []
         for candidate, result in made.items():
             shop.emit(Progress(text=str(candidate)))
-            measured, why = measure(candidate, result, samples, self._bench)
+            check = checked.get(candidate)
+            measured, why = (
+                (None, FAILED)  # it goes nowhere, however fast it is
+                if auto and check is not None and check.shortfall
+                else measure(candidate, result, samples, self._bench)
+            )
             trials.append(
                 Trial(
                     candidate=candidate,
                     made=result,
-                    checked=checked.get(candidate),
+                    checked=check,
                     not_checked=not_checkable(candidate.target),
                     measured=measured,
                     not_measured=why,

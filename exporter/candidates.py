@@ -1,7 +1,8 @@
 """Which artifacts are to be tried, and what each must reach.
 
 ``auto`` tries float32 for every target and, with calibration data, int8; a precision named is the
-only one tried. float16 is made only when it is named: on a processor it saves bytes, not time.
+only one tried. float16 is made only when it is named, for on a processor it saves bytes, not time;
+but OpenVINO's stands for float32 under ``auto``, which is looked at only where it does not hold.
 With limits, ``auto`` may try all that a target makes: :mod:`edgeml.exporter.searching.search`
 decides in which order, and how far it goes. ``mixed`` needs float32 and int8 beside it, which tell
 the layers that are to stay float.
@@ -105,6 +106,25 @@ def candidates(
         found = [each for each in found if each.target in able]
     made = {candidate.target for candidate in found}
     return tuple(found), {name: why for name, why in refused.items() if name not in made}
+
+
+def spares(found: Sequence[Candidate], choice: Choice) -> dict[Candidate, Candidate]:
+    """Candidates that are looked at only where another does not hold, which computes the same in
+    fewer bytes, each with that other.
+
+    Args:
+        found: all that are to be tried.
+        choice: the precision asked for: one that was named is looked at.
+    """
+    if choice != "auto":
+        return {}
+    named = {(each.target, each.precision): each for each in found}
+    pairs = {each: row_of(each.target).spare.get(each.precision) for each in found}
+    return {
+        each: named[each.target, other]
+        for each, other in pairs.items()
+        if other is not None and (each.target, other) in named
+    }
 
 
 def tolerances(overrides: Mapping[Precision, ToleranceOverride]) -> dict[Precision, Tolerance]:

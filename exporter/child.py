@@ -34,7 +34,8 @@ from edgeml.errors import EdgemlError, ToolchainError
 from edgeml.exporter.repeat.dependencies import read_record
 from edgeml.exporter.repeat.recording import VARIABLE as RECORD
 from edgeml.exporter.repeat.recording import record
-from edgeml.processes import describe_exit, die_with_parent
+from edgeml.processes import describe_exit, die_with_parent, group_cpu
+from edgeml.targets.frameworks import uncollected
 
 T = TypeVar("T")
 
@@ -319,19 +320,6 @@ def no_room(error: OSError) -> bool:
     return error.errno in full or " requested and " in str(error)
 
 
-def group_cpu(group: int) -> int:
-    """Processor time in clock ticks that a process group has used so far."""
-    total = 0
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
-            if int(fields[2]) == group:
-                total += sum(int(ticks) for ticks in fields[11:15])
-    return total
-
-
 def _encode(document: object) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(document, enc_hook=_plain))
 
@@ -354,7 +342,8 @@ def _revived(kind: type, value: Any) -> Any:
 def _answer(call: Call) -> Answer:
     try:
         module, _, name = call.function.partition(":")
-        function: Any = getattr(importlib.import_module(module), name)
+        with uncollected():
+            function: Any = getattr(importlib.import_module(module), name)
         hints = get_type_hints(function)
         hints.pop("return", None)
         payload: Any = _decode(call.payload, next(iter(hints.values())))

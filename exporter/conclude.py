@@ -58,7 +58,7 @@ def conclude(
     rows = results.rows(tried.trials, choices, request.limits)
     for row in rows:
         shop.emit(row)
-    explain(tried.trials, material, shop)
+    explain((*tried.trials, *tried.spare), material, shop)
     smallest = (
         minimize(request.minimize, tried.refused, tried.trials, material, shop)
         if request.minimize
@@ -113,7 +113,10 @@ def conclude(
         [results.finished(each) for each in chosen],
         lock=draft(request, targets, shop.children.dependencies()),
     )
-    return msgspec.structs.replace(done, bytes=size, seconds=round(time.monotonic() - began, 1))
+    converted = None if tried.converted is None else round(tried.converted - began, 2)
+    return msgspec.structs.replace(
+        done, bytes=size, seconds=round(time.monotonic() - began, 2), converted=converted
+    )
 
 
 def _failed(figures: list[Figures], planned: Plan) -> list[Figures]:

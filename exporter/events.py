@@ -247,6 +247,9 @@ class Done(Event, frozen=True, kw_only=True, tag="done"):
     machine: str = ""
     isa: str = ""
     seconds: float = 0.0
+    converted: float | None = None
+    """Seconds until the last artifact was converted, of ``seconds``; the rest is proof, measurement
+    and packing. None where that took turns, as in a search, and of a bundle made before."""
     log: str = ""
     status: int = 0
     """0 where every target was made, 1 where one was refused or is within no limits."""

@@ -2,7 +2,8 @@
 what the source model makes of them.
 
 One child reads the model, and runs it on the samples while it still holds it: conversions can begin
-in between. The samples stay on disk from first to last.
+in between, and checks before it has run on those that they do not need. The samples stay on disk
+from first to last.
 """
 
 from __future__ import annotations
@@ -76,7 +77,12 @@ class Material(Stock, frozen=True, kw_only=True):
     checkset: Checkset
 
 
-def take_in(plan: Plan, shop: Workshop, begin: Callable[[Stock], None]) -> Material:
+def take_in(
+    plan: Plan,
+    shop: Workshop,
+    begin: Callable[[Stock], None],
+    check: Callable[[Material], None],
+) -> Material:
     """Read the model and the samples.
 
     Args:
@@ -84,6 +90,8 @@ def take_in(plan: Plan, shop: Workshop, begin: Callable[[Stock], None]) -> Mater
         shop: where to work.
         begin: is called when there is all that conversions need, before the source model runs on
             the samples.
+        check: is called when there is all that checks need: everything but
+            ``calibration_reference``, where there are evaluation samples beside those.
 
     Raises:
         SourceError: either cannot be used as given.
@@ -119,11 +127,8 @@ def take_in(plan: Plan, shop: Workshop, begin: Callable[[Stock], None]) -> Mater
             checking = evaluation
         files = tuple(checking.files[tensor.name] for tensor in inputs)
         everything: dict[str, Array] = {}
-        if calibration is not None:
-            shop.emit(Progress(text=f"the source model on {len(calibration)} samples"))
-            stored = tuple(calibration.files[tensor.name] for tensor in inputs)
-            everything = _run(source, stored, shop.folder / "calibration", child)
         if evaluation is None:
+            everything = _whole(calibration, inputs, source, shop, child)
             reference = {
                 name: save_rows(folder / f"out{index}.npy", array, held)
                 for index, (name, array) in enumerate(everything.items())
@@ -134,19 +139,38 @@ def take_in(plan: Plan, shop: Workshop, begin: Callable[[Stock], None]) -> Mater
         if plan.preprocessing is not None:
             shop.emit(Progress(text="the preprocessing against its reference"))
             preprocessing.check(plan.preprocessing, bare, source, checking, child, shop.folder)
-    outputs = meaning.infer_outputs(source.outputs, reference, checking.labels)
-    return Material(
-        plan=plan,
-        source=source,
-        inputs=inputs,
-        outputs=outputs,
-        calibration=calibration,
-        calibration_reference=everything,
-        calibrating=calibrating,
-        evaluation=evaluation,
-        checkset=_checkset(checking, files, reference, outputs),
-        inside=inside,
-    )
+        outputs = meaning.infer_outputs(source.outputs, reference, checking.labels)
+        material = Material(
+            plan=plan,
+            source=source,
+            inputs=inputs,
+            outputs=outputs,
+            calibration=calibration,
+            calibration_reference=everything,
+            calibrating=calibrating,
+            evaluation=evaluation,
+            checkset=_checkset(checking, files, reference, outputs),
+            inside=inside,
+        )
+        check(material)
+        if evaluation is not None:
+            everything = _whole(calibration, inputs, source, shop, child)
+    return msgspec.structs.replace(material, calibration_reference=everything)
+
+
+def _whole(
+    calibration: Samples | None,
+    inputs: tuple[Tensor, ...],
+    source: Opened,
+    shop: Workshop,
+    child: Child,
+) -> dict[str, Array]:
+    """What the source makes of all calibration samples."""
+    if calibration is None:
+        return {}
+    shop.emit(Progress(text=f"the source model on {len(calibration)} samples"))
+    stored = tuple(calibration.files[tensor.name] for tensor in inputs)
+    return _run(source, stored, shop.folder / "calibration", child)
 
 
 def _told(plan: Plan, found: Plan, shop: Workshop) -> Plan:

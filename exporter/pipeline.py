@@ -19,7 +19,7 @@ from edgeml.exporter.child import Children
 from edgeml.exporter.compile import Converters
 from edgeml.exporter.conclude import conclude
 from edgeml.exporter.events import Done, Note, Refusal
-from edgeml.exporter.intake import Stock, take_in
+from edgeml.exporter.intake import Material, Stock, take_in
 from edgeml.exporter.judging import metrics
 from edgeml.exporter.plan import Emit, Workshop, plan
 from edgeml.exporter.repeat.cache import Cache
@@ -70,20 +70,27 @@ def export(request: ExportRequest, *, emit: Emit, children: Children, folder: Pa
             if bulk is not None:
                 bulk.begin(stock, shop)
 
-        material = take_in(planned, shop, begin)
+        judge: metrics.Judge | None = None
+
+        def check(material: Material) -> None:
+            nonlocal judge
+            judge = metrics.judge(
+                material.plan.metric,
+                material.checkset,
+                needed=request.limits.accuracy_drop is not None,
+            )
+            if judge is None and material.checkset.samples.labels is not None:
+                text = "The labels fit no output of the model: no accuracy is measured."
+                emit(Note(text=text))
+            if bulk is not None:
+                bulk.check(material, judge)
+
+        material = take_in(planned, shop, begin, check)
         planned = material.plan
-        judge = metrics.judge(
-            planned.metric,
-            material.checkset,
-            needed=request.limits.accuracy_drop is not None,
-        )
-        if judge is None and material.checkset.samples.labels is not None:
-            text = "The labels fit no output of the model: no accuracy is measured."
-            emit(Note(text=text))
         if bulk is None:
             tried = search(planned, material, judge, converters, shop)
         else:
-            tried = bulk.finish(material, judge)
+            tried = bulk.finish(material)
     if shelf is not None:
         shelf.tell(emit)
     return conclude(planned, material, tried, shop, began=began)

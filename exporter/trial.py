@@ -86,6 +86,11 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
     """Of targets of which nothing could be made."""
     source_accuracy: Accuracy | None = None
     """Of the source model, by the metric."""
+    spare: tuple[Trial, ...] = ()
+    """Made, and not looked at: another that computes the same holds."""
+    converted: float | None = None
+    """When the last conversion ended, on the monotonic clock; None in a search, where they take
+    turns with all else."""
 
 
 def compile_job(candidate: Candidate, stock: Stock, shop: Workshop) -> CompileJob:

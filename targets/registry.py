@@ -57,6 +57,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         sources: kinds of source model that the converter reads.
         precisions: precisions that the converter makes.
         auto: those that are tried where nobody names one.
+        spare: of those, ones that another stands for: the runtime computes both with the same
+            kernels, and the other takes fewer bytes. One is looked at only where the other does
+            not hold.
         compile: dotted path of the module with ``compile(job)``; heavy, toolchain only.
         runtime: dotted path of the module with ``open_session(...)``; light, for the device.
         layers: dotted path of the module with ``signals(job)``; empty where the runtime shows
@@ -84,6 +87,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     packages: tuple[str, ...]
     extra: str
     auto: tuple[Precision, ...] = ("fp32", "int8")
+    spare: Mapping[Precision, Precision] = msgspec.field(default_factory=dict[Precision, Precision])
     layers: str = ""
     providers: tuple[str, ...] = ()
     needs_nvidia: bool = False
@@ -173,8 +177,9 @@ TARGETS: Mapping[str, Target] = {
             title="OpenVINO, CPU",
             sources=_ALL,
             precisions=(*_SHARED, "int8-dynamic"),
-            # Computed as fp32 is and half as large: what OpenVINO saves by default.
+            # float16 is computed as float32 is and half as large: what OpenVINO saves by default.
             auto=("fp32", "fp16", "int8"),
+            spare={"fp32": "fp16"},
             without={"int16x8": _NO_INT16X8},
             layers="edgeml.targets.openvino.layers",
             compile="edgeml.targets.openvino.compile",

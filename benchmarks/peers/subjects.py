@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,7 @@ def prepare(data: Path, folder: Path, *, only: Collection[str] | None = None) ->
         folder: exists.
         only: names; None for all.
     """
-    makers = {
-        "resnet8": _resnet8,
-        "ds-cnn": _ds_cnn,
-        "mobilenet-v2": _mobilenet_v2,
-        "digits": _digits,
-    }
-    for name, make in makers.items():
+    for name, make in MAKERS.items():
         if only is None or name in only:
             yield make(data, folder)
 
@@ -153,3 +147,12 @@ def _digits(data: Path, folder: Path) -> Subject:  # noqa: ARG001 - its data nee
         calibration=made / "calibration.npz",
         evaluation=made / "evaluation.npz",
     )
+
+
+MAKERS: Mapping[str, Callable[[Path, Path], Subject]] = {
+    "resnet8": _resnet8,
+    "ds-cnn": _ds_cnn,
+    "mobilenet-v2": _mobilenet_v2,
+    "digits": _digits,
+}
+"""In the order of the table."""

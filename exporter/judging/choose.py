@@ -10,9 +10,10 @@ With limits, only what is within all of them counts, and the best is again the f
 loses more than a point without a limit on accuracy is chosen only where nothing else is within the
 limits. Of ``mixed`` artifacts, of which there may be several, the best is chosen likewise.
 
-Under ``auto``, an int8 artifact that misses its tolerance is shown and not chosen, as long as the
-target's float artifact passes. Any other failed check is an error, and then there is no bundle: of
-a float artifact, of a precision asked for by name, of the only artifact that a target has.
+Under ``auto``, an int8 artifact that misses its tolerance is shown, without a latency, and not
+chosen, as long as the target's float artifact passes. Any other failed check is an error, and then
+there is no bundle: of a float artifact, of a precision asked for by name, of the only artifact that
+a target has.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from edgeml.exporter.request import Limits
 NO_LIMITS = Limits()
 ACCURACY_LOSS = 0.01
 SAME_LATENCY = 1.05
+FLOAT: tuple[Precision, ...] = ("fp32", "fp16")
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -86,6 +88,11 @@ def choose(
     return choices
 
 
+def holds(each: Figures) -> bool:
+    """Whether a candidate passed its check, and loses no more than counts as nothing."""
+    return not each.shortfall and _lost(each, None) <= ACCURACY_LOSS
+
+
 def _best(passed: Sequence[Figures], sound: Sequence[Figures]) -> Figures | None:
     if not passed:
         return None
@@ -121,13 +128,13 @@ def _notes(each: Figures, mine: Sequence[Figures], loss: str) -> list[str]:
     notes = [loss] if loss else []
     if each.shortfall:
         notes.insert(0, f"failed its check: {each.shortfall}")
-    floats = [e for e in mine if e.candidate.precision == "fp32" and e.p50_ms is not None]
-    if each.candidate.precision != "fp32" and floats and each.p50_ms is not None:
-        reference = floats[0].p50_ms
+    floats = [e for e in mine if e.candidate.precision in FLOAT and e.p50_ms is not None]
+    if floats and floats[0] is not each and each.p50_ms is not None:
+        reference, name = floats[0].p50_ms, floats[0].candidate.precision
         if reference is not None and each.p50_ms > reference * SAME_LATENCY:
             notes.append(
-                f"slower than fp32 on this machine ({each.p50_ms:.3g} against {reference:.3g} ms)"
+                f"slower than {name} on this machine ({each.p50_ms:.3g} against {reference:.3g} ms)"
             )
-    if each.not_measured:
+    if each.not_measured and not each.shortfall:
         notes.append(f"not measured: {each.not_measured}")
     return notes

@@ -5,6 +5,7 @@ The session stays open between calls, so that a check can go on from where it st
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.columns import load, rows, writers
+from edgeml.targets.registry import target as row_of
 from edgeml.targets.runtime import NamedSession, open_session
 
 Array = NDArray[Any]
@@ -39,6 +41,12 @@ class PredictJob(msgspec.Struct, frozen=True, kw_only=True):
 
 _open: dict[Path, NamedSession] = {}
 """At most one."""
+
+
+def stand_by(target: str) -> str:
+    """In the child: import what a target's artifacts need, but for the runtime itself."""
+    importlib.import_module(row_of(target).runtime)
+    return target
 
 
 def predict(job: PredictJob) -> int:

@@ -150,7 +150,7 @@ def _make(
                 jobs[each.target] = [*jobs.get(each.target, ()), job]
             converters.begin(jobs, done=lambda candidate, _: converted(str(candidate)))
 
-        material = take_in(planned, shop, begin)
+        material = take_in(planned, shop, begin, check=lambda _: None)
         converted.open(Stage(name="compile", title="Converting", steps=len(wanted)))
         outcomes = converters.finish()
     made: dict[str, CompileResult] = {}

@@ -39,6 +39,10 @@ from edgeml.exporter.sources.shapes import (
     stays_open,
 )
 from edgeml.exporter.sources.torch_factory import from_made, open_dims
+from edgeml.targets.frameworks import framework
+
+# torch.export imports this late; here, without what it does without.
+framework("torch.export.pt2_archive._package")
 
 _programs: dict[Path, Any] = {}
 """Of this process, so that a reference run does not load again what was just exported."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,17 @@ from edgeml.targets.compiling import CompileJob, CompileResult
 from edgeml.targets.frameworks import absent
 from edgeml.targets.openvino.convert import float_model
 from edgeml.targets.openvino.layers import WEIGHTED, name_operations, operations_kept
-from edgeml.targets.registry import CALIBRATED
+from edgeml.targets.registry import CALIBRATED, SourceKind
 
 # The session option for the activations that share a range in a product with packed weights.
 _RANGES = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+
+# NNCF and OpenVINO's converter import other frameworks, where they can, to see whether the model is
+# one of theirs: a third of a second of a core for ONNX and for NNCF's part for torch.
+_UNNEEDED: Mapping[SourceKind, tuple[str, ...]] = {
+    "torch": ("onnx", "nncf.torch"),
+    "savedmodel": ("onnx", "torch"),
+}
 
 _GROUP = 32
 """Weights that share a scale in four bits."""
@@ -32,9 +39,7 @@ def compile(job: CompileJob) -> CompileResult:  # noqa: A001 - the name that all
     # where it can be imported, and do without where it cannot.
     sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
     ov = sources.framework("openvino")
-    # NNCF imports torch where it can, and needs it for models of torch alone.
-    apart = contextlib.nullcontext() if job.source_kind == "torch" else absent("torch")
-    with apart:
+    with absent(*_UNNEEDED.get(job.source_kind, ("torch",))):
         return _made(ov, job)
 
 

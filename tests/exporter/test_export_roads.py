@@ -39,8 +39,8 @@ def test_a_factory_becomes_a_bundle_for_three_targets(digits: Outcome):
         "pack",
     ]
     assert set(digits.rows) == {
-        *(f"{target}-{it}" for target in ("tflite", "openvino", "onnx") for it in ("fp32", "int8")),
-        "openvino-fp16",  # as quick as float32, and half as large
+        *(f"{target}-{it}" for target in ("tflite", "onnx") for it in ("fp32", "int8")),
+        *("openvino-fp16", "openvino-int8"),  # float16 is as quick as float32, and half as large
     }
 
 
@@ -200,6 +200,23 @@ def test_an_exported_program_and_a_bare_array(models: Models, export: Export, tm
     assert manifest.provenance.evaluation is None
     # Without labels it still looks like what it is.
     assert manifest.outputs[0].meaning == "scores"
+
+
+def test_openvino_s_fp32_is_taken_where_fp16_does_not_hold(
+    models: Models, export: Export, tmp_path: Path
+):
+    found = export(
+        model=str(models.torch / "net.pt2"),
+        targets=["openvino"],
+        calibration=str(models.torch / "images.npy"),
+        output=str(tmp_path),
+        tolerances={"fp16": {"cosine": 1.0}, "int8": {"cosine": 1.0}},
+    )
+    assert found.status == 0
+    assert {name for name, row in found.rows.items() if row.passed} == {"openvino-fp32"}
+    assert found.rows["openvino-fp32"].chosen
+    assert found.rows["openvino-fp32"].p50_ms is not None
+    assert found.rows["openvino-fp16"].p50_ms is None  # what failed goes nowhere, however fast
 
 
 def test_a_target_that_is_refused_leaves_the_others_and_status_1(

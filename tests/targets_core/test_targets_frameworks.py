@@ -1,12 +1,13 @@
 """Importing a framework without what it only looks for."""
 
+import gc
 import importlib
 import json
 import sys
 
 import pytest
 
-from edgeml.targets.frameworks import absent
+from edgeml.targets.frameworks import absent, uncollected
 
 
 def test_what_is_absent_cannot_be_imported_for_a_while(monkeypatch: pytest.MonkeyPatch):
@@ -27,3 +28,10 @@ def test_what_is_absent_comes_back_after_an_error(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ValueError, match="meanwhile"), absent("wave"):
         raise ValueError("meanwhile")
     assert importlib.import_module("wave")
+
+
+def test_garbage_is_collected_again_after_an_import():
+    with uncollected(), uncollected():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    gc.unfreeze()

@@ -1,0 +1,159 @@
+"""What ``exporter.py`` found, and the tables of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from page import setting, table
+from peers.subjects import MAKERS
+
+TARGETS = ("tflite", "openvino", "onnx")
+LOSS = 0.01
+"""One point: what an artifact may lose and still count as having kept its accuracy."""
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """What an export took."""
+
+    seconds: float
+    """By the clock, without those for the explanation."""
+    cpu_seconds: float
+    """Of all its processes, the explanation's among them."""
+    converted: float = 0.0
+    """Seconds until the last artifact was converted; of a stock tool all of them."""
+    explaining: float = 0.0
+    """Seconds for the table of layers of an int8 that collapsed; no stock tool makes one."""
+
+
+class Made(msgspec.Struct, kw_only=True):
+    """An artifact, and what was found out about it."""
+
+    model: str
+    target: str
+    maker: str
+    precision: str
+    files: tuple[Path, ...]
+    bytes: int
+    """Of all files."""
+    cost: Cost
+    """Of the export that made it, which made its siblings too."""
+    chosen: bool = True
+    options: dict[str, str] = {}
+    right: float = 0.0
+    """Accuracy where there are labels, else agreement with the source."""
+    p50_ms: float = float("inf")
+    p99_ms: float = float("inf")
+    peak_mb: float = 0.0
+
+
+def earlier(results: Path | None) -> list[Made]:
+    """What earlier calls measured."""
+    if results is None or not results.exists():
+        return []
+    return msgspec.json.decode(results.read_bytes(), type=list[Made], dec_hook=_path)
+
+
+def _path(_: type, value: object) -> Path:
+    return Path(str(value))
+
+
+def ordered(found: Sequence[Made]) -> list[Made]:
+    """By model and target, each maker's in the order in which they were made."""
+    models = list(MAKERS)
+    return sorted(found, key=lambda each: (models.index(each.model), TARGETS.index(each.target)))
+
+
+def report(found: Sequence[Made]) -> str:
+    columns = (
+        "model",
+        "target",
+        "by",
+        "precision",
+        "right",
+        "bytes",
+        "p50 ms",
+        "p99 ms",
+        "peak MB",
+    )
+    rows = [
+        (
+            each.model,
+            each.target,
+            each.maker,
+            each.precision,
+            f"{each.right:.3f}",
+            f"{each.bytes:,}",
+            f"{each.p50_ms:.3f}",
+            f"{each.p99_ms:.3f}",
+            f"{each.peak_mb:.0f}",
+            f"{each.cost.seconds:.1f}",
+            f"{each.cost.converted:.1f}",
+            f"{each.cost.cpu_seconds:.1f}",
+        )
+        for each in found
+    ]
+    setting_line = setting("tensorflow", "litert-torch", "openvino", "nncf", "onnxruntime")
+    return "\n\n".join(
+        (
+            setting_line,
+            table((*columns, "export s", "converted s", "CPU s"), rows),
+            "edgeml's choice over the best stock artifact that is within a point of the best "
+            "stock accuracy; *export* (all of it), *conversion* (until the last artifact was "
+            "converted) and *CPU* over the stock tool's process. Wanted: latency ≤ 1.00, "
+            "accuracy ≥ 0, size ≤ 1.02, export ≤ 1.2.",
+            _ratios(found),
+            *_explanations(found),
+        )
+    )
+
+
+def _explanations(found: Sequence[Made]) -> list[str]:
+    """What an explanation took, where there was one."""
+    took = {(e.model, e.target): e.cost.explaining for e in found if e.cost.explaining}
+    if not took:
+        return []
+    parts = ", ".join(f"{model} {target} {took[model, target]:.1f} s" for model, target in took)
+    return [
+        "An int8 that collapses is looked into, layer by layer, which is in *CPU s* and not in "
+        f"*export s*: {parts}."
+    ]
+
+
+def _ratios(found: Sequence[Made]) -> str:
+    rows: list[tuple[str, ...]] = []
+    for model, target in dict.fromkeys((each.model, each.target) for each in found):
+        mine = [e for e in found if (e.model, e.target) == (model, target)]
+        ours = next(e for e in mine if e.maker == "edgeml" and e.chosen)
+        stock = [e for e in mine if e.maker == "stock"]
+        most = max(e.right for e in stock)
+        kept = [e for e in stock if e.right >= most - LOSS]
+        best = min(kept, key=lambda e: e.p50_ms)
+        rows.append(
+            (
+                model,
+                target,
+                ours.precision,
+                best.precision,
+                f"{ours.p50_ms / best.p50_ms:.2f}",
+                f"{(ours.right - best.right) * 100:+.1f}",
+                f"{ours.bytes / best.bytes:.3f}",
+                f"{ours.cost.seconds / best.cost.seconds:.2f}",
+                f"{ours.cost.converted / best.cost.seconds:.2f}",
+                f"{ours.cost.cpu_seconds / best.cost.cpu_seconds:.2f}",
+            )
+        )
+    columns = (
+        "model",
+        "target",
+        "edgeml",
+        "stock",
+        "latency",
+        "points",
+        "size",
+        "export",
+        "conversion",
+        "CPU",
+    )
+    return table(columns, rows)
