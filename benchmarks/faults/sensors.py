@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgeml.bundle import Tensor
 from edgeml.collector.drift.effects import wasserstein
+from edgeml.collector.drift.memory import Memory
 from edgeml.collector.drift.monitor import Monitor, Policy
 from edgeml.statistics import Counts, Grid, fit_baseline
 
@@ -54,7 +55,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     grid: Grid
-    baseline: Cells
+    training: Counts
     starts: tuple[datetime, ...]
     windows: tuple[Cells, ...]
     length: timedelta
@@ -107,7 +108,7 @@ def read(
     return Series(
         name=file.stem,
         grid=stream.grid,
-        baseline=stream.baseline().cells,
+        training=stream.baseline(),
         starts=tuple(begin + number * length for number in by_window),
         windows=tuple(Counts.of(stream.grid, values).cells for values in by_window.values()),
         length=length,
@@ -116,11 +117,9 @@ def read(
 
 
 def monitored(series: Series, threshold: float) -> tuple[list[int], bool]:
-    """Windows in which the collector's monitor opens an alarm, and whether it was ever armed.
-
-    The place to put another detector.
-    """
-    monitor = Monitor(series.grid, series.baseline, Policy())
+    """Windows in which the collector's monitor opens an alarm, and whether it was ever armed."""
+    season = "day" if series.length < timedelta(hours=12) else "none"
+    monitor, past = Monitor(series.grid, series.training, Policy(season=season)), Memory()
     opened: list[int] = []
     armed = False
     for number, (start, cells) in enumerate(zip(series.starts, series.windows, strict=True)):
@@ -129,7 +128,9 @@ def monitored(series: Series, threshold: float) -> tuple[list[int], bool]:
             key=f"{series.name} {number}",
             threshold=threshold,
             start_ms=int(start.timestamp() * 1000),
+            source=past,
         )
+        past.add(step)
         armed |= monitor.phase != "collecting"
         if step.opened:
             opened.append(number)
@@ -139,7 +140,10 @@ def monitored(series: Series, threshold: float) -> tuple[list[int], bool]:
 def too_far(series: Series, threshold: float) -> list[int]:
     """Windows that are the first of a row whose W1 from the training data is above a threshold, in
     its standard deviations: what a fixed limit on an effect size would raise."""
-    far = [wasserstein(series.grid, cells, series.baseline) > threshold for cells in series.windows]
+    far = [
+        wasserstein(series.grid, cells, series.training.cells) > threshold
+        for cells in series.windows
+    ]
     return [number for number, now in enumerate(far) if now and not (number and far[number - 1])]
 
 

@@ -141,7 +141,8 @@ def folds(times_ms: NDArray[np.int64]) -> NDArray[np.int64]:
     """Which part each window is left out with. Every fourth day, so that the same day of another
     week is in; where there are few days, quarters of the whole."""
     days = np.asarray(times_ms) // (24 * HOUR_MS)
-    if days[-1] - days[0] >= 2 * FOLDS:
+    even = np.bincount(days % FOLDS, minlength=FOLDS).min() * 2 * FOLDS >= len(days)
+    if days[-1] - days[0] >= 2 * FOLDS and even:  # not so for windows of two days
         return days % FOLDS
     return np.arange(len(times_ms)) * FOLDS // len(times_ms)
 

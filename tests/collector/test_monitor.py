@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeml.collector.drift.memory import Memory
 from edgeml.collector.drift.monitor import (
     RUNGS,
     SIZING,
     Monitor,
     Policy,
-    Record,
     Saved,
     Step,
 )
 from edgeml.collector.drift.scores import DISTANCE, MEAN, SPREAD, CellScorer, numbers
-from edgeml.collector.drift.track import Point, TrackState
+from edgeml.collector.drift.track import TrackState
 from edgeml.statistics import Counts, Grid
 
 GRID = Grid(kind="numeric", bins=32, low=-4.0, high=4.0)
@@ -28,37 +28,13 @@ BASELINE = TRAINING.cells
 THRESHOLD = 48_000.0
 
 
-class Store:
-    """What the database would hold of one stream."""
-
-    def __init__(self) -> None:
-        self.records: dict[tuple[int, int], Record] = {}
-        self.excluded: set[tuple[int, int]] = set()
-
-    def add(self, step: Step) -> None:
-        for record in step.records:
-            self.records[record.rung, record.point.index] = record
-        if step.excluded_from is not None:
-            self.excluded |= {k for k in self.records if sum(k) > step.excluded_from}
-
-    def points(self, rung: int, limit: int) -> list[Point]:
-        keys = sorted(k for k in self.records if k[0] == rung and k not in self.excluded)
-        return [self.records[k].point for k in keys[-limit:]]
-
-    def cells_from(self, index: int, limit: int) -> np.ndarray:
-        keys = sorted(k for k in self.records if k[0] == 1 and k[1] >= index)[-limit:]
-        return np.array([self.records[k].cells for k in keys], dtype=np.int64).reshape(
-            len(keys), -1
-        )
-
-
 class Life:
     """A monitor, its store, and a source of windows."""
 
     def __init__(self, seed: int = 2, policy: Policy = POLICY) -> None:
         self.policy = policy
         self.monitor = Monitor(GRID, TRAINING, policy)
-        self.store = Store()
+        self.store = Memory()
         self.random = np.random.default_rng(seed)
         self.sent = 0
 
@@ -225,7 +201,7 @@ def test_categories_have_a_distance_only() -> None:
     training = Counts.of(grid, np.repeat(np.arange(4), [50, 30, 15, 5]))
     monitor = Monitor(grid, training, POLICY)
     assert CellScorer(grid, training.cells, 30).scores(training.cells).shape == (1,)
-    store, random = Store(), np.random.default_rng(6)
+    store, random = Memory(), np.random.default_rng(6)
     opened: list[int] = []
     for at in range(60):
         shares = [0.5, 0.3, 0.15, 0.05, 0, 0] if at < 40 else [0.1, 0.2, 0.3, 0.2, 0.2, 0]
@@ -292,7 +268,7 @@ def test_embeddings_are_watched_by_their_kernel_mean(change: str) -> None:
     random = np.random.default_rng(8)
     grid = Grid(kind="vector", bins=8, low=-4.0, high=4.0, bandwidth=4.0, seed=1)
     training = Counts.of(grid, random.normal(size=(500, 8)))
-    monitor, store = Monitor(grid, training, POLICY), Store()
+    monitor, store = Monitor(grid, training, POLICY), Memory()
     opened: list[int] = []
     for at in range(70):
         vectors = random.normal(size=(60, 8))

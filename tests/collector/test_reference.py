@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeml.collector.drift.reference import (
+    FOLDS,
     Learned,
     Usual,
     caution,
+    folds,
     gaps_of,
     learn,
     on_even_grid,
@@ -151,6 +153,14 @@ def test_gaps_of_any_length_are_laid_out_in_order(steps: list[int], seed: int) -
     even = on_even_grid(at, series, QUARTER_MS)
     assert even[np.isfinite(even)] == pytest.approx(series[:, 0])
     assert (gaps_of(at, QUARTER_MS) > 0).all()
+
+
+@pytest.mark.parametrize("hours", [1, 24, 48, 96, 24 * 7])
+def test_every_fold_leaves_windows_to_learn_from(hours: int) -> None:
+    at = np.arange(60, dtype=np.int64) * hours * HOUR_MS
+    counts = np.bincount(folds(at), minlength=FOLDS)
+    assert counts.min() >= len(at) // (2 * FOLDS)
+    assert counts.max() <= len(at) // 2
 
 
 def test_out_of_fold_innovations_are_as_wide_as_later_ones() -> None:
