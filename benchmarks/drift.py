@@ -5,8 +5,8 @@
 
 Runs the sections (all of them, if none is named) one after another, each a module of its own that
 says what it does and can be called alone, and prints a Markdown table for each; with --write they
-go into docs/benchmarks.md. All of it takes some hours on two cores: `faults` needs --data, and `power`
-and `cost` measure peers beside edgeml where their environments are given.
+go into docs/benchmarks.md. All of it takes some hours on two cores: `faults` needs --data, and
+`power` and `cost` measure peers beside edgeml where their environments are given.
 """
 
 from __future__ import annotations
