@@ -91,7 +91,7 @@ def test_few_rows_look_drifted_to_js_but_not_to_its_excess() -> None:
     pairs = [(random.multinomial(60, shares), random.multinomial(600, shares)) for _ in range(400)]
     found = [effects(GRID, a, b) for a, b in pairs]
     raw = np.mean([each.js for each in found])
-    assert raw == pytest.approx(js_bias(11, 60, 600), rel=0.1)
+    assert raw == pytest.approx(js_bias(11, 60, 600), rel=0.15)
     assert np.mean([each.excess_js for each in found]) < 0.4 * raw
 
 
