@@ -71,7 +71,9 @@ class Places:
         self.scale, self.shift = np.array([_line(grid) for grid in grids]).T[:, :, None]
         """value · scale + shift: units from ``low``."""
         self._first = -float(MARGIN * UNITS)
-        self._last = np.array([[(grid.bins + MARGIN) * UNITS - 1.0] for grid in grids])
+        ends = [(grid.bins + MARGIN) * UNITS - 1.0 for grid in grids]
+        # One bound for all is twice as fast as one each.
+        self._last = ends[0] if len(set(ends)) == 1 else np.array(ends)[:, None]
         self._low = (starts[:-1] + MARGIN).astype(np.float64)[:, None]
         self._logarithmic = np.flatnonzero([grid.log for grid in grids])
         self._atoms = [
@@ -114,8 +116,7 @@ class Places:
         with np.errstate(over="ignore", invalid="ignore"):
             np.multiply(self.line(values, out=scratch), self.scale, out=units)
             np.add(units, self.shift, out=units)
-        np.maximum(units, self._first, out=units)
-        np.minimum(units, self._last, out=units)
+        np.clip(units, self._first, self._last, out=units)
         if finite is not None:
             np.copyto(units, 0.0, where=~finite)
         np.floor(units, out=units)
@@ -284,22 +285,22 @@ class _Group:
 
     def _add_runs(self, values: Matrix) -> None:
         """Lengthen the runs of one value. A NaN is equal to nothing, and so ends a run."""
-        streams, n = len(values), len(values[0])
-        # A run that goes on from before, then a new one wherever a value is another one.
-        begins = np.empty((streams, n + 1), dtype=bool)
-        begins[:, 0] = True
-        np.not_equal(values[:, 0], self._last, out=begins[:, 1])
-        np.not_equal(values[:, 1:], values[:, :-1], out=begins[:, 2:])
+        # The last column against the next row's first is nonsense, and put right below.
+        flat = values.ravel()
+        new = np.empty(values.shape, dtype=bool)
+        np.not_equal(flat[1:], flat[:-1], out=new.ravel()[1:])
+        np.not_equal(values[:, 0], self._last, out=new[:, 0])
         self._last = values[:, -1].copy()
-        longest = self._longest
-        if begins.all():
-            np.maximum(longest, 1, out=longest)
+        if new.all():
+            np.maximum(self._longest, 1, out=self._longest)
             self._run[:] = 1
             return
+        # In each row: a run that goes on from before, then one from each new value on.
+        begins = np.pad(new, ((0, 0), (1, 0)), constant_values=True)
         at = np.flatnonzero(begins)
         lengths = np.diff(at, append=begins.size)
-        first = np.searchsorted(at, np.arange(streams) * (n + 1))
+        first = np.searchsorted(at, np.arange(0, begins.size, len(begins[0])))
         goes_on = lengths[first] > 1
         lengths[first] = np.where(goes_on, lengths[first] - 1 + self._run, 0)
-        np.maximum(longest, np.maximum.reduceat(lengths, first), out=longest)
+        np.maximum(self._longest, np.maximum.reduceat(lengths, first), out=self._longest)
         self._run = lengths[np.append(first[1:], lengths.size) - 1].copy()
