@@ -33,6 +33,9 @@ FREQUENT = 64
 MEDIAN_ROWS = 500
 """Calibration vectors whose distances give the bandwidth."""
 
+LEAST_BANDWIDTH = 1e-3
+"""Of the components' range."""
+
 _FARTHEST = 2.0**1020
 """Ends of a range: further out, float64 could not tell the range's width."""
 
@@ -113,6 +116,8 @@ def fit_vectors(vectors: ArrayLike, *, seed: int = 0) -> Grid:
     bandwidth = float(np.median(distances)) * peak if distances.size else 0.0
     if not 0 < bandwidth < np.inf:
         bandwidth = high - low
+    # Angles of thousands of turns would be noise, and lose digits.
+    bandwidth = max(bandwidth, LEAST_BANDWIDTH * (high - low))
     return Grid(
         kind="vector", bins=found.shape[1], low=low, high=high, bandwidth=bandwidth, seed=seed
     )

@@ -30,8 +30,9 @@ MARGIN = 32
 FARTHEST = (1 << 27) - 1
 """Units from ``low`` at which extremes are clipped: a million bins, four bytes on the wire."""
 
-BLOCK = 16384
-"""Numbers in the buffer of a group: small enough for a processor's second cache."""
+BLOCK = 32768
+"""Numbers in the buffer of a group, 256 KiB: few enough for a processor's caches, and so many that
+calling NumPy costs little beside its work."""
 
 STREAMS = 32
 """In a group: with more, its buffer would have so few values of each that NumPy's loops over them
@@ -70,7 +71,9 @@ class Places:
         self.scale, self.shift = np.array([_line(grid) for grid in grids]).T[:, :, None]
         """value · scale + shift: units from ``low``."""
         self._first = -float(MARGIN * UNITS)
-        self._last = np.array([[(grid.bins + MARGIN) * UNITS - 1.0] for grid in grids])
+        ends = [(grid.bins + MARGIN) * UNITS - 1.0 for grid in grids]
+        # One bound for all is twice as fast as one each.
+        self._last = ends[0] if len(set(ends)) == 1 else np.array(ends)[:, None]
         self._low = (starts[:-1] + MARGIN).astype(np.float64)[:, None]
         self._logarithmic = np.flatnonzero([grid.log for grid in grids])
         self._atoms = [
@@ -113,8 +116,7 @@ class Places:
         with np.errstate(over="ignore", invalid="ignore"):
             np.multiply(self.line(values, out=scratch), self.scale, out=units)
             np.add(units, self.shift, out=units)
-        np.maximum(units, self._first, out=units)
-        np.minimum(units, self._last, out=units)
+        np.clip(units, self._first, self._last, out=units)
         if finite is not None:
             np.copyto(units, 0.0, where=~finite)
         np.floor(units, out=units)
@@ -168,8 +170,10 @@ class NumericTally:
     """
 
     def __init__(self, grids: Sequence[Grid]) -> None:
+        workspace = _Workspace()
         self._groups = [
-            _Group(grids[start : start + STREAMS]) for start in range(0, len(grids), STREAMS)
+            _Group(grids[start : start + STREAMS], workspace)
+            for start in range(0, len(grids), STREAMS)
         ]
 
     def add(self, matrix: Matrix) -> None:
@@ -185,46 +189,60 @@ class NumericTally:
         return [counts for group in self._groups for counts in group.take()]
 
 
+class _Workspace:
+    """The memory that counting takes, for one group after another."""
+
+    def __init__(self) -> None:
+        self._numbers = np.empty((3, BLOCK))
+        self._cells = np.empty(BLOCK, dtype=np.int64)
+
+    def shaped(self, streams: int, n: int) -> tuple[Matrix, Matrix, Matrix, Integers]:
+        """Values, units and scratch, float64 [streams, n], and cells, all contiguous."""
+        values, units, scratch = self._numbers[:, : streams * n].reshape(3, streams, n)
+        return values, units, scratch, self._cells[: streams * n].reshape(streams, n)
+
+
 class _Group:
-    def __init__(self, grids: Sequence[Grid]) -> None:
+    def __init__(self, grids: Sequence[Grid], workspace: _Workspace) -> None:
         self._grids = grids
+        self._workspace = workspace
         self._places = Places(grids)
         streams = len(grids)
         self._rows = BLOCK // streams
-        # In front of the values stands the last one of the buffer before, for the runs.
-        self._buffer = np.full((streams, 1 + self._rows), np.nan)
+        self._waiting = np.empty((self._rows, streams))
         self._filled = 0
-        self._units, self._scratch = np.empty((2, streams * self._rows))
-        self._cells = np.empty(streams * self._rows, dtype=np.int64)
+        self._last = np.full(streams, np.nan)
         self._run = np.zeros(streams, dtype=np.int64)
+        """How often each stream has had its last value in a row."""
         self._clear()
 
     def _clear(self) -> None:
         streams = len(self._grids)
         self._table = np.zeros(self._places.size, dtype=np.int64)
         self._sums = np.zeros((streams, 2), dtype=np.int64)
-        self._extremes = np.tile(np.array([NOTHING, -NOTHING, 0], dtype=np.int64), (streams, 1))
+        self._smallest, self._largest = np.full(streams, np.inf), np.full(streams, -np.inf)
+        self._longest = np.zeros(streams, dtype=np.int64)
 
     def add(self, matrix: Matrix) -> None:
-        start = 0
-        while start < len(matrix):
-            if self._filled == self._rows:
-                self._count()
-            taken = min(self._rows - self._filled, len(matrix) - start)
-            at = 1 + self._filled
-            self._buffer[:, at : at + taken] = matrix[start : start + taken].T
-            self._filled += taken
-            start += taken
+        while len(matrix) > (room := self._rows - self._filled):
+            self._waiting[self._filled :] = matrix[:room]
+            self._filled = self._rows
+            self._count()
+            matrix = matrix[room:]
+        end = self._filled + len(matrix)
+        self._waiting[self._filled : end] = matrix
+        self._filled = end
 
     def take(self) -> list[Counts]:
         self._count()
+        extremes = self._extremes()
         taken: list[Counts] = []
         for row, (grid, stretch) in enumerate(
             zip(self._grids, self._places.stretches, strict=True)
         ):
             cells = np.zeros(grid.cells, dtype=np.int64)
             np.add.at(cells, self._places.fold[stretch], self._table[stretch])
-            taken.append(Counts(grid.hash, cells, self._sums[row], self._extremes[row]))
+            taken.append(Counts(grid.hash, cells, self._sums[row], extremes[row]))
         self._clear()
         return taken
 
@@ -232,22 +250,20 @@ class _Group:
         n, streams = self._filled, len(self._grids)
         if not n:
             return
-        values = self._buffer[:, 1 : 1 + n]
+        values, units, scratch, cells = self._workspace.shaped(streams, n)
+        np.copyto(values, self._waiting[:n].T)
         smallest, largest = values.min(axis=1), values.max(axis=1)
         finite = None
         if not (np.isfinite(smallest).all() and np.isfinite(largest).all()):
             finite = np.isfinite(values)
             smallest = np.where(finite, values, np.inf).min(axis=1)
             largest = np.where(finite, values, -np.inf).max(axis=1)
-        units = self._units[: streams * n].reshape(streams, n)
-        cells = self._cells[: streams * n].reshape(streams, n)
-        scratch = self._scratch[: streams * n].reshape(streams, n)
         self._places.place(values, units, cells, scratch=scratch, finite=finite)
         self._table += np.bincount(cells.ravel(), minlength=self._places.size)
         self._add_sums(units)
-        self._add_extremes(smallest, largest)
-        self._add_runs(n)
-        self._buffer[:, 0] = self._buffer[:, n]
+        np.minimum(self._smallest, smallest, out=self._smallest)
+        np.maximum(self._largest, largest, out=self._largest)
+        self._add_runs(values)
         self._filled = 0
 
     def _add_sums(self, units: Matrix) -> None:
@@ -256,32 +272,35 @@ class _Group:
         squares = np.matmul(units[:, None, :], units[:, :, None])[:, 0, 0]
         self._sums[:, 1] += squares.astype(np.int64)
 
-    def _add_extremes(self, smallest: Matrix, largest: Matrix) -> None:
-        ends = self._places.line(np.stack([smallest, largest], axis=1))
+    def _extremes(self) -> Integers:
+        """Minimum and maximum in units, and the longest run: int64 [streams, 3]."""
+        ends = self._places.line(np.stack([self._smallest, self._largest], axis=1))
         with np.errstate(over="ignore", invalid="ignore"):
             units = np.floor(ends * self._places.scale + self._places.shift)
-        units = np.clip(units, -FARTHEST, FARTHEST).astype(np.int64)
-        some = np.isfinite(smallest)  # else there was no finite value
-        found = self._extremes
-        found[some, 0] = np.minimum(found[some, 0], units[some, 0])
-        found[some, 1] = np.maximum(found[some, 1], units[some, 1])
+        found = np.empty((len(ends), 3), dtype=np.int64)
+        found[:, :2] = np.clip(units, -FARTHEST, FARTHEST)
+        found[self._smallest > self._largest, :2] = NOTHING, -NOTHING  # of no finite value
+        found[:, 2] = self._longest
+        return found
 
-    def _add_runs(self, n: int) -> None:
+    def _add_runs(self, values: Matrix) -> None:
         """Lengthen the runs of one value. A NaN is equal to nothing, and so ends a run."""
-        values = self._buffer[:, : n + 1]
-        same = values[:, 1:] == values[:, :-1]
-        longest = self._extremes[:, 2]
-        if not same.any():
-            np.maximum(longest, 1, out=longest)
+        # The last column against the next row's first is nonsense, and put right below.
+        flat = values.ravel()
+        new = np.empty(values.shape, dtype=bool)
+        np.not_equal(flat[1:], flat[:-1], out=new.ravel()[1:])
+        np.not_equal(values[:, 0], self._last, out=new[:, 0])
+        self._last = values[:, -1].copy()
+        if new.all():
+            np.maximum(self._longest, 1, out=self._longest)
             self._run[:] = 1
             return
-        # Each row: a run that goes on from before, then a new one wherever a value is not the same.
-        begins = np.ones(values.shape, dtype=bool)
-        np.logical_not(same, out=begins[:, 1:])
+        # In each row: a run that goes on from before, then one from each new value on.
+        begins = np.pad(new, ((0, 0), (1, 0)), constant_values=True)
         at = np.flatnonzero(begins)
         lengths = np.diff(at, append=begins.size)
-        first = np.searchsorted(at, np.arange(len(values)) * (n + 1))
+        first = np.searchsorted(at, np.arange(0, begins.size, len(begins[0])))
         goes_on = lengths[first] > 1
         lengths[first] = np.where(goes_on, lengths[first] - 1 + self._run, 0)
-        np.maximum(longest, np.maximum.reduceat(lengths, first), out=longest)
+        np.maximum(self._longest, np.maximum.reduceat(lengths, first), out=self._longest)
         self._run = lengths[np.append(first[1:], lengths.size) - 1].copy()
