@@ -39,6 +39,9 @@ left out of it."""
 CHANCE = 20.0
 """Evidence on the reference of more than so many times its windows has a probability below 1 in so
 many (Markov): the reference is not what it is taken for."""
+SHORT_GAP = 0.05
+"""Quantile of the windows' distances that a window's length is read off: where windows are missing
+most distances are longer, and the wander is counted in windows' time."""
 GROWTH = 1.25
 """After a failed attempt the next one comes with so many times the windows."""
 
@@ -168,7 +171,7 @@ class Track:
             state.next_attempt = state.count + wanted - len(points)
             return
         times = np.array([p.start_ms for p in points])
-        length = int(np.median(np.maximum(np.diff(times), 1)))
+        length = max(int(np.quantile(np.diff(times), SHORT_GAP)), 1)
         span = (times.max() - times.min() + length) / HOUR_MS
         if span < SPAN_HOURS[season]:
             state.reason = (
