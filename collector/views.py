@@ -250,6 +250,22 @@ class AccuracyView(View, frozen=True, kw_only=True):
     """The most and the least right group, and the difference with its interval."""
 
 
+class EstimateView(View, frozen=True, kw_only=True):
+    """How right a model probably is on a device, by its confidences of the last day: without
+    labels, and only as long as its calibration did not move."""
+
+    model: str
+    version: str
+    site: str
+    device: str
+    n: int
+    """Requests."""
+    accuracy: float
+    low: float
+    high: float
+    """Of its 95 % interval."""
+
+
 class RetractionView(View, frozen=True, kw_only=True):
     """Windows that were taken back."""
 

@@ -103,8 +103,10 @@ def add_fleet_routes(api: APIRouter, backend: Backend) -> None:
 
     @api.get("/accuracy")
     def accuracy(by: str = "model") -> Response:
-        """``{accuracy: [AccuracyView]}``, by device, hour, day, group or model."""
-        return _json({"accuracy": backend.fleet.accuracy(by=by)})
+        """``{accuracy: [AccuracyView], estimates: [EstimateView]}``: what labels say, by device,
+        hour, day, group or model, and what confidences say of each device without them."""
+        found = backend.fleet.accuracy(by=by)
+        return _json({"accuracy": found, "estimates": backend.fleet.estimates()})
 
     @api.post("/feedback", status_code=201)
     async def feedback(request: Request) -> Response:

@@ -13,6 +13,7 @@ from edgeml.collector.drift.blame import Census, Incident, Moved, incidents
 from edgeml.collector.drift.budget import MS_A_DAY, Budget
 from edgeml.collector.drift.ebh import e_value, ebh
 from edgeml.collector.drift.scores import MEAN, SPREAD
+from edgeml.collector.store.estimates import estimates
 from edgeml.collector.store.evaluation import LIVE_MS
 from edgeml.collector.store.feedback import accuracies
 from edgeml.collector.store.fleet_tables import group_alarms, groups
@@ -21,13 +22,17 @@ from edgeml.collector.store.rebuild import RETRACTED
 from edgeml.collector.store.retraction import listed
 from edgeml.collector.store.spending import spent
 from edgeml.collector.store.tables import alarms, devices, streams
-from edgeml.collector.views import AccuracyView, BudgetView, DriftingView, GroupView, RetractionView
+from edgeml.collector.views import (
+    AccuracyView,
+    BudgetView,
+    DriftingView,
+    EstimateView,
+    GroupView,
+    RetractionView,
+)
 
 PAST_MS = 7 * MS_A_DAY
 """Incidents that ended longer ago are history: the alarms keep them."""
-
-LOOKED_AT = 200
-"""Test windows of either side, at most, from which it is said how far a statistic moved."""
 
 FALSE_DISCOVERIES = 0.05
 """Share of mistakes that the list of what drifts now may hold, on average."""
@@ -108,6 +113,11 @@ class FleetReader:
         """What labels say, see :func:`accuracies`."""
         with self._engine.begin() as connection:
             return accuracies(connection, by=by)
+
+    def estimates(self) -> list[EstimateView]:
+        """What confidences say where there are no labels, see :func:`estimates`."""
+        with self._engine.begin() as connection:
+            return estimates(connection)
 
     def retractions(self) -> list[RetractionView]:
         """All, the last one first."""

@@ -61,6 +61,26 @@ def accuracy(
         [_accuracy_row(found, by) for found in document["accuracy"]],
         right=("labels", "accuracy", "95 %", "calibration error"),
     )
+    if document["estimates"]:
+        write_table(
+            ("model", "device", "requests", "estimated", "95 %"),
+            [_estimate_row(found) for found in document["estimates"]],
+            right=("requests", "estimated", "95 %"),
+        )
+        typer.echo(
+            "Estimated without labels, from the confidences of the last day: right as long as the "
+            "model is as sure of what it gets wrong as it was on the evaluation set."
+        )
+
+
+def _estimate_row(found: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        f"{found['model']} {found['version']}",
+        f"{found['site']}/{found['device']}",
+        f"{found['n']:,}",
+        f"{found['accuracy']:.3f}",
+        f"{found['low']:.3f} – {found['high']:.3f}",
+    )
 
 
 def _accuracy_row(found: dict[str, Any], by: str) -> tuple[object, ...]:

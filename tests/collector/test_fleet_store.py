@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from support.bundles import RIGHT
 from support.devices import START_MS, Source
 from support.fleets import ALARMS, FleetStore
 
@@ -348,6 +349,20 @@ def test_feedback_is_counted_once_and_says_how_right_the_model_was(
     assert devices["hall/one"].calibration_error == pytest.approx(0.0, abs=0.04)
     assert devices["hall/two"].calibration_error == pytest.approx(0.3, abs=0.04)
     assert sum(found.n for found in fleet.accuracy(by="hour")) == 1000
+
+
+def test_confidences_say_how_right_a_model_probably_is_without_labels(
+    store: FleetStore, bundle: Path
+) -> None:
+    usual, dark = Source(bundle, seed=1), Source(bundle, seed=2)
+    store.send(*(("hall/usual", w) for w in usual.windows(10)))
+    store.send(*(("hall/dark", w) for w in dark.windows(10, broken=True)))
+    fleet = FleetReader(store.engine, ALARMS.budget)
+    found = {estimate.device: estimate for estimate in fleet.estimates()}
+    assert found["usual"].n == 400
+    assert found["usual"].low < RIGHT < found["usual"].high
+    assert found["usual"].accuracy == pytest.approx(RIGHT, abs=0.03)
+    assert found["dark"].accuracy != pytest.approx(found["usual"].accuracy, abs=1e-6)
 
 
 def test_feedback_of_a_device_that_is_not_known_changes_nothing(

@@ -1,0 +1,85 @@
+"""Accuracy without labels: what the confidences that devices counted stand for, by the evaluation
+set of their bundle (:func:`edgeml.statistics.accuracy.estimated_accuracy`)."""
+
+from __future__ import annotations
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy.engine import Connection
+
+from edgeml.collector.store.tables import bundles, count_rollups, devices, windows
+from edgeml.collector.views import EstimateView
+from edgeml.statistics import Baseline, Grid, unpack
+from edgeml.statistics.accuracy import Calibration, confidence_bins, estimated_accuracy
+
+HOURS_MS = 24 * 3_600_000
+"""How far back is looked from the last hour of a device."""
+
+
+def estimates(connection: Connection) -> list[EstimateView]:
+    """Of each device's model versions whose bundle was exported with labels, over the last day."""
+    found: list[EstimateView] = []
+    for model, version, name, grid, calibration in _calibrated(connection):
+        for site, device, bins in _confidences(connection, model, version, name, grid):
+            estimate = estimated_accuracy(bins, calibration)
+            if estimate.n:
+                found.append(
+                    EstimateView(
+                        model=model,
+                        version=version,
+                        site=site,
+                        device=device,
+                        n=estimate.n,
+                        accuracy=estimate.value,
+                        low=estimate.low,
+                        high=estimate.high,
+                    )
+                )
+    return found
+
+
+def _calibrated(connection: Connection) -> list[tuple[str, str, str, Grid, Calibration]]:
+    """Model, version, stream of confidences, its grid, and what the evaluation set said of it."""
+    ran = sa.select(windows.c.model, windows.c.version, windows.c.bundle).distinct()
+    runs = connection.execute(ran).all()
+    stored = sa.select(bundles.c.sha256, bundles.c.baseline).where(bundles.c.baseline.is_not(None))
+    baselines = {row.sha256: Baseline.decode(row.baseline) for row in connection.execute(stored)}
+    return [
+        (run.model, run.version, stream.name, stream.grid, tensor.calibration)
+        for run in runs
+        if run.bundle in baselines
+        for tensor in baselines[run.bundle].tensors
+        if tensor.calibration is not None
+        for stream in tensor.streams
+        if stream.name.endswith(".confidence")
+    ]
+
+
+def _confidences(
+    connection: Connection, model: str, version: str, stream: str, grid: Grid
+) -> list[tuple[str, str, NDArray[np.int64]]]:
+    """Counts of confidences by device, over its last day."""
+    table = count_rollups
+    query = (
+        sa.select(devices.c.site, devices.c.device, table.c.hour_ms, table.c.packed)
+        .join(devices, devices.c.id == table.c.device_id)
+        .where(table.c.model == model, table.c.version == version)
+        .where(table.c.stream == stream, table.c.grid == grid.hash)
+        .order_by(devices.c.site, devices.c.device, table.c.hour_ms)
+    )
+    by_device: dict[tuple[str, str], list[tuple[int, NDArray[np.int64]]]] = {}
+    for row in connection.execute(query):
+        cells = unpack(row.packed, grid).cells
+        by_device.setdefault((row.site, row.device), []).append((row.hour_ms, cells))
+    return [
+        (
+            site,
+            device,
+            confidence_bins(
+                grid,
+                sum((c for at, c in hours if at > hours[-1][0] - HOURS_MS), start=0 * hours[0][1]),
+            ),
+        )
+        for (site, device), hours in by_device.items()
+    ]
