@@ -153,7 +153,7 @@ class AlarmView(View, frozen=True, kw_only=True):
     since_ms: int
     """Start of the first drifted window, as estimated, by the device's clock."""
     closed_ms: int | None
-    reason: str
+    reason: str = ""
     """Why it closed, where it did not by itself: ``retracted`` or ``re-baselined``."""
     effect: float
     """Of the windows since then against the device's own reference."""

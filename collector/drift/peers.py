@@ -5,8 +5,9 @@ Windows of many devices arrive asynchronously, by clocks of their own, some late
 last few slots of one *series*: one statistic of one model version. It answers two questions:
 
 * :meth:`Peers.common`: the median of the *other* devices of the site, or of all devices of the
-  version where the site has too few. Subtracted from a device's score it leaves what is the
-  device's own (step 1 of "what breaks all of this" in the methods: seasons and weather are seen by
+  version where the site never had enough; a site that has fallen silent is not replaced by the
+  version, which would be another thing to be compared with. Subtracted from a device's score it
+  leaves what is the device's own (step 1 of "what breaks all of this" in the methods: seasons and weather are seen by
   all).
 * :meth:`Peers.add` returns, once a slot is complete, the median of a whole site and of a whole
   version: a point of a *group stream*, so that what all see is raised once, not once a device.
@@ -124,10 +125,16 @@ class Peers:
     Args:
         emitted: the slot of the last point of each group, by site (empty: the version), of an
             earlier life.
+        members: devices that were ever heard, of an earlier life.
     """
 
-    def __init__(self, emitted: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, emitted: Mapping[str, int] | None = None, members: Iterable[Device] = ()
+    ) -> None:
         self.emitted: dict[str, int] = dict(emitted or {})
+        self._members: dict[str, set[int]] = {}
+        for device in members:
+            self._members.setdefault(device.site, set()).add(device.id)
         self._bags: dict[tuple[str, int], _Bag] = {}
         self._slots: dict[Device, list[int]] = {}
 
@@ -149,13 +156,14 @@ class Peers:
         self._prune(self.frontier)
 
     def common(self, device: Device, slot: int) -> Scores | None:
-        """The median of the device's peers: of its site, else of the version; in this slot where
-        enough have reported, else in the one before; else None."""
-        for site, least in ((device.site, SITE_PEERS), ("", VERSION_PEERS)):
-            for at in (slot, slot - 1):
-                bag = self._bags.get((site, at))
-                if bag is not None and bag.others(device.id) >= least:
-                    return bag.median(without=device.id)
+        """The median of the device's peers: of its site where that has enough devices, else of the
+        version; in this slot where enough have reported, else in the one before; else None."""
+        enough = len(self._members.get(device.site, set()) - {device.id}) >= SITE_PEERS
+        site, least = (device.site, SITE_PEERS) if enough else ("", VERSION_PEERS)
+        for at in (slot, slot - 1):
+            bag = self._bags.get((site, at))
+            if bag is not None and bag.others(device.id) >= least:
+                return bag.median(without=device.id)
         return None
 
     def add(self, device: Device, slot: int, scores: Scores) -> list[Point]:
@@ -179,6 +187,7 @@ class Peers:
         return points
 
     def _keep(self, device: Device, slot: int, scores: Scores) -> None:
+        self._members.setdefault(device.site, set()).add(device.id)
         slots = self._slots.setdefault(device, [])
         if slot not in slots:
             insort(slots, slot)

@@ -36,7 +36,7 @@ MEMORIES = 40
 COVERED = 0.8
 """Share of the reference's windows with peers that makes a track relative to them; the others are
 left out of it."""
-CHANCE = 20.0
+CHANCE = 100.0
 """Evidence on the reference of more than so many times its windows has a probability below 1 in so
 many (Markov): the reference is not what it is taken for."""
 SHORT_GAP = 0.05

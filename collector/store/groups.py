@@ -230,7 +230,7 @@ class Groups:
 
     def _load_peers(self, connection: Connection, series: Series) -> Peers:
         rows = connection.execute(_of_series(sa.select(groups.c.site, groups.c.last_slot), series))
-        peers = Peers({row.site: row.last_slot for row in rows})
+        peers = Peers({row.site: row.last_slot for row in rows}, _members(connection, series))
         newest = (
             sa.select(sa.func.max(tests.c.index))
             .where(tests.c.stream_id == streams.c.id)
@@ -287,6 +287,21 @@ def _state(group: _Group) -> dict[str, Any]:
 
 def _of_series(query: Any, series: Series) -> Any:
     return query.where(*(groups.c[name] == value for name, value in series._asdict().items()))
+
+
+def _members(connection: Connection, series: Series) -> list[Device]:
+    """Devices that ever reported a series, whatever their windows' length."""
+    query = (
+        sa.select(devices.c.site, devices.c.id)
+        .join(streams, streams.c.device_id == devices.c.id)
+        .where(
+            streams.c.model == series.model,
+            streams.c.version == series.version,
+            streams.c.stream == series.stream,
+            streams.c.reference > 0,
+        )
+    )
+    return [Device(row.site, row.id) for row in connection.execute(query.distinct())]
 
 
 def scored_tests(series: Series) -> Any:

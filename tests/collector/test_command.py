@@ -94,7 +94,7 @@ def test_the_fleet_answers_for_people_and_for_programs(start: Start, bundle: Pat
     at = ("--collector", collector.page)
     added = edgeml("fleet", "add", str(bundle), *at)
     assert added.returncode == 0
-    assert "is known now: 8 statistics" in added.stdout
+    assert "is known now: 17 statistics" in added.stdout
     assert "was known already" in edgeml("fleet", "add", str(bundle), *at).stdout
 
     source = Source(bundle, seed=1)

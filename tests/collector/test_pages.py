@@ -93,7 +93,7 @@ def test_the_fleet_and_a_device_with_an_alarm(start: Start, bundle: Path, browse
     expect(card).to_contain_text("excess JS")
     expect(card).to_contain_text("W1")
     # Each statistic has its drift over time and its histogram, drawn.
-    expect(page.locator(".statistics canvas")).to_have_count(16)
+    expect(page.locator(".statistics canvas")).to_have_count(34)
     drawn = card.locator("canvas").first.evaluate(
         "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(v => v > 0)"
     )

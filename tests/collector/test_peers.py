@@ -57,12 +57,14 @@ def test_common_is_the_median_of_the_others(sent: list[tuple[Device, int, Scores
     for n, (device, slot, scores) in enumerate(sent):
         newest = max(newest, slot % AHEAD)
         if (slot - 1) % AHEAD > newest - KEPT_SLOTS:  # what is older may have been forgotten
+            others = {d.id for d, _, _ in sent[:n] if d.site == device.site} - {device.id}
+            whole = len(others) >= SITE_PEERS
+            site, least = (device.site, SITE_PEERS) if whole else ("", VERSION_PEERS)
             asked = [
-                (least, {k: v for k, v in at(site, when, sent[:n]).items() if k != device.id})
-                for site, least in ((device.site, SITE_PEERS), ("", VERSION_PEERS))
+                {k: v for k, v in at(site, when, sent[:n]).items() if k != device.id}
                 for when in (slot, slot - 1)
             ]
-            enough = next((list(o.values()) for least, o in asked if len(o) >= least), None)
+            enough = next((list(o.values()) for o in asked if len(o) >= least), None)
             found = peers.common(device, slot)
             assert found == (enough and pytest.approx(medians(enough)))
         peers.add(device, slot, scores)
@@ -130,6 +132,20 @@ def test_a_clock_that_is_ahead_takes_nobody_with_it() -> None:
     peers.add(FLEET[5], 1_000_000, (9.0,))
     assert peers.frontier == 2
     assert peers.common(FLEET[0], 2) == (0.0,)
+
+
+def test_a_site_that_falls_silent_is_not_replaced_by_the_version() -> None:
+    """The version's median is another thing to be compared with: a shift, to who watches."""
+    hall = [Device("hall", n) for n in range(4)]
+    yard = [Device("yard", n) for n in range(10, 16)]
+    peers = Peers()
+    for device in [*hall, *yard]:
+        peers.add(device, 1, (1.0,) if device in hall else (50.0,))
+    assert peers.common(hall[0], 1) == (1.0,)
+    for device in [hall[0], *yard]:
+        peers.add(device, 9, (50.0,))
+    assert peers.common(hall[0], 9) is None
+    assert peers.common(Device("mast", 99), 9) == (50.0,)
 
 
 def test_too_few_peers_are_none() -> None:

@@ -74,7 +74,7 @@ def test_a_fleet_is_silent_until_a_camera_breaks_and_leaves_nothing_behind(
 
     others = descendants(os.getpid())
     with demo(tmp_path, tmp_path).fleet(bundle) as fleet:
-        assert fleet.wait_until_armed() == 8 * len(DEVICES)
+        assert fleet.wait_until_armed() == 17 * len(DEVICES)
         fleet.expect_silence()
         fleet.cameras[BROKEN].break_it()
         alarm = fleet.wait_for_alarm(BROKEN)
