@@ -7,8 +7,7 @@ last few slots of one *series*: one statistic of one model version. It answers t
 * :meth:`Peers.common`: the median of the *other* devices of the site, or of all devices of the
   version where the site never had enough; a site that has fallen silent is not replaced by the
   version, which would be another thing to be compared with. Subtracted from a device's score it
-  leaves what is the device's own (step 1 of "what breaks all of this" in the methods: seasons and weather are seen by
-  all).
+  leaves what is the device's own: seasons and weather are seen by all.
 * :meth:`Peers.add` returns, once a slot is complete, the median of a whole site and of a whole
   version: a point of a *group stream*, so that what all see is raised once, not once a device.
 
