@@ -41,9 +41,9 @@ DEFECT_FLOOR = 5e-4
 MEDIAN_OF = 512
 """Values that a median is taken of, at least, and fewer than twice as many."""
 
-TOGETHER = 1 << 16
-"""Values of small frames that are worked on at once: NumPy's calls cost more than their pixels. One
-large frame has more."""
+TOGETHER = 1 << 19
+"""Values of frames that are worked on at once, three of 224x224: NumPy's calls cost more than the
+pixels that are looked at. One large frame has more."""
 
 REMEMBERED = 4
 """Frames that a frozen one may repeat: a stuck ring of buffers repeats a few in turn."""
