@@ -68,8 +68,9 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def weight(self) -> float:
-        """Sorts what moved farthest first."""
-        return max(abs(self.mean or 0.0), abs(self.spread or 0.0), 2 * self.distance)
+        """Sorts what moved farthest first. A spread counts up to a factor of e: one that shrank to
+        nothing has no end on a logarithm."""
+        return max(abs(self.mean or 0.0), min(abs(self.spread or 0.0), 1.0), 2 * self.distance)
 
 
 class Census(msgspec.Struct, frozen=True, kw_only=True):
