@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from edgeml.collector.drift.budget import Budget
-from edgeml.collector.drift.monitor import Policy
+from edgeml.collector.drift.policy import Policy
 from edgeml.collector.drift.season import Season
 from edgeml.errors import UsageError
 

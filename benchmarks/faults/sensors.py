@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from edgeml.bundle import Tensor
 from edgeml.collector.drift.effects import wasserstein
 from edgeml.collector.drift.memory import Memory
-from edgeml.collector.drift.monitor import Monitor, Policy
+from edgeml.collector.drift.monitor import Monitor
+from edgeml.collector.drift.policy import Policy
 from edgeml.statistics import Counts, Grid, fit_baseline
 
 Cells = NDArray[np.int64]

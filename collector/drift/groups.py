@@ -19,8 +19,9 @@ import msgspec
 import numpy as np
 
 from edgeml.collector.drift import track
-from edgeml.collector.drift.monitor import USUAL, Policy
+from edgeml.collector.drift.monitor import USUAL
 from edgeml.collector.drift.peers import Point, Scores
+from edgeml.collector.drift.policy import Policy
 from edgeml.collector.drift.ranks import uniform
 from edgeml.collector.drift.scores import CATEGORICAL_DIRECTIONS, NUMERIC_DIRECTIONS
 from edgeml.collector.drift.track import Track, TrackState

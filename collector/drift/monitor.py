@@ -30,52 +30,22 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeml.collector.drift.policy import RUNGS, Policy
 from edgeml.collector.drift.ranks import uniform
 from edgeml.collector.drift.scores import numbers, rows_of, scorer
-from edgeml.collector.drift.season import Season
-from edgeml.collector.drift.track import Point, Track, TrackPolicy, TrackState
+from edgeml.collector.drift.track import Point, Track, TrackState
 from edgeml.statistics import Counts, Grid
 
 Cells = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Phase = Literal["collecting", "armed", "alarm"]
 
-RUNGS = (1, 4, 16, 64)
-LEAST_REFERENCE = 32
-"""Merged windows before a rung above the first is armed, at least."""
 SIZING = 3
 """Device windows whose median decides how many rows a test window has."""
 LOOKED_BACK = 512
 """Windows of a change that its effect is taken of, at most."""
 USUAL = 1.0
 """Deviations within which an alarm's windows count as usual again."""
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """The bounds of a monitor, each with its reason."""
-
-    reference: int = TrackPolicy().reference
-    longest_reference: int = TrackPolicy().longest_reference
-    season: Season = TrackPolicy().season
-    min_rows: int = 30
-    """Rows of a test window at least: fewer say too little about a distribution."""
-    min_effect: float = 0.05
-    """Excess JS divergence in bits that is worth an alarm: a shift of about half a standard
-    deviation of a normal variable (JS ≈ 0.18·δ² bits)."""
-    close_after: int = 10
-    """Windows that have to look like the reference again before an alarm closes."""
-
-    def of_rung(self, length: int) -> TrackPolicy:
-        """What a track of windows merged by ``length`` is bound by."""
-        if length == 1:
-            least = self.reference
-        else:
-            least = max(self.reference // length, min(LEAST_REFERENCE, self.reference))
-        return TrackPolicy(
-            reference=least,
-            longest_reference=max(self.longest_reference // length, least),
-            season=self.season,
-        )
 
 
 class Record(msgspec.Struct, kw_only=True):

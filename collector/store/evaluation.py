@@ -16,22 +16,19 @@ from numpy.typing import NDArray
 from sqlalchemy.engine import Connection
 
 from edgeml.collector.drift.budget import MS_A_DAY, Budget, Scope
-from edgeml.collector.drift.chi2 import chi_square
-from edgeml.collector.drift.effects import effects
-from edgeml.collector.drift.monitor import RUNGS, Monitor, Policy, Record, Saved, Step
+from edgeml.collector.drift.monitor import Monitor, Record, Saved, Step
 from edgeml.collector.drift.peers import Device, Scores, slot_length
-from edgeml.collector.drift.scores import MEAN, numbers
+from edgeml.collector.drift.policy import RUNGS, Policy
+from edgeml.collector.drift.scores import numbers
 from edgeml.collector.drift.stuck import Repeats, watch
 from edgeml.collector.store.database import insert
 from edgeml.collector.store.fleet_tables import groups
 from edgeml.collector.store.groups import Groups, Scored, Series
-from edgeml.collector.store.packing import pack
 from edgeml.collector.store.past import (
     StreamPast,
-    encode_numbers,
-    pack_state,
     unpack_state,
 )
+from edgeml.collector.store.rows import Followed, alarm_row, stream_row, test_row, track_row
 from edgeml.collector.store.spending import spend
 from edgeml.collector.store.tables import alarms, bundles, streams, tests, tracks
 from edgeml.statistics import Baseline, Counts, Stream
@@ -99,15 +96,6 @@ _CLOSE_ALARM = (
 )
 
 
-class _Followed(msgspec.Struct):
-    stream_id: int
-    monitor: Monitor
-    offset_js: float | None = None
-    threshold: float = 0.0
-    last_ms: int = 0
-    repeats: Repeats = msgspec.field(default_factory=Repeats)
-
-
 class Evaluator:
     """Feeds windows to the monitors of their streams. One thread only.
 
@@ -119,11 +107,11 @@ class Evaluator:
         self._policy = policy
         self._budget = budget
         self.groups = Groups(policy, self._threshold)
-        self._known: dict[tuple[object, ...], _Followed] = {}
+        self._known: dict[tuple[object, ...], Followed] = {}
         self._baselines: dict[str, Known] = {}
         self._live: dict[Scope, int] = {}
-        self._changed: dict[int, _Followed] = {}
-        self._learned: dict[tuple[int, int], _Followed] = {}
+        self._changed: dict[int, Followed] = {}
+        self._learned: dict[tuple[int, int], Followed] = {}
         self._added: list[dict[str, Any]] = []
         self._excluded: list[dict[str, Any]] = []
         self._watched: list[float] = []
@@ -191,7 +179,7 @@ class Evaluator:
         for statement, values in self._alarms:
             connection.execute(statement, values)
         if self._changed:
-            connection.execute(_CHANGE_STREAMS, [_state(k) for k in self._changed.values()])
+            connection.execute(_CHANGE_STREAMS, [stream_row(k) for k in self._changed.values()])
         if self._learned:
             statement = insert(connection, tracks)
             connection.execute(
@@ -199,7 +187,7 @@ class Evaluator:
                     index_elements=["stream_id", "rung"],
                     set_={"state": statement.excluded.state},
                 ),
-                [_track(known, rung) for (_, rung), known in self._learned.items()],
+                [track_row(known, rung) for (_, rung), known in self._learned.items()],
             )
         self._changed.clear()
         self._learned.clear()
@@ -244,7 +232,7 @@ class Evaluator:
             if record.rung == 1:
                 self._tell_peers(connection, known, window, series, record)
 
-    def _is_stuck(self, known: _Followed, window: Arrived, counts: Counts) -> bool:
+    def _is_stuck(self, known: Followed, window: Arrived, counts: Counts) -> bool:
         reference = known.monitor.reference_cells[: counts.cells.size]
         known.repeats = watch(
             known.repeats,
@@ -260,7 +248,7 @@ class Evaluator:
     def _step(
         self,
         connection: Connection,
-        known: _Followed,
+        known: Followed,
         window: Arrived,
         stream: Stream,
         cells: Cells,
@@ -281,7 +269,9 @@ class Evaluator:
         if not was_armed and monitor.phase == "armed":
             known.offset_js = None if stream.temporal else monitor.offset
         if step.opened:
-            self._alarms.append((sa.insert(alarms), _alarm(known, window, step)))
+            self._alarms.append(
+                (sa.insert(alarms), alarm_row(known, step, received_ms=window.received_ms))
+            )
         if step.closed:
             self._learned |= {(known.stream_id, rung): known for rung in RUNGS}
             values = {"at_stream": known.stream_id, "at_ms": window.received_ms}
@@ -291,7 +281,7 @@ class Evaluator:
     def _tell_peers(
         self,
         connection: Connection,
-        known: _Followed,
+        known: Followed,
         window: Arrived,
         series: Series,
         record: Record,
@@ -310,7 +300,7 @@ class Evaluator:
         )
         self.groups.add(connection, scored)
 
-    def _stream(self, connection: Connection, window: Arrived, stream: Stream) -> _Followed:
+    def _stream(self, connection: Connection, window: Arrived, stream: Stream) -> Followed:
         key = {
             "device_id": window.device_id,
             "model": window.model,
@@ -327,7 +317,7 @@ class Evaluator:
 
     def _load(
         self, connection: Connection, key: dict[str, Any], window: Arrived, stream: Stream
-    ) -> _Followed:
+    ) -> Followed:
         baseline = stream.baseline()
         query = sa.select(streams.c.id, streams.c.saved, streams.c.offset_js, streams.c.stuck)
         row = connection.execute(query.filter_by(**key)).first()
@@ -337,97 +327,29 @@ class Evaluator:
             found = {rung: unpack_state(state) for rung, state in connection.execute(states)}
             monitor = Monitor(stream.grid, baseline, self._policy, saved, found)
             repeats = msgspec.json.decode(row.stuck, type=Repeats)
-            return _Followed(row.id, monitor, row.offset_js, repeats=repeats)
-        known = _Followed(
+            return Followed(row.id, monitor, row.offset_js, repeats=repeats)
+        known = Followed(
             0, Monitor(stream.grid, baseline, self._policy), last_ms=window.received_ms
         )
-        values = {**key, **_state(known), "bundle": window.bundle}
+        values = {**key, **stream_row(known), "bundle": window.bundle}
         del values["at_stream"]
         added = sa.insert(streams).values(**values).returning(streams.c.id)
         known.stream_id = connection.execute(added).scalar_one()
         return known
 
-    def _note_records(self, known: _Followed, window: Arrived, step: Step) -> None:
+    def _note_records(self, known: Followed, window: Arrived, step: Step) -> None:
         """Note the test windows that are new, and from where on others are no reference."""
         after = step.excluded_from
         for record in step.records:
             excluded = after is not None and record.point.index + record.rung > after
-            self._added.append(self._test(known, window, record, excluded=excluded))
+            self._added.append(
+                test_row(known, record, window_id=window.window_id, excluded=excluded)
+            )
             self._learned[known.stream_id, record.rung] = known
         if step.opened:
             self._excluded.append({"at_stream": known.stream_id, "at_index": after})
-
-    def _test(
-        self, known: _Followed, window: Arrived, record: Record, *, excluded: bool
-    ) -> dict[str, Any]:
-        monitor, point = known.monitor, record.point
-        grid, baseline = monitor.grid, monitor.baseline
-        cells = record.cells[: grid.cells]
-        test = chi_square(grid, cells, baseline.cells)
-        found = msgspec.structs.asdict(effects(grid, cells, baseline.cells))
-        if grid.kind == "vector":
-            found["excess_js"] = monitor.scorer.effect(record.cells, numbers(grid, baseline))
-        return {
-            **found,
-            **{
-                name: getattr(test, name) for name in ("dof", "p", "n", "m", "effect", "detectable")
-            },
-            **{name: getattr(point, name) for name in ("index", "start_ms", "seed", "evidence")},
-            "scores": encode_numbers(point.scores),
-            "common": encode_numbers(point.common),
-            "innovations": encode_numbers(point.innovations),
-            "mean": _finite(point.scores[MEAN]) if len(point.scores) > MEAN else None,
-            "rung": record.rung,
-            "role": "excluded" if excluded else "reference",
-            "chi2": test.statistic,
-            "cells": pack(record.cells),
-            "stream_id": known.stream_id,
-            "window_id": window.window_id,
-            "threshold": known.threshold,
-        }
-
-
-def _finite(number: float) -> float | None:
-    return number if np.isfinite(number) else None
-
-
-def _track(known: _Followed, rung: int) -> dict[str, Any]:
-    state = known.monitor.tracks[RUNGS.index(rung)].save()
-    return {"stream_id": known.stream_id, "rung": rung, "state": pack_state(state)}
 
 
 def _series(window: Arrived, stream: Stream) -> Series:
     length = slot_length(window.duration_ms // window.merged)
     return Series(window.model, window.version, stream.name, length)
-
-
-def _state(known: _Followed) -> dict[str, Any]:
-    monitor = known.monitor
-    return {
-        "at_stream": known.stream_id,
-        "saved": msgspec.msgpack.encode(monitor.saved),
-        "phase": monitor.phase,
-        "reason": monitor.reason,
-        "reference": monitor.reference_size,
-        "offset_js": known.offset_js,
-        "evidence": monitor.evidence,
-        "windows": monitor.windows,
-        "threshold": known.threshold,
-        "last_ms": known.last_ms,
-        "stuck": msgspec.json.encode(known.repeats).decode(),
-    }
-
-
-def _alarm(known: _Followed, window: Arrived, step: Step) -> dict[str, Any]:
-    return {
-        "stream_id": known.stream_id,
-        "opened_ms": window.received_ms,
-        "since_ms": step.since_ms,
-        "change": step.change,
-        "moved": encode_numbers(step.moved),
-        "evidence": known.monitor.evidence,
-        "threshold": known.threshold,
-        "windows": step.since,
-        "first_index": step.excluded_from,
-        "last_index": step.records[0].point.index,
-    }

@@ -16,7 +16,6 @@ from sqlalchemy.engine import Connection
 
 from edgeml.collector.drift.budget import Scope
 from edgeml.collector.drift.groups import GroupMonitor, GroupSaved, GroupStep
-from edgeml.collector.drift.monitor import Policy
 from edgeml.collector.drift.peers import (
     KEPT_SLOTS,
     Device,
@@ -25,6 +24,7 @@ from edgeml.collector.drift.peers import (
     Scores,
     slot_length,
 )
+from edgeml.collector.drift.policy import Policy
 from edgeml.collector.store.database import insert
 from edgeml.collector.store.fleet_tables import group_alarms, group_points, groups
 from edgeml.collector.store.past import (

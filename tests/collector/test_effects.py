@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeml.collector.drift.effects import effects, excess_js, js_bias, standard_mean
-from edgeml.collector.drift.monitor import Policy
+from edgeml.collector.drift.policy import Policy
 from edgeml.statistics import Counts, Grid
 
 GRID = Grid(kind="numeric", bins=8, low=0.0, high=8.0)

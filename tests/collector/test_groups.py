@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from edgeml.collector.drift import track
 from edgeml.collector.drift.effects import excess_js
 from edgeml.collector.drift.groups import GroupMonitor, GroupSaved, GroupStep
-from edgeml.collector.drift.monitor import Policy
 from edgeml.collector.drift.peers import Point
+from edgeml.collector.drift.policy import Policy
 from edgeml.collector.drift.scores import MEAN, SPREAD, CellScorer
 from edgeml.collector.drift.track import TrackState
 from edgeml.statistics import Counts, fit_grid

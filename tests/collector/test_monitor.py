@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 
 from edgeml.collector.drift.memory import Memory
 from edgeml.collector.drift.monitor import (
-    RUNGS,
     SIZING,
     Monitor,
-    Policy,
     Saved,
     Step,
 )
+from edgeml.collector.drift.policy import RUNGS, Policy
 from edgeml.collector.drift.scores import DISTANCE, MEAN, SPREAD, CellScorer, numbers
 from edgeml.collector.drift.track import TrackState
 from edgeml.statistics import Counts, Grid
