@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from statistics import NormalDist
 
 import msgspec
 import numpy as np
@@ -198,6 +197,8 @@ def largest_gap(groups: Mapping[str, ArrayLike]) -> Gap | None:
     best = max(seen, key=lambda name: seen[name][0] / seen[name][1])
     worst = min(seen, key=lambda name: seen[name][0] / seen[name][1])
     pairs = len(seen) * (len(seen) - 1) // 2
+    from statistics import NormalDist  # a device never asks, and has no memory to spare
+
     z = NormalDist().inv_cdf(1 - (1 - LEVEL) / (2 * pairs))
     above, below = wilson(*seen[best], z=z), wilson(*seen[worst], z=z)
     difference = above.value - below.value
