@@ -58,7 +58,9 @@ def test_a_model_becomes_a_bundle_that_runs_here(tmp_path: Path) -> None:
     }
     assert document["refused"] == []
     assert sum(row["chosen"] for row in document["artifacts"]) == 1
-    assert all(row["p50_ms"] > 0 and row["cosine"] > 0.99 for row in document["artifacts"])
+    assert all(row["cosine"] > 0.99 for row in document["artifacts"])
+    # Of what failed its check nobody wants to know how fast it is.
+    assert all((row["p50_ms"] is not None) == row["passed"] for row in document["artifacts"])
     assert "✓" in ended.stderr  # stages, and none of the converters' chatter
     assert "Warning" not in ended.stderr
 
