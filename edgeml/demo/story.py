@@ -50,6 +50,8 @@ REFERENCE_WINDOWS = 24
 
 READY_S = 60.0
 ARMED_S = 120.0
+ARMED_SHARE = 0.7
+"""Of each device's streams, which is when the demo goes on."""
 ALARM_S = 60.0
 
 
@@ -118,9 +120,9 @@ class Demo:
                 f"Each statistic first collects {REFERENCE_WINDOWS} windows of {WINDOW_S:g} s to "
                 "compare later ones with …"
             )
-            streams = fleet.wait_until_armed()
+            armed, streams = fleet.wait_until_armed()
             fleet.expect_silence()
-            tell.say(f"All {streams} statistics of the fleet are armed, and none is alarmed.")
+            tell.say(f"{armed} of {streams} statistics are armed, and none is alarmed.")
             tell.step(f"Break a camera: the images of {BROKEN} go dark and blurred")
             fleet.cameras[BROKEN].break_it()
             broken = time.monotonic()
@@ -257,16 +259,20 @@ class Fleet:
         self._programs = (collector, *agents.values())
         self._api = httpx.Client(base_url=f"{page.rstrip('/')}/api/v1", timeout=10)
 
-    def wait_until_armed(self) -> int:
-        """Wait until the collector watches every device's streams; returns how many streams."""
+    def wait_until_armed(self) -> tuple[int, int]:
+        """Wait until the collector watches most streams of every device; returns how many it does
+        and how many there are. A short reference does not convince it of each of them."""
 
-        def armed() -> int | None:
+        def armed() -> tuple[int, int] | None:
             streams = msgspec.convert(self._get("drift")["streams"], list[Stream])
-            found = {stream.device for stream in streams}
-            ready = all(stream.armed for stream in streams)
-            return len(streams) if found == set(DEVICES) and ready else None
+            watched = {
+                device: [stream.armed for stream in streams if stream.device == device]
+                for device in DEVICES
+            }
+            ready = all(sum(each) >= ARMED_SHARE * len(each) > 0 for each in watched.values())
+            return (sum(map(sum, watched.values())), len(streams)) if ready else None
 
-        return self._wait(armed, timeout_s=ARMED_S, what="every stream to be armed")
+        return self._wait(armed, timeout_s=ARMED_S, what="most streams to be armed")
 
     def wait_for_alarm(self, device: str) -> Alarm:
         """Wait until the collector raises an alarm on ``device``."""

@@ -74,7 +74,9 @@ def test_a_fleet_is_silent_until_a_camera_breaks_and_leaves_nothing_behind(
 
     others = descendants(os.getpid())
     with demo(tmp_path, tmp_path).fleet(bundle) as fleet:
-        assert fleet.wait_until_armed() == 17 * len(DEVICES)
+        armed, streams = fleet.wait_until_armed()
+        assert streams == 17 * len(DEVICES)
+        assert armed >= 0.7 * streams
         fleet.expect_silence()
         fleet.cameras[BROKEN].break_it()
         alarm = fleet.wait_for_alarm(BROKEN)
