@@ -131,13 +131,6 @@ class Track:
         self._detector.clear(directions)
 
     @property
-    def strongest(self) -> tuple[int, int]:
-        """Score and way of the direction with most evidence."""
-        if not self.armed:
-            return self._directions[0]
-        return self._directions[int(self._detector.values.argmax())]
-
-    @property
     def windows_since_change(self) -> int:
         """As the strongest direction has it, the first drifted window included."""
         if not self.armed:
