@@ -13,7 +13,7 @@ import msgspec
 from edgeml.errors import StatisticsError, TelemetryError
 from edgeml.statistics import Counts, Stream, unpack
 from edgeml.statistics.grid import UNITS
-from edgeml.statistics.numeric import MARGIN
+from edgeml.statistics.places import MARGIN
 from edgeml.statistics.vector import UNITY
 from edgeml.telemetry import Event, Message, Reported, Status, Topic, Window, decode, parse_topic
 

@@ -7,9 +7,9 @@ from edgeml.statistics.baseline import Baseline, Stream, TensorStatistics, fit_b
 from edgeml.statistics.counts import Counts
 from edgeml.statistics.fitting import fit_categories, fit_grid, fit_vectors
 from edgeml.statistics.grid import Grid
-from edgeml.statistics.numeric import MISSING
 from edgeml.statistics.observe import Observer
 from edgeml.statistics.packed import merged, pack, unpack
+from edgeml.statistics.places import MISSING
 
 __all__ = [
     "MISSING",

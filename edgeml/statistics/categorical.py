@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgeml.statistics.counts import Counts
 from edgeml.statistics.grid import SKETCH_ROWS, SKETCH_WIDTH, Grid
-from edgeml.statistics.numeric import as_numbers
+from edgeml.statistics.places import as_numbers
 
 Integers = NDArray[np.int64]
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from edgeml.errors import StatisticsError
 from edgeml.statistics.categorical import names
 from edgeml.statistics.grid import MAX_ATOMS, NUMERIC_BINS, Grid
-from edgeml.statistics.numeric import as_numbers, locate
+from edgeml.statistics.places import as_numbers, locate
 
 Numbers = NDArray[np.float64]
 

@@ -1,7 +1,7 @@
 """What a stream's counts mean: which cells there are, and where they lie.
 
 A grid is fitted once, from calibration data, and never changes: its hash names it, and counts on
-another grid are refused. Which cell a value falls in is in :mod:`edgeml.statistics.numeric`,
+another grid are refused. Which cell a value falls in is in :mod:`edgeml.statistics.places`,
 :mod:`~edgeml.statistics.categorical` and :mod:`~edgeml.statistics.vector`, how a grid is found in
 :mod:`~edgeml.statistics.fitting`.
 """
@@ -158,7 +158,7 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=T
         """How many numbers lie on the line, their mean and their variance (both 0 of none), in the
         unit of :meth:`centres`; from the sums of a numeric grid, hence finer than its bins.
 
-        Values are rounded to a unit and clipped, see :mod:`edgeml.statistics.numeric`.
+        Values are rounded to a unit and clipped, see :mod:`edgeml.statistics.places`.
         """
         n = int(counts.cells[self.ordered].sum())
         if not n:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgeml.statistics import categorical, numeric, vector
+from edgeml.statistics import categorical, numeric, places, vector
 from edgeml.statistics.counts import Counts
 from edgeml.statistics.grid import Grid
 
@@ -15,7 +15,7 @@ def locate(grid: Grid, values: ArrayLike) -> NDArray[np.int64]:
     """Cell of each value, see :meth:`Grid.locate`."""
     match grid.kind:
         case "numeric":
-            return numeric.locate(grid, values)
+            return places.locate(grid, values)
         case "categorical":
             return categorical.locate(grid, values)
         case "vector":
@@ -27,7 +27,7 @@ def count(grid: Grid, values: ArrayLike) -> Counts:
     match grid.kind:
         case "numeric":
             numbers = numeric.NumericTally([grid])
-            numbers.add(numeric.as_numbers(values).reshape(-1, 1))
+            numbers.add(places.as_numbers(values).reshape(-1, 1))
             return numbers.take()[0]
         case "categorical":
             categories = categorical.CategoricalTally(grid)

@@ -21,7 +21,8 @@ from edgeml.statistics import (
 )
 from edgeml.statistics.categorical import seen
 from edgeml.statistics.grid import UNITS
-from edgeml.statistics.numeric import BLOCK, MARGIN, STREAMS, NumericTally
+from edgeml.statistics.numeric import BLOCK, STREAMS, NumericTally
+from edgeml.statistics.places import MARGIN
 from edgeml.statistics.vector import means
 
 RANDOM = np.random.default_rng(5)
@@ -169,9 +170,13 @@ def test_all_streams_together_are_each_stream_alone(cuts, streams, seed):
     """However it is batched: also where buffers overflow and runs go on over their borders."""
     random = np.random.default_rng(seed)
     matrix = random.choice([0.0, 0.0, 0.25, 0.3, 7.0, -1e300, np.nan, np.inf], (sum(cuts), streams))
-    grids = [
-        (FOUR, ZERO, Grid(kind="numeric", bins=7, low=0.1, log=True))[n % 3] for n in range(streams)
-    ]
+    kinds = (
+        FOUR,
+        ZERO,
+        Grid(kind="numeric", bins=7, low=0.1, log=True),
+        Grid(kind="numeric", bins=5, atoms=(0.0, 0.3)),
+    )
+    grids = [kinds[n % len(kinds)] for n in range(streams)]
     tally = NumericTally(grids)
     for part in np.split(matrix, np.cumsum(cuts)[:-1]):
         tally.add(part)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.statistics.grid import Grid
-from edgeml.statistics.numeric import MISSING
+from edgeml.statistics.places import MISSING
 
 Matrix = NDArray[np.float64]
 Vectors = dict[str, NDArray[np.float32]]
