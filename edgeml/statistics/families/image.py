@@ -42,8 +42,8 @@ MEDIAN_OF = 512
 """Values that a median is taken of, at least, and fewer than twice as many."""
 
 TOGETHER = 1 << 21
-"""Values of frames that are worked on at once, thirteen of 224x224: NumPy's calls cost more than the
-pixels that are looked at, the more so after an inference, when the caches hold nothing of ours.
+"""Values of frames that are worked on at once, thirteen of 224x224: NumPy's calls cost more than
+the pixels that are looked at, the more so after an inference, when caches hold nothing of ours.
 Seven together take two thirds of what they take in threes. One large frame has more."""
 
 REMEMBERED = 4
