@@ -8,6 +8,7 @@ from typing import Any
 
 from edgeml.drift_report.charts import histogram, timeline
 from edgeml.drift_report.result import ColumnDrift, DriftResult, Verdict
+from edgeml.drift_report.wording import title
 from edgeml.errors import UsageError
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -44,6 +45,7 @@ def render(result: DriftResult) -> str:
     environment = jinja.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page: str = environment.from_string(TEMPLATE.read_text()).render(
         result=result,
+        title=title(result),
         words=WORDS,
         timed=[column for column in result.columns if column.over_time][:MOST_TIMELINES],
         histogram=of_column,

@@ -90,6 +90,15 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2g} %" if share < 0.0995 else f"{100 * share:.0f} %"
 
 
+def title(result: DriftResult) -> str:
+    """The report's heading."""
+    if result.drift:
+        return "Drift"
+    # "No drift" over a table of which every line says "too few rows" would be a lie.
+    told = any(column.verdict != "unclear" for column in result.columns)
+    return "No drift" if told else "Nothing to compare" if not result.columns else "Too few rows"
+
+
 def summary(result: DriftResult) -> str:
     """The one sentence or two that stand on top."""
     by_verdict = {
@@ -105,17 +114,20 @@ def summary(result: DriftResult) -> str:
         named = "; ".join(f"{one.name}: {one.sentence}" for one in drifting[:SHOWN])
         more = f"; and {len(drifting) - SHOWN} more" if len(drifting) > SHOWN else ""
         parts.append(f"{_number(len(drifting), count)} drift{'s' * (count == 1)}. {named}{more}")
-    elif count:
+    elif told := count - len(by_verdict["unclear"]):
         parts.append(
             f"no drift of {result.min_effect:g} bits or more was found in "
-            f"{count} statistic{'s' * (count != 1)}"
+            f"{told} statistic{'s' * (told != 1)}"
         )
+    elif count:
+        parts.append(f"a drift of {result.min_effect:g} bits could not have been seen")
     else:
         parts.append("there was nothing to compare")
     if small := by_verdict["small"]:
         parts.append(f"{len(small)} changed by less than that, with evidence")
     if unclear := by_verdict["unclear"]:
-        parts.append(f"{len(unclear)} have too few independent rows to tell")
+        has = "have" if len(unclear) > 1 else "has"
+        parts.append(f"{_number(len(unclear), count)} {has} too few independent rows to tell")
     text = ". ".join(part[0].upper() + part[1:] for part in parts)
     return text + "."
 

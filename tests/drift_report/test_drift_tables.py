@@ -161,11 +161,14 @@ def test_a_constant_that_moves_is_found() -> None:
     assert edgeml.drift({"v": np.full(500, 5.0)}, {"v": np.full(500, 5.0001)}).drift
 
 
-def test_one_row_is_too_few_to_tell() -> None:
+def test_one_row_is_too_few_to_tell(tmp_path: Path) -> None:
     usual = np.random.default_rng(1).normal(size=1000)
-    result = edgeml.drift({"v": usual}, {"v": np.array([0.1])})
+    page = tmp_path / "page.html"
+    result = edgeml.drift({"v": usual}, {"v": np.array([0.1])}, html=page)
     assert result.columns[0].verdict == "unclear"
-    assert "too few" in result.summary
+    assert "The only statistic has too few" in result.summary
+    assert "no drift" not in result.summary.lower()
+    assert "<h1>Too few rows</h1>" in page.read_text()
 
 
 @pytest.mark.parametrize(
