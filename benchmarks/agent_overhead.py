@@ -107,8 +107,10 @@ def main() -> None:
             each = cost_us * 1000 / frames[0].size
             print(f"| {subject} | {streams} | {cost_us:.0f} | {each:.1f} |")
         print("\n| process | resident MB |\n| --- | --- |")
-        with agent() as running:
-            print(f"| agent, no model | {resident_mb(running.pid):.1f} |")
+        for broker, flags in {"no": (), "an absent": ("--broker", "127.0.0.1:1")}.items():
+            with agent(*flags) as running:
+                memory_mb = resident_mb(running.pid)
+            print(f"| agent, no model, {broker} broker | {memory_mb:.1f} |")
         with agent("--bundle", folder / "cheap-8x8.edgeml") as running:
             print(f"| agent with a model (the worker apart) | {resident_mb(running.pid):.1f} |")
         if arguments.mobilenet is not None:
