@@ -42,7 +42,6 @@ from edgeml.device_agent.local.token import read_token
 from edgeml.device_agent.notify import Notifier
 from edgeml.device_agent.overview import Overview
 from edgeml.device_agent.serving.room import Room
-from edgeml.device_agent.serving.service import Service
 from edgeml.device_agent.serving.standing import Details, Hooks
 from edgeml.device_agent.state import StateFolder
 from edgeml.device_agent.uplink.outbox import Outbox
@@ -50,6 +49,7 @@ from edgeml.errors import AgentError, UsageError
 from edgeml.telemetry import Event, Topics, Window
 
 if TYPE_CHECKING:
+    from edgeml.device_agent.serving.service import Service
     from edgeml.device_agent.uplink.uplink import Uplink
 
 _NEVER = float("inf")
@@ -112,20 +112,24 @@ class Agent:
         room = Room(
             int(workers_mb * 1e6) if workers_mb else None, used_bytes=self._watch.resident_bytes
         )
-        self._services = [
-            Service(
-                model,
-                boot=self._boot,
-                artifacts=self._state.artifacts,
-                logs_folder=self._state.logs,
-                profiles=self._state.profiles,
-                watch=self._watch,
-                room=room,
-                hooks=hooks,
-                versions=Shelved(shelf, model.bundle),
-            )
-            for model in config.model
-        ]
+        self._services: list[Service] = []
+        if config.model:  # an agent that waits for its first one does without two megabytes
+            from edgeml.device_agent.serving.service import Service
+
+            self._services = [
+                Service(
+                    model,
+                    boot=self._boot,
+                    artifacts=self._state.artifacts,
+                    logs_folder=self._state.logs,
+                    profiles=self._state.profiles,
+                    watch=self._watch,
+                    room=room,
+                    hooks=hooks,
+                    versions=Shelved(shelf, model.bundle),
+                )
+                for model in config.model
+            ]
         self._overview = Overview(
             config,
             topics=self._topics,

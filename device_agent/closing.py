@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from edgeml.device_agent import logs
 from edgeml.device_agent.install.shelf import Tell
-from edgeml.device_agent.serving.service import Service
 from edgeml.device_agent.uplink.outbox import Appended, Outbox
 from edgeml.device_agent.uplink.thinning import thinned
 from edgeml.errors import AgentError, TelemetryError
 from edgeml.telemetry import Window
+
+if TYPE_CHECKING:
+    from edgeml.device_agent.serving.service import Service
 
 _UNSAVED = 16
 """Closed windows kept in memory while the disk does not take them; more are merged."""

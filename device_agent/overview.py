@@ -7,15 +7,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeml import __version__
 from edgeml.device_agent.config import Config
 from edgeml.device_agent.facts import device_facts
 from edgeml.device_agent.limits.sensors import memory_pressure, temperature
 from edgeml.device_agent.local.status import AgentStatus, BrokerState, OutboxState
-from edgeml.device_agent.serving.service import Service
 from edgeml.device_agent.uplink.outbox import Outbox
 from edgeml.telemetry import ActiveModel, Reported, Status, Topics
+
+if TYPE_CHECKING:
+    from edgeml.device_agent.serving.service import Service
 
 
 class Overview:

@@ -15,7 +15,7 @@ folder=$(cd "$1" && pwd)
 shift
 cd "$here"
 
-EXTRAS=agent,onnx,tflite,openvino
+EXTRAS=agent,camera,onnx,tflite,openvino
 TOOLS="pytest pytest-xdist hypothesis psutil tritonclient[http] amqtt"
 TESTS="tests/bundle tests/statistics tests/telemetry tests/device_agent"
 SUMMARY="$folder/summary.txt"

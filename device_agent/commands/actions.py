@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from edgeml.device_agent import logs
 from edgeml.device_agent.commands.executor import Action, Answer
 from edgeml.device_agent.local.status import AgentStatus
-from edgeml.device_agent.serving.service import Service
 from edgeml.errors import AgentError
 from edgeml.telemetry import Command, Window
+
+if TYPE_CHECKING:
+    from edgeml.device_agent.serving.service import Service
 
 LINES = 100
 """Of the log, where a command does not say how many."""

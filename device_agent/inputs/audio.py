@@ -9,15 +9,18 @@ import shutil
 import subprocess
 import wave
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeml.device_agent.config import AudioInput
 from edgeml.device_agent.inputs.sensors import Cutter, Pcm, mono, sound_input
 from edgeml.device_agent.inputs.source import Source
-from edgeml.device_agent.serving.service import Service
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.errors import SourceError, UsageError
+
+if TYPE_CHECKING:
+    from edgeml.device_agent.serving.service import Service
 
 _ALSA = "alsa:"
 _LAST_WORDS = 300

@@ -7,16 +7,18 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgeml.device_agent.config import CameraInput
 from edgeml.device_agent.inputs.sensors import Frame, image_input
 from edgeml.device_agent.inputs.source import Source
-from edgeml.device_agent.serving.service import Service
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.errors import SourceError, UsageError
+
+if TYPE_CHECKING:
+    from edgeml.device_agent.serving.service import Service
 
 _DEVICE = re.compile(r"/dev/video(\d+)")
 

@@ -13,6 +13,7 @@ import io
 import os
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +21,11 @@ from edgeml.device_agent import logs
 from edgeml.device_agent.config import FolderInput
 from edgeml.device_agent.inputs import payloads
 from edgeml.device_agent.serving import requests
-from edgeml.device_agent.serving.service import Service
 from edgeml.device_agent.worker.layout import Array
 from edgeml.errors import AgentError, SourceError
+
+if TYPE_CHECKING:
+    from edgeml.device_agent.serving.service import Service
 
 ENDINGS = (".npy", ".npz")
 DONE = "done"

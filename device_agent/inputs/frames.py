@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from edgeml.device_agent import logs
 from edgeml.device_agent.config import ModelConfig, MqttInput
 from edgeml.device_agent.inputs import payloads
 from edgeml.device_agent.local import oip
 from edgeml.device_agent.serving import requests
-from edgeml.device_agent.serving.service import Service
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.errors import AgentError, SourceError
+
+if TYPE_CHECKING:
+    from edgeml.device_agent.serving.service import Service
 
 Publish = Callable[[str, bytes], None]
 

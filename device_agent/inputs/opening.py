@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeml.device_agent.config import ModelConfig
 from edgeml.device_agent.inputs.folder import FolderSource
 from edgeml.device_agent.inputs.frames import Publish, answering
 from edgeml.device_agent.inputs.source import Source
-from edgeml.device_agent.serving.service import Service
+
+if TYPE_CHECKING:
+    from edgeml.device_agent.serving.service import Service
 
 
 def open_sources(

@@ -7,14 +7,17 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from edgeml.device_agent import config as bounds
 from edgeml.device_agent import logs
 from edgeml.device_agent.serving.requests import Array
-from edgeml.device_agent.serving.service import Service
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.device_agent.uplink.backoff import Backoff
 from edgeml.errors import SourceError
+
+if TYPE_CHECKING:
+    from edgeml.device_agent.serving.service import Service
 
 
 class Source(ABC):

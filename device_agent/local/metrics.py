@@ -74,6 +74,8 @@ def _of_models(models: tuple[ModelSnapshot, ...]) -> Iterator[Metric]:
         ((m.name, outcome), count) for m in models for outcome, count in m.outcomes.items()
     ]
     yield _counter("requests", "Requests by what became of them", outcomes, "model", "outcome")
+    looked_at: list[_Sample] = [((m.name,), m.looked_at) for m in models]
+    yield _counter("statistics_rows", "Served, and looked at for statistics", looked_at, "model")
     yield _latency(models)
     for name, what, values in (
         ("queue_requests", "Requests that wait", [m.waiting for m in models]),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -20,9 +20,11 @@ from edgeml.device_agent.local import metrics, oip
 from edgeml.device_agent.local.status import AgentStatus
 from edgeml.device_agent.serving import requests
 from edgeml.device_agent.serving.admission import Outcome
-from edgeml.device_agent.serving.service import Service
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.errors import AgentError, EdgemlError, SourceError, UsageError
+
+if TYPE_CHECKING:
+    from edgeml.device_agent.serving.service import Service
 
 STATUS: Mapping[Outcome, int] = {"served": 200, "shed": 503, "late": 504, "failed": 500}
 

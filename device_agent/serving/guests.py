@@ -77,6 +77,11 @@ class Guests:
             self._guest, self._lost = guest, lost
         self.look()  # it may have died in between
 
+    @property
+    def present(self) -> bool:
+        """Whether there is one, which may want to see inputs."""
+        return self._guest is not None
+
     def route(self, ticket: Ticket, runner: Runner) -> Runner:
         """Who is to run a request: the runner in place, or the guest's."""
         guest = self._guest

@@ -40,6 +40,9 @@ class Intake:
         self._tickets: dict[int, Ticket] = {}
         self._runner: Runner | None = None
         self._busy: Runner | None = None
+        self._parting: Runner | None = None
+        """Has its result already, and is being left: see :meth:`follow`."""
+        self._left: list[Shed] = []
         self._drained_by = float("inf")
         self._handed_over: float | None = None
         """When the worker became free for what waited already."""
@@ -140,15 +143,45 @@ class Intake:
             took_s: what it took of the runner's time, where that is known.
         """
         with self._lock:
-            # Whoever waits waits for the hand-over as well.
-            took_s = None if took_s is None else took_s + self._gap_s
-            self._admission.finish(outcome, took_s=took_s)
-            self._busy = None
+            self._finish(outcome, took_s)
             self._rest.notify_all()
             self._handed_over = None
             if self._admission.waiting or self.ending:
                 self._handed_over = time.monotonic()
                 self._wake.notify()
+
+    def follow(
+        self, route: Route, *, answered: float, took_s: float
+    ) -> tuple[Ticket, Runner] | None:
+        """The running request has its result: begin the next one before that is seen to, so that
+        the runner does not wait for it. Until :meth:`parted` nobody takes the runner for at rest.
+
+        Args:
+            route: see :meth:`next`.
+            answered: when the result came, monotonic seconds.
+            took_s: of the runner's time.
+
+        Returns:
+            The next request and who is to run it; None where there is none.
+        """
+        with self._lock:
+            self._parting = self._busy
+            self._finish("served", took_s)
+            taken = None
+            if self._runner is not None and not self.ending:
+                self._handed_over = answered
+                taken, self._left = self._begin(time.monotonic(), route)
+            if taken is None:
+                self._handed_over = None
+        return taken
+
+    def parted(self) -> None:
+        """The request before the one that runs now has ended."""
+        with self._lock:
+            self._parting = None
+            self._rest.notify_all()
+            left, self._left = self._left, []
+        self._end_shed(left)
 
     # Whoever changes what runs.
 
@@ -198,7 +231,7 @@ class Intake:
     def release(self, runner: Runner) -> None:
         """Wait until ``runner``, no longer in place, has finished what it had begun."""
         with self._lock:
-            self._rest.wait_for(lambda: self._busy is not runner)
+            self._rest.wait_for(lambda: self._busy is not runner and self._parting is not runner)
 
     def refuse(self, reason: str) -> None:
         """Shed what waits, and what comes until a runner is put in place."""
@@ -217,6 +250,11 @@ class Intake:
             self._admission.close("the agent is ending")
             self._wake.notify()
             self._rest.notify_all()
+
+    def _finish(self, outcome: Outcome, took_s: float | None) -> None:
+        # Whoever waits waits for the hand-over as well.
+        self._admission.finish(outcome, took_s=None if took_s is None else took_s + self._gap_s)
+        self._busy = None
 
     def _is_drained(self, now: float) -> bool:
         return self._admission.idle or self._runner is None or now >= self._drained_by

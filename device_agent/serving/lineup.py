@@ -28,6 +28,7 @@ class Lineup:
     starter: stops who is replaced.
     boot: of this run.
     window_s: length of a window.
+    statistics_share: of one core's time.
     closed: called when a window was closed before its time.
     """
 
@@ -38,12 +39,14 @@ class Lineup:
         *,
         boot: str,
         window_s: float,
+        statistics_share: float,
         closed: Callable[[], None],
     ) -> None:
         self._intake = intake
         self._starter = starter
         self._boot = boot
         self._window_s = window_s
+        self._statistics_share = statistics_share
         self._told = closed
         self._lock = threading.Lock()
         self._variant: Variant | None = None
@@ -51,6 +54,7 @@ class Lineup:
         self._closed: deque[Window] = deque()
         self._outcomes: Counter[Outcome] = Counter()
         self._strained = 0
+        self._looked_at = 0
         self._latency = LatencyHistogram()
 
     @property
@@ -85,20 +89,33 @@ class Lineup:
         if former is not None:
             self._close(former)
 
+    def looks(self, runner: Runner) -> bool:
+        """Whether what ``runner`` serves now would be looked at, and so has to be kept."""
+        recorder = runner.variant.recorder
+        return recorder is not None and recorder.looks
+
+    def behind(self, runner: Runner) -> Recorder | None:
+        """Who has to compute statistics before ``runner`` begins another request."""
+        recorder = runner.variant.recorder
+        return recorder if recorder is not None and recorder.behind else None
+
     def served(
-        self, runner: Runner, ticket: Ticket, outputs: Mapping[str, Array]
-    ) -> Recorder | None:
+        self, runner: Runner, ticket: Ticket, outputs: Mapping[str, Array], *, kept: bool
+    ) -> None:
         """A request has its result.
 
-        Returns:
-            Who is to compute statistics, once the runner is free for the next request.
+        Args:
+            runner: who served it.
+            ticket: of it.
+            outputs: by name.
+            kept: whether the ticket still has its inputs.
         """
+        recorder = runner.variant.recorder
+        seen = recorder is not None and recorder.served(ticket.inputs if kept else None, outputs)
         with self._lock:
             self._outcomes["served"] += 1
+            self._looked_at += seen
             self._latency.add((time.monotonic() - ticket.arrived) * 1000)
-        recorder = runner.variant.recorder
-        due = recorder is not None and recorder.served(ticket.inputs, outputs)
-        return recorder if due else None
 
     def missed(
         self, outcome: Outcome, runner: Runner | None = None, *, strained: bool = False
@@ -122,6 +139,12 @@ class Lineup:
         """Requests by what became of them, since the start."""
         with self._lock:
             return {name: self._outcomes[name] for name in OUTCOMES}
+
+    @property
+    def looked_at(self) -> int:
+        """Requests since the start whose inputs and outputs the statistics looked at."""
+        with self._lock:
+            return self._looked_at
 
     @property
     def served_and_strained(self) -> tuple[int, int]:
@@ -172,6 +195,7 @@ class Lineup:
             clock=WindowClock(
                 self._window_s, now=time.monotonic(), wall_ms=time.time_ns() // 10**6
             ),
+            share=self._statistics_share,
             boot=self._boot,
             model=manifest.name,
             version=manifest.version,

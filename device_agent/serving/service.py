@@ -90,6 +90,7 @@ class Service:
             self._starter,
             boot=boot,
             window_s=config.window_s,
+            statistics_share=config.statistics_share,
             closed=hooks.changed,
         )
         self._guests = Guests(
@@ -266,6 +267,7 @@ class Service:
             phase=state.phase,
             memory_limit=state.memory_limit,
             outcomes=self._lineup.outcomes,
+            looked_at=self._lineup.looked_at,
             latency=self._lineup.latency,
             waiting=self._intake.waiting,
             running=self._intake.running,

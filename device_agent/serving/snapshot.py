@@ -93,6 +93,7 @@ class ModelSnapshot(msgspec.Struct, frozen=True, kw_only=True):
         phase: as reported.
         memory_limit: what holds the memory limit: ``cgroup2``, ``cgroup1``, ``poll``, ``none``.
         outcomes: requests by what became of them, since the start.
+        looked_at: of those served, how many the statistics have looked at.
         latency: of those served, since the start.
         waiting: requests in the queue.
         running: whether one is at work.
@@ -115,6 +116,7 @@ class ModelSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     phase: str
     memory_limit: str
     outcomes: dict[str, int]
+    looked_at: int
     latency: LatencyHistogram
     waiting: int
     running: bool

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -119,24 +119,22 @@ class Worker:
             raise WorkerError(text)
         self._can_cancel = text == wire.CAN_CANCEL
 
-    def run(
-        self,
-        feeds: Mapping[str, Array],
-        *,
-        timeout_s: float,
-        meanwhile: Callable[[Mapping[str, Array]], None] | None = None,
-    ) -> dict[str, Array]:
-        """Run one request; return copies of the outputs.
+    def run(self, feeds: Mapping[str, Array], *, timeout_s: float) -> dict[str, Array]:
+        """:meth:`begin` one request and wait for its :meth:`result`; raises what they raise."""
+        self.begin(feeds)
+        return self.result(timeout_s=timeout_s)
+
+    def begin(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Have it run one request, the former one having ended.
 
         Args:
             feeds: arrays of exactly the layout's shapes and dtypes.
-            timeout_s: time that is left for it. When it is over, a result that comes at the same
-                moment is thrown away.
-            meanwhile: called with the inputs as the worker has them, while it is at work.
+
+        Returns:
+            The inputs as the worker has them, to be read before the next one begins.
 
         Raises:
-            RequestFailedError: the runtime raised; the worker is still of use.
-            WorkerLateError: too slow, and still at it: :meth:`settle` it.
+            RequestFailedError: the request does not fit the model; the worker is still of use.
             WorkerDiedError: gone.
         """
         for name, place in self._inputs.items():
@@ -153,10 +151,20 @@ class Worker:
             self._doorbell.send(wire.HEAD.pack(wire.RUN, self._number))
         except OSError as error:
             raise self._died() from error
-        if meanwhile is not None:
-            until = time.monotonic() + timeout_s
-            meanwhile(self._inputs)
-            timeout_s = until - time.monotonic()
+        return self._inputs
+
+    def result(self, *, timeout_s: float) -> dict[str, Array]:
+        """Wait for what was begun; return copies of the outputs.
+
+        Args:
+            timeout_s: time that is left for it. When it is over, a result that comes at the same
+                moment is thrown away.
+
+        Raises:
+            RequestFailedError: the runtime raised; the worker is still of use.
+            WorkerLateError: too slow, and still at it: :meth:`settle` it.
+            WorkerDiedError: gone.
+        """
         code, number, text = self._answer(timeout_s)
         if number != self._number:
             self.close()
@@ -197,7 +205,7 @@ class Worker:
             return _peak_bytes(self.pid) if self._alive else None
 
     def kill(self) -> None:
-        """Send SIGKILL. From any thread; whoever waits in :meth:`run` then sees it die."""
+        """Send SIGKILL. From any thread; whoever waits in :meth:`result` then sees it die."""
         with self._lock:
             if self._alive:
                 os.kill(self.pid, signal.SIGKILL)

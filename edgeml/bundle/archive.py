@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 
 from edgeml.bundle.manifest import Artifact, File, Manifest, decode_manifest, encode_manifest
 from edgeml.errors import BundleError
-from edgeml.statistics.baseline import Baseline
+
+if TYPE_CHECKING:
+    from edgeml.statistics.baseline import Baseline
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
@@ -82,6 +84,8 @@ class Bundle:
 
     def baseline(self) -> Baseline | None:
         """The statistics of the calibration data, or None where there was none."""
+        from edgeml.statistics.baseline import Baseline  # an agent without a model has none
+
         return Baseline.decode(self.read(BASELINE)) if self.manifest.baseline else None
 
     def extract(self, artifact: Artifact, folder: Path) -> Path:

@@ -47,6 +47,10 @@ def run(
     memory: Annotated[
         float | None, typer.Option(help="MB that the model's process may take.", min=1)
     ] = None,
+    statistics_share: Annotated[
+        float | None,
+        typer.Option(help="Of one core's time that statistics may take, 0 to 1.", max=1),
+    ] = None,
     topic: Annotated[list[str] | None, typer.Option(help="MQTT topic to take frames from.")] = None,
     folder: Annotated[
         list[Path] | None, typer.Option(help="Folder to take .npy and .npz files from.")
@@ -77,6 +81,7 @@ def run(
             "window_s": window,
             "deadline_ms": deadline,
             "memory_mb": memory,
+            "statistics_share": statistics_share,
         },
         broker=broker,
         topics=tuple(topic or ()),

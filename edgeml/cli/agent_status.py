@@ -88,6 +88,8 @@ def _model(model: ModelSnapshot, windows: int) -> list[str]:
     if model.last_start_ms is not None:
         worker.append(f"latest start {model.last_start_ms:.0f} ms")
     worker.append(f"{windows} windows")
+    if model.looked_at < served:
+        worker.append(f"{model.looked_at} looked at for statistics")
     lines = ["", " · ".join(name), f"  {' · '.join(requests)}", f"  {_latency(model)}"]
     lines.append(f"  {' · '.join(worker)}")
     if model.building is not None:

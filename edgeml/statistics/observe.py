@@ -27,19 +27,30 @@ class Observer:
 
     def __init__(self, baseline: Baseline) -> None:
         self._tensors = [_TensorObserver(tensor) for tensor in baseline.tensors]
+        self._remembers = any(tensor.remembers for tensor in self._tensors)
         self.rows = 0
-        """Samples seen since the last :meth:`take`."""
+        """Samples counted since the last :meth:`take`."""
 
     def observe(
         self,
         inputs: Mapping[str, NDArray[np.generic]],
         outputs: Mapping[str, NDArray[np.generic]],
+        *,
+        gap: bool = False,
     ) -> None:
-        """Take in a batch: arrays [n, …] by tensor name, the same n in all of them."""
+        """Take in a batch: arrays [n, …] by tensor name, the same n in all of them.
+
+        Args:
+            inputs: of the model.
+            outputs: likewise.
+            gap: there were samples between the last one and these. Where a family compares
+                neighbours, the first of these is then what the second is compared with, and is
+                counted nowhere: what is counted must not depend on how often one looks.
+        """
         sides = {"input": inputs, "output": outputs}
-        rows = 0
+        rows, first = 0, int(gap and self._remembers)
         for tensor in self._tensors:
-            rows = tensor.observe(sides[tensor.spec.side][tensor.spec.tensor])
+            rows = tensor.observe(sides[tensor.spec.side][tensor.spec.tensor], first)
         self.rows += rows
 
     def take(self) -> dict[str, Counts]:
@@ -66,13 +77,18 @@ class _TensorObserver:
         }
         self._vectors = [VectorTally(grids[n]) for n in range(len(columns), len(kinds))]
 
-    def observe(self, batch: NDArray[np.generic]) -> int:
-        matrix = self.spec.compute(batch, self._state)
+    @property
+    def remembers(self) -> bool:
+        return self._state is not None
+
+    def observe(self, batch: NDArray[np.generic], first: int = 0) -> int:
+        """Count from the row ``first`` on; returns how many."""
+        matrix = self.spec.compute(batch, self._state)[first:]
         self._numbers.add(matrix if self._all_numeric else matrix[:, self._numeric])
         for column, tally in self._categories.items():
             tally.add_codes(matrix[:, column])
         if self._vectors:
-            found = self.spec.vectors(batch).values()
+            found = self.spec.vectors(batch[first:]).values()
             for tally, vectors in zip(self._vectors, found, strict=True):
                 tally.add(vectors)
         return len(matrix)

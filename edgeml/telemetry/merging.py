@@ -11,7 +11,6 @@ from collections import Counter
 import msgspec
 
 from edgeml.errors import StatisticsError, TelemetryError
-from edgeml.statistics.packed import merged
 from edgeml.telemetry.messages import Window
 
 
@@ -40,6 +39,8 @@ def merge(first: Window, second: Window) -> Window:
             f"with one of {first.model} {first.version}, {first.artifact}",
             expected="the same model, version, bundle, artifact and baseline",
         )
+    from edgeml.statistics.packed import merged  # an agent without a model needs no statistics
+
     try:
         statistics = list(map(merged, first.statistics, second.statistics))
     except StatisticsError as error:

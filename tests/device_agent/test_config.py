@@ -68,6 +68,14 @@ MISTAKES = {
         '[[model]]\nbundle = "x"\ndeadline_ms = 0\n',
         r"model\[0\]\.deadline_ms .* wrong value. Expected `float` > 0",
     ),
+    "no time at all for statistics": (
+        '[[model]]\nbundle = "x"\nstatistics_share = 0\n',
+        r"model\[0\]\.statistics_share .* wrong value. Expected `float` > 0",
+    ),
+    "more than one core for them": (
+        '[[model]]\nbundle = "x"\nstatistics_share = 1.5\n',
+        r"model\[0\]\.statistics_share .* wrong value. Expected `float` <= 1",
+    ),
     "a missing bundle": ("[[model]]\n", "missing required field `bundle`"),
     "a name that is no topic": ('site = "a/b"\n', "site .* wrong value"),
     "no TOML": ("site = \n", "is no TOML"),

@@ -148,6 +148,7 @@ def recorder() -> Recorder:
     return Recorder(
         baseline=BASELINE,
         clock=WindowClock(60.0, now=0.0, wall_ms=0),
+        share=1.0,
         boot="boot",
         model="tiny",
         version="1",
@@ -161,8 +162,7 @@ def test_samples_that_are_gathered_are_all_counted_when_the_window_closes():
     frames[3, 0, 0, 0] = np.nan  # a broken pixel: counted as such, and no reason to stop
     record = recorder()
     for one in frames[:, None]:
-        if record.served({"image": one}, {"scores": scores(one)}):
-            record.compute()
+        record.served({"image": one}, {"scores": scores(one)})
     record.missed("shed", 2)
     window = record.close(now=60.0, wall_ms=60_000)
     assert window is not None

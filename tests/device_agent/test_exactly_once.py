@@ -47,10 +47,15 @@ class Play:
     def __init__(self, clock: Clock, machine: Machine) -> None:
         self.clock = clock
         self.machine = machine
+        self.at_work = False
 
-    def run(
-        self, feeds: dict[str, Any], *, timeout_s: float, meanwhile: Any = None
-    ) -> dict[str, Any]:
+    def begin(self, feeds: dict[str, Any]) -> dict[str, Any]:
+        assert not self.at_work, "the request before it has no result yet"
+        self.at_work = True
+        return feeds
+
+    def result(self, *, timeout_s: float) -> dict[str, Any]:
+        self.at_work = False
         takes, ends = self.machine.script
         if takes > timeout_s and ends != "slow answer":
             self.clock.now += max(0.0, timeout_s)
@@ -183,7 +188,8 @@ class Machine(RuleBasedStateMachine):
         stream=st.sampled_from(["", "north"]),
     )
     def work(self, takes: float, ends: str, survives: bool, stream: str) -> None:
-        """One request comes, and the model's thread takes the next, if there is one."""
+        """One request comes, and the model's thread takes the next, if there is one, and those
+        that can follow it."""
         self.submit(0.1, stream)
         self.script, self.survives = (takes, ends), survives
         try:
@@ -193,7 +199,7 @@ class Machine(RuleBasedStateMachine):
         assert taken is not None
         ticket, runner = taken
         assert self.clock.now < ticket.deadline  # nothing is begun that is late already
-        self.service._execution.serve(ticket, runner)
+        self.service._execution.work(ticket, runner)
         if ends == "dies" and takes <= ticket.deadline - ticket.arrived:
             assert self.intake.runner is not runner
 

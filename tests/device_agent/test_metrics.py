@@ -120,6 +120,7 @@ def full_status() -> AgentStatus:
         phase="active",
         memory_limit="cgroup2",
         outcomes={"served": 5, "late": 1, "shed": 2, "failed": 0},
+        looked_at=4,
         latency=latency,
         waiting=3,
         running=True,

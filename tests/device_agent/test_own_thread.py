@@ -55,6 +55,39 @@ def test_one_that_comes_meanwhile_waits_for_the_models_thread(tmp_path: Path):
         first.join()
 
 
+def test_while_requests_wait_the_next_has_begun_before_an_answer_goes_out(tmp_path: Path):
+    with serving(sleeper_bundle(tmp_path), tmp_path) as desk:
+        first = threading.Thread(target=desk.service.call, args=({"image": frame(NAP)},))
+        first.start()
+        desk.wait_until(lambda: desk.service.snapshot().running, "request at work")
+        seen: list[tuple[bool, int, int]] = []
+
+        def done(_: Ticket) -> None:
+            now = desk.service.snapshot()
+            seen.append((now.running, now.waiting, now.outcomes["served"]))
+
+        waiting = [desk.service.submit({"image": frame(0.5)}, done=done) for _ in range(3)]
+        assert [ticket.wait() for ticket in waiting] == ["served"] * 3
+        first.join()
+        # The last of them has nobody behind it, and runs itself until it is counted.
+        assert seen == [(True, 1, 1), (True, 0, 2), (True, 0, 3)]
+
+
+def test_an_answer_that_its_caller_cannot_take_ends_nobody_else(tmp_path: Path):
+    with serving(sleeper_bundle(tmp_path), tmp_path) as desk:
+        first = threading.Thread(target=desk.service.call, args=({"image": frame(NAP)},))
+        first.start()
+        desk.wait_until(lambda: desk.service.snapshot().running, "request at work")
+
+        def done(_: Ticket) -> None:
+            raise ZeroDivisionError
+
+        waiting = [desk.service.submit({"image": frame(0.5)}, done=done) for _ in range(3)]
+        assert [ticket.wait() for ticket in waiting] == ["served"] * 3
+        first.join()
+        assert desk.service.submit({"image": frame(0.5)}).wait() == "served"
+
+
 def test_what_is_counted_is_what_ran(tmp_path: Path):
     """A program fills its memory with the next frame as soon as it has its answer."""
     bundle = tiny_bundle(tmp_path)

@@ -39,6 +39,33 @@ def test_the_device_counts_what_the_exporter_counted_however_it_is_batched(cuts)
     assert taken == {name: s.baseline() for name, s in baseline().streams.items()}
 
 
+def test_across_a_gap_no_frame_is_compared_with_the_one_before_it():
+    dark, bright = FRAMES[:20] * 0.1, 0.9 + FRAMES[20:40] * 0.1
+    observer = Observer(baseline())
+    observer.observe({"image": dark}, {"scores": LOGITS[:20]})
+    observer.observe({"image": bright}, {"scores": LOGITS[20:40]}, gap=True)
+    assert observer.rows == 39  # the first bright one is what the second is compared with
+    taken = observer.take()
+    assert {counts.total for counts in taken.values()} == {39}
+    name = "input.image.frame_difference"
+    grid = baseline().streams[name].grid
+    assert taken[name].cells[grid.missing] == 1  # the very first had none before it
+    without = Observer(baseline())
+    for block in (dark, bright):
+        without.observe({"image": block}, {"scores": LOGITS[:20]})
+    assert without.take()[name].extremes[1] > taken[name].extremes[1] + 1000  # fixed point
+
+
+def test_where_nothing_compares_neighbours_a_gap_costs_no_sample():
+    tensor = Tensor(name="x", shape=(1, 3), dtype="float32", meaning="features")
+    rows = RNG.normal(size=(60, 3)).astype(np.float32)
+    found = fit_baseline({"x": rows}, {}, input_tensors=(tensor,), output_tensors=())
+    observer = Observer(found)
+    observer.observe({"x": rows[:30]}, {})
+    observer.observe({"x": rows[30:]}, {}, gap=True)
+    assert observer.rows == 60
+
+
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_of_a_large_frame_some_rows_say_what_all_of_them_do(layout):
     random = np.random.default_rng(3)

@@ -49,6 +49,8 @@ class AgentProcess:
         given = [str(argument) for argument in arguments]
         if "--http" not in given:
             given += ["--http", "127.0.0.1:0"]
+        if "--statistics-share" not in given:
+            given += ["--statistics-share", "1"]  # what comes as fast as it can is counted in full
         self.process = subprocess.Popen(
             joining(
                 [sys.executable, "-m", "edgeml", "agent", "run", "--state", str(state), *given]

@@ -113,7 +113,7 @@ def serving(
     limit = None if room_mb is None else int(room_mb * 1e6)
     desk = Desk()
     desk.service = service = Service(
-        ModelConfig(bundle=bundle, **settings),
+        ModelConfig(bundle=bundle, **{"statistics_share": 1.0} | settings),
         boot="boot",
         artifacts=folder / "artifacts",
         logs_folder=folder,
