@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edgeml.collector.drift.chi2 import MAX_GROUPS, ROWS_A_GROUP, group_edges
 from edgeml.collector.drift.effects import baseline_scale, excess_js
+from edgeml.collector.drift.vectors import DIRECTIONS as VECTOR_DIRECTIONS
 from edgeml.collector.drift.vectors import VectorScorer
 from edgeml.statistics import Counts, Grid
 
@@ -31,6 +32,11 @@ DISTANCE, MEAN, SPREAD = range(3)
 NUMERIC_DIRECTIONS = ((DISTANCE, 1), (MEAN, 1), (MEAN, -1), (SPREAD, 1), (SPREAD, -1))
 """Which score, and which way it may move, each a direction that evidence is gathered for."""
 CATEGORICAL_DIRECTIONS = ((DISTANCE, 1),)
+DIRECTIONS = {
+    len({which for which, _ in directions}): directions
+    for directions in (CATEGORICAL_DIRECTIONS, VECTOR_DIRECTIONS, NUMERIC_DIRECTIONS)
+}
+"""By how many scores a window has: a stream's kind shows in it."""
 
 
 class Scorer(Protocol):
