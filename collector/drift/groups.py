@@ -147,7 +147,7 @@ class GroupMonitor:
 
     def _wait_for_recovery(self, step: GroupStep, source: GroupSource) -> None:
         step.excluded_from = step.point.index
-        residuals = tuple(self.track.residuals(step.point).tolist())
+        residuals = tuple(self.track.residuals(step.point))
         self.saved.recent = [*self.saved.recent, residuals][-self.policy.close_after :]
         if len(self.saved.recent) < self.policy.close_after:
             return

@@ -111,15 +111,12 @@ class CellScorer:
         self._edges = np.append(group_edges(2 * on_line + 1, groups), apart)
         self._baseline = self._grouped(baseline)
         self._total = int(baseline.sum())
+        self.degrees = max(int((self._baseline > 0).sum()) - 1, 1)
+        """Of freedom of the distance: groups that the training data is in, less one."""
         self._mean, self._deviation = (0.0, 1.0)
         if self._ordered.size:
             self._mean, self._deviation = baseline_scale(grid, baseline)
             self._bin = float(np.diff(self._centres).min(initial=self._deviation))
-
-    @property
-    def degrees(self) -> int:
-        """Of freedom of the distance: groups that the training data is in, less one."""
-        return max(int((self._baseline > 0).sum()) - 1, 1)
 
     @property
     def directions(self) -> tuple[tuple[int, int], ...]:

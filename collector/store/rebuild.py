@@ -19,7 +19,8 @@ from sqlalchemy.engine import Connection
 from edgeml.collector.drift.peers import SITE_PEERS, VERSION_PEERS, Point, Scores
 from edgeml.collector.ingest.validate import read_statistics
 from edgeml.collector.store.anew import empty
-from edgeml.collector.store.evaluation import Arrived, Evaluator, Known
+from edgeml.collector.store.arrivals import arrived
+from edgeml.collector.store.evaluation import Evaluator, Known
 from edgeml.collector.store.fleet_tables import group_alarms, group_points, groups
 from edgeml.collector.store.groups import Series, scored_rows, scored_tests
 from edgeml.collector.store.past import blank_state, decode_numbers
@@ -29,11 +30,6 @@ from edgeml.statistics import Counts
 RETRACTED = "retracted"
 FLUSH = 500
 """Windows whose results are held in memory at a time."""
-
-_COPIED = (
-    *("device_id", "site", "model", "version", "artifact", "bundle", "start_ms", "duration_ms"),
-    *("merged", "received_ms"),
-)
 
 
 def rebuild(
@@ -74,7 +70,7 @@ def _rebuild_run(
         .order_by(windows.c.id)
     )
     for number, row in enumerate(list(connection.execute(query).mappings()), start=1):
-        window = arrived(connection, evaluator, row)
+        window = arrived(row, stored_counts(connection, evaluator, row))
         evaluator.evaluate(connection, window, replay=commons.get(row["id"], {}))
         if number % FLUSH == 0:
             evaluator.flush(connection)
@@ -86,21 +82,10 @@ def stored_counts(
     connection: Connection, evaluator: Evaluator, row: sa.RowMapping
 ) -> dict[str, Counts]:
     """The counts of a window (a row of ``windows``) by stream; its bundle has to be known."""
-    known = evaluator.baseline(connection, row["bundle"]) or Known("", {})
+    known = evaluator.baseline(connection, row["bundle"]) or Known()
     query = sa.select(counts.c.packed).filter_by(window_id=row["id"]).order_by(counts.c.place)
     packed = connection.execute(query).scalars().all()
     return read_statistics(row["baseline"], packed, known=known.hash, streams=known.streams)
-
-
-def arrived(connection: Connection, evaluator: Evaluator, row: sa.RowMapping) -> Arrived:
-    """A stored window (of ``windows`` with its device) as it was when it came."""
-    parts = (row[n] for n in ("site", "device", "boot", "start_ms", "sequence"))
-    return Arrived(
-        window_id=row["id"],
-        key="/".join(map(str, parts)),
-        counts=stored_counts(connection, evaluator, row),
-        **{name: row[name] for name in _COPIED},
-    )
 
 
 def _commons(connection: Connection, ids: Sequence[int]) -> dict[int, dict[int, Scores]]:
