@@ -22,6 +22,7 @@ from edgeml.collector.drift.policy import RUNGS, Policy
 from edgeml.collector.drift.saved import Record, Saved, Step
 from edgeml.collector.drift.scores import numbers
 from edgeml.collector.drift.stuck import Repeats, watch
+from edgeml.collector.drift.track import Point
 from edgeml.collector.store.arrivals import Arrived
 from edgeml.collector.store.database import insert
 from edgeml.collector.store.fleet_tables import groups
@@ -105,13 +106,15 @@ class Evaluator:
         self._changed: dict[int, Followed] = {}
         self._learned: dict[tuple[int, int], Followed] = {}
         self._added: list[tuple[Monitor, Cells, dict[str, Any]]] = []
+        self._unwritten: dict[tuple[int, int], list[Point]] = {}
+        """Reference windows among those, by stream and rung."""
         self._excluded: list[dict[str, Any]] = []
         self._watched: list[float] = []
         self._alarms: list[tuple[sa.Executable, dict[str, Any]]] = []
 
     def forget(self) -> None:
         """Drop what is in memory: a transaction failed, and the database knows better."""
-        for held in (self._known, self._baselines, self._changed, self._learned):
+        for held in (self._known, self._baselines, self._changed, self._learned, self._unwritten):
             held.clear()
         for noted in (self._added, self._excluded, self._watched, self._alarms):
             noted.clear()
@@ -196,11 +199,16 @@ class Evaluator:
         if self._excluded:
             connection.execute(_EXCLUDE_TESTS, self._excluded)
         self._added.clear()
+        self._unwritten.clear()
         self._excluded.clear()
 
     def past(self, connection: Connection, stream_id: int) -> StreamPast:
         """What is stored of a stream, with what has yet to be written."""
-        return StreamPast(connection, stream_id, lambda: self._flush_tests(connection))
+
+        def unwritten(rung: int) -> list[Point] | None:
+            return None if self._excluded else self._unwritten.get((stream_id, rung), [])
+
+        return StreamPast(connection, stream_id, unwritten, lambda: self._flush_tests(connection))
 
     def _evaluate_stream(
         self,
@@ -341,6 +349,9 @@ class Evaluator:
             excluded = after is not None and record.point.index + record.rung > after
             row = test_row(known, record, window_id=window.window_id, excluded=excluded)
             self._added.append((known.monitor, record.cells, row))
+            if not excluded:
+                at = known.stream_id, record.rung
+                self._unwritten.setdefault(at, []).append(record.point)
             self._learned[known.stream_id, record.rung] = known
         if step.opened:
             self._excluded.append({"at_stream": known.stream_id, "at_index": after})

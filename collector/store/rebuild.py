@@ -41,12 +41,22 @@ def rebuild(
     runs = sorted({(w["device_id"], w["model"], w["version"], w["artifact"]) for w in changed})
     for run in runs:
         _rebuild_run(connection, evaluator, run, now_ms)
-    for model, version in sorted({(model, version) for _, model, version, _ in runs}):
-        query = sa.select(groups).filter_by(model=model, version=version)
-        for row in list(connection.execute(query).mappings()):
-            _rebuild_group(connection, evaluator, row, now_ms)
+    for row in _groups(connection, runs):
+        _rebuild_group(connection, evaluator, row, now_ms)
     evaluator.flush(connection)
     evaluator.forget()
+
+
+def _groups(connection: Connection, runs: Iterable[tuple[Any, ...]]) -> list[sa.RowMapping]:
+    """The groups that those devices are in: their sites', and their versions'. What another site
+    has in common is of other devices."""
+    found: dict[int, sa.RowMapping] = {}
+    for device_id, model, version, _ in runs:
+        site = sa.select(devices.c.site).where(devices.c.id == device_id).scalar_subquery()
+        query = sa.select(groups).filter_by(model=model, version=version)
+        query = query.where(sa.or_(groups.c.site == "", groups.c.site == site))
+        found |= {row["id"]: row for row in connection.execute(query).mappings()}
+    return [found[number] for number in sorted(found)]
 
 
 def _rebuild_run(
@@ -105,8 +115,11 @@ def _rebuild_group(
     """A group's points are the medians of the scores that its devices have now, slot by slot."""
     series = Series(row["model"], row["version"], row["stream"], row["slot_ms"])
     slots: dict[int, dict[int, Scores]] = {}
-    for device, slot, scores in scored_rows(connection, scored_tests(series), series):
-        if row["site"] in ("", device.site) and slot <= row["last_slot"]:
+    query = scored_tests(series)
+    if row["site"]:
+        query = query.where(devices.c.site == row["site"])
+    for device, slot, scores in scored_rows(connection, query, series):
+        if slot <= row["last_slot"]:
             slots.setdefault(slot, {})[device.id] = scores
     ids = [row["id"]]
     old = _set_aside(connection, group_alarms, "group_id", ids, now_ms)
