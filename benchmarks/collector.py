@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +34,7 @@ import numpy as np
 import paho.mqtt.client as mqtt
 import sqlalchemy as sa
 from page import setting, table, write_section
+from paho.mqtt.enums import CallbackAPIVersion
 
 from edgeml.bundle import Tensor
 from edgeml.collector.config import AlarmConfig
@@ -115,7 +116,7 @@ class Fleet:
 
     def slot(self, number: int) -> Iterator[tuple[str, bytes]]:
         """Topic and payload of each device's window of a minute."""
-        chosen = self._random.integers(POOL, size=len(self.topics)).tolist()
+        chosen: list[int] = self._random.integers(POOL, size=len(self.topics)).tolist()
         for at, (topics, statistics) in enumerate(zip(self.topics, chosen, strict=True)):
             window = Window(
                 boot="boot-1",
@@ -204,7 +205,7 @@ def beside_a_collector(database: Path, fleet: Fleet, windows: int) -> tuple[floa
     """Seconds that the fleet's page takes, and stream-windows a second through the broker."""
     with collector(database) as (page, port):
         page_s = min(timed(lambda: fetch(page)) for _ in range(3))
-        client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+        client = mqtt.Client(CallbackAPIVersion.VERSION2)
         client.connect("127.0.0.1", port)
         client.loop_start()
         slots = range(windows, windows + max(1, SENT // len(fleet.topics)))
@@ -223,7 +224,7 @@ def beside_a_collector(database: Path, fleet: Fleet, windows: int) -> tuple[floa
 
 
 @contextmanager
-def collector(database: Path) -> Iterator[tuple[str, int]]:
+def collector(database: Path) -> Generator[tuple[str, int]]:
     """A collector's process; the address of its page, and its broker's port."""
     command = [
         *(sys.executable, "-m", "edgeml", "collector", "run", "--embedded-broker"),

@@ -227,6 +227,28 @@ def test_a_group_forgets_the_device_that_was_taken_back(store: FleetStore, bundl
         assert set(connection.execute(sa.select(p.devices)).scalars()) == {3}
 
 
+def test_a_retraction_leaves_other_sites_as_they_were(store: FleetStore, bundle: Path) -> None:
+    """One of them has a window that came too late for its median, which stays without it."""
+    sources = fleet(bundle, HALL + YARD)
+    late = [("yard/cam-3", window) for window in sources["yard/cam-3"].windows(8)]
+    for _ in range(8):
+        store.send(*((n, s.window()) for n, s in sources.items() if n != "yard/cam-3"))
+    store.send(*late)
+
+    def yard() -> list[tuple[Any, ...]]:
+        p, g = fleet_tables.group_points, fleet_tables.groups
+        query = sa.select(*p.c, g.c.evidence).join(g).where(g.c.site == "yard")
+        with store.engine.begin() as connection:
+            return [tuple(row) for row in connection.execute(query)]
+
+    before = yard()
+    assert before
+    view = store.retract(device="cam-0", site="hall")
+    assert yard() == before
+    store.undo(view.id)
+    assert yard() == before
+
+
 def test_rollups_that_would_go_negative_are_refused_and_left_alone(
     store: FleetStore, bundle: Path
 ) -> None:
