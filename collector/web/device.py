@@ -196,13 +196,12 @@ def _stream_head(data: StreamData) -> str:
         note = escape(stream.reason)
     measures = ""
     if last is not None:
-        sizes = [f"excess JS <b>{last['excess_js']:.3f}</b> bits"]
+        sizes = _two_baselines(data.histogram)
         if last["w1"] is not None:
             sizes += [f"W1 <b>{last['w1']:.2f}</b> sd", f"KS <b>{last['ks']:.2f}</b>"]
         sizes += [
             f"χ² <b>{last['chi2']:.1f}</b> (dof {last['dof']}), p <b>{probability(last['p'])}</b>",
             f"<b>{count(last['n'])}</b> rows of {count(last['m'])}",
-            _two_baselines(stream),
             f"evidence <b>{evidence(stream.evidence)}</b> of {evidence(stream.threshold)}",
         ]
         title = f"smallest effect w that this test finds: {last['detectable']:.2f}; seen: "
@@ -218,11 +217,18 @@ def _stream_head(data: StreamData) -> str:
     )
 
 
-def _two_baselines(stream: StreamView) -> str:
-    """The reference's own distance from the training data, beside that of the last window."""
-    if stream.offset_js is None:
-        return "own past: no reference yet"
-    return f"own past <b>{stream.offset_js:.3f}</b> bits from training"
+def _two_baselines(found: Histogram | None) -> list[str]:
+    """How far the last window lies from the training data, and from the device's own past."""
+    if found is None:
+        return []
+    vectors = found.kind == "vector"
+    unit, measure = ("", "MMD²") if vectors else (" bits", "excess JS divergence")
+    skew = "–" if found.skew is None else f"<b>{found.skew:.3f}</b>{unit}"
+    change = "not known yet" if found.change is None else f"<b>{found.change:.3f}</b>{unit}"
+    return [
+        f"<span title='skew: {measure}'>from training {skew}</span>",
+        f"<span title='change: {measure}'>from own past {change}</span>",
+    ]
 
 
 def _events(events: list[EventView], now_ms: int) -> str:
