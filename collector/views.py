@@ -128,14 +128,22 @@ class Point(View, frozen=True, kw_only=True):
 
 
 class Histogram(View, frozen=True, kw_only=True):
-    """Shares of a stream's cells."""
+    """Shares of a stream's cells in the last test window, in the training data and in the device's
+    own past, and how far the window lies from either: excess Jensen-Shannon divergence in bits."""
 
     kind: str
     centres: list[float]
-    baseline: list[float]
     window: list[float]
     rows: int
+    baseline: list[float]
     baseline_rows: int
+    skew: float | None
+    """From the training data; None of what training samples, which have no order, cannot tell."""
+    past: list[float]
+    """Of the reference; empty before there is one."""
+    past_rows: int
+    change: float | None
+    """From the device's own past."""
 
 
 class AlarmView(View, frozen=True, kw_only=True):

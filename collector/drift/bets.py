@@ -44,13 +44,14 @@ LEAST_OCTAVE, RATES = -13, 35
 def p_cells(p: Floats | float) -> NDArray[np.intp]:
     """The cell of the table that a p-value in (0, 1] falls in."""
     octaves = -np.log2(np.asarray(p, dtype=np.float64)) * P_CELLS_AN_OCTAVE
-    return np.clip(octaves, 0, P_CELLS - 1).astype(np.intp)
+    return np.minimum(np.maximum(octaves, 0), P_CELLS - 1).astype(np.intp)
 
 
 def rate_rows(before: Floats | float, since: Floats | float) -> NDArray[np.intp]:
     """The row of the table for n scores before a change, and k since."""
     octaves = np.log2(np.asarray(since) / np.maximum(before, 1e-9)) - LEAST_OCTAVE
-    return np.clip(np.rint(octaves * ODDS_AN_OCTAVE), 0, RATES - 1).astype(np.intp)
+    rows = np.rint(octaves * ODDS_AN_OCTAVE)
+    return np.minimum(np.maximum(rows, 0), RATES - 1).astype(np.intp)
 
 
 @lru_cache(maxsize=1)

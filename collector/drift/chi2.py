@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib import import_module
+from math import sqrt
 from typing import Any
 
 import msgspec
@@ -50,37 +51,57 @@ def chi_square(grid: Grid, window: Cells, baseline: Cells) -> ChiSquare:
     groups − 1 degrees of freedom. The groups depend on the pooled counts only, and hence not on
     which rows came from which side.
     """
-    n, m = int(window.sum()), int(baseline.sum())
-    statistic, dof = chi_square_statistic(grid, window, baseline)
-    if dof == 0:
-        return ChiSquare(statistic=0.0, dof=0, p=1.0, n=n, m=m, effect=0.0, detectable=1.0)
-    scale = (1 / n + 1 / m) / 2
-    return ChiSquare(
-        statistic=statistic,
-        dof=dof,
-        p=float(_special().chdtrc(dof, statistic)),
-        n=n,
-        m=m,
-        effect=float(np.sqrt(statistic * scale)),
-        detectable=detectable_effect(dof, n, m),
-    )
+    return chi_squares(grid, window[None, :], baseline)[0]
+
+
+def chi_squares(grid: Grid, windows: Cells, baseline: Cells) -> list[ChiSquare]:
+    """:func:`chi_square` of many windows [windows, cells] against one baseline [cells]."""
+    statistics, dofs = _statistics(grid, windows, baseline)
+    tails = _special().chdtrc(np.maximum(dofs, 1), statistics)
+    rows, m = windows.sum(axis=1).tolist(), int(baseline.sum())
+    return [
+        ChiSquare(
+            statistic=statistic,
+            dof=dof,
+            p=p,
+            n=n,
+            m=m,
+            effect=sqrt(statistic * (1 / n + 1 / m) / 2),
+            detectable=detectable_effect(dof, n, m),
+        )
+        if dof
+        else ChiSquare(statistic=0.0, dof=0, p=1.0, n=n, m=m, effect=0.0, detectable=1.0)
+        for statistic, dof, p, n in zip(
+            statistics.tolist(), dofs.tolist(), tails.tolist(), rows, strict=True
+        )
+    ]
 
 
 def detectable_effect(dof: int, n: float, m: float) -> float:
     """The smallest Cohen's w that a test of so many degrees of freedom and rows finds at level
     :data:`LEVEL` with power :data:`POWER`."""
-    return float(np.sqrt(_noncentrality(max(dof, 1)) * (1 / n + 1 / m) / 2))
+    return sqrt(_noncentrality(max(dof, 1)) * (1 / n + 1 / m) / 2)
 
 
 def chi_square_statistic(grid: Grid, window: Cells, baseline: Cells) -> tuple[float, int]:
     """The statistic of :func:`chi_square` and its degrees of freedom, (0, 0) where a
     side is empty."""
-    n, m = int(window.sum()), int(baseline.sum())
-    if n == 0 or m == 0:
-        return 0.0, 0
-    a, b = _grouped(grid, window, baseline)
-    ratio = np.sqrt(m / n)
-    return float(np.sum((ratio * a - b / ratio) ** 2 / (a + b))), a.size - 1
+    statistics, dofs = _statistics(grid, window[None, :], baseline)
+    return float(statistics[0]), int(dofs[0])
+
+
+def _statistics(
+    grid: Grid, windows: Cells, baseline: Cells
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The same of many windows [windows, cells], each [windows]."""
+    n, m = windows.sum(axis=1), max(int(baseline.sum()), 1)
+    labels = _groups(grid, windows, baseline)
+    a, b = (_by_group(labels, np.broadcast_to(side, labels.shape)) for side in (windows, baseline))
+    ratio = np.sqrt(m / np.maximum(n, 1))[:, None]
+    terms = (ratio * a - b / ratio) ** 2 / np.maximum(a + b, 1)
+    possible = (n > 0) & baseline.any()
+    dofs = np.where(possible, np.maximum(labels.max(axis=1), 0), 0)
+    return np.where(possible, terms.sum(axis=1), 0.0), dofs
 
 
 def group_edges(masses: NDArray[np.int64], groups: int) -> NDArray[np.int64]:
@@ -94,26 +115,46 @@ def group_edges(masses: NDArray[np.int64], groups: int) -> NDArray[np.int64]:
 def cell_groups(grid: Grid, window: Cells, baseline: Cells) -> NDArray[np.int64]:
     """The group of each cell, int64 [cells]: groups of near-equal mass along the line, each other
     cell for itself; −1 where nothing was counted on either side."""
-    smaller = min(int(window.sum()), int(baseline.sum()))
-    groups = min(max(smaller // ROWS_A_GROUP, 2), MAX_GROUPS)
-    line, apart = grid.ordered, grid.unordered
-    pooled = window + baseline
-    if not line.size:  # categories, which merge along no line: common ones first
-        line = np.argsort(-pooled, kind="stable")
-        apart = line[:0]
-    edges = group_edges(pooled[line], groups)
-    labels = np.full(pooled.size, -1, dtype=np.int64)
-    labels[line] = np.searchsorted(edges, np.arange(line.size), side="right") - 1
-    labels[apart] = edges.size + np.arange(apart.size)
-    used = np.bincount(labels, weights=pooled) > 0
-    return np.where(used, np.cumsum(used) - 1, -1)[labels]
+    return _groups(grid, window[None, :], baseline)[0]
 
 
-def _grouped(grid: Grid, window: Cells, baseline: Cells) -> tuple[Cells, Cells]:
-    labels = cell_groups(grid, window, baseline)
-    inside = labels >= 0
-    a, b = (np.bincount(labels[inside], weights=side[inside]) for side in (window, baseline))
-    return a.astype(np.int64), b.astype(np.int64)
+def _groups(grid: Grid, windows: Cells, baseline: Cells) -> NDArray[np.int64]:
+    """The same of many windows: int64 [windows, cells]."""
+    pooled = windows + baseline
+    smaller = np.minimum(windows.sum(axis=1), baseline.sum())
+    groups = np.minimum(np.maximum(smaller // ROWS_A_GROUP, 2), MAX_GROUPS)
+    on_line = grid.ordered.size or pooled.shape[1]
+    if grid.ordered.size:
+        order = np.broadcast_to(np.concatenate([grid.ordered, grid.unordered]), pooled.shape)
+    else:  # categories, which merge along no line: common ones first
+        order = np.argsort(-pooled, axis=1, kind="stable")
+    masses = np.take_along_axis(pooled, order, axis=1)
+    labels = np.empty_like(masses)
+    labels[:, :on_line] = _line_groups(masses[:, :on_line], groups[:, None])
+    apart = np.arange(1, masses.shape[1] - on_line + 1, dtype=np.int64)
+    labels[:, on_line:] = labels[:, on_line - 1 : on_line] + apart
+    used = _by_group(labels, masses) > 0
+    numbered = np.where(used, np.cumsum(used, axis=1) - 1, -1)
+    found = np.empty_like(labels)
+    np.put_along_axis(found, order, np.take_along_axis(numbered, labels, axis=1), axis=1)
+    return found
+
+
+def _line_groups(masses: Cells, groups: Cells) -> NDArray[np.int64]:
+    """The group of each cell along a line, [windows, cells]: see :func:`group_edges`."""
+    through = np.cumsum(masses, axis=1)
+    labels = (2 * through - masses) * groups // np.maximum(2 * through[:, -1:], 1)
+    return np.cumsum(np.diff(labels, axis=1, prepend=-1) != 0, axis=1) - 1
+
+
+def _by_group(labels: NDArray[np.int64], counts: Cells) -> Cells:
+    """Counts [windows, cells] added up by their labels; what has the label −1 is left out."""
+    windows, cells = labels.shape
+    # One place more a window, for what is left out.
+    first = np.arange(windows, dtype=np.int64)[:, None] * (cells + 1)
+    places = labels + first + 1
+    sums = np.bincount(places.ravel(), weights=counts.ravel(), minlength=windows * (cells + 1))
+    return sums.astype(np.int64).reshape(windows, cells + 1)[:, 1:]
 
 
 @lru_cache(maxsize=256)

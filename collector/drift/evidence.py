@@ -40,9 +40,12 @@ class Detector:
 
     def __init__(self, streams: int, caution: ArrayLike = 1.0) -> None:
         self._caution = np.broadcast_to(np.asarray(caution, dtype=np.float64), (streams,))
-        self._before = np.zeros(0)
-        self._since = np.zeros(0)
-        self._wealth = np.zeros((streams, 0, len(SHIFTS)))
+        # The first so many places are in use.
+        self._starts = 0
+        self._before = np.zeros(MAX_STARTS)
+        self._since = np.zeros(MAX_STARTS)
+        self._wealth = np.zeros((streams, MAX_STARTS, len(SHIFTS)))
+        self._values = np.zeros(streams)
 
     def update(self, p: NDArray[np.float64], before: int) -> NDArray[np.float64]:
         """Take in a p-value of each stream, small where drift is suspected.
@@ -54,47 +57,64 @@ class Detector:
         Returns:
             R, float64 [streams].
         """
-        if self._since.size == MAX_STARTS:
+        if self._starts == MAX_STARTS:
             self._merge()
-        self._before = np.append(self._before, before)
-        self._since = np.append(self._since, 0) + 1
-        fresh = np.full((len(self._wealth), 1, len(SHIFTS)), 1 / len(SHIFTS))
-        rows = rate_rows(self._before, self._since)
-        logs = log_bets()[rows[None, :], p_cells(p)[:, None]]
-        bets = np.exp(logs / self._caution[:, None, None])
-        self._wealth = np.concatenate([self._wealth, fresh], axis=1) * bets
-        np.minimum(self._wealth, MAX_WEALTH, out=self._wealth)
-        return self.values
+        last, self._starts = self._starts, self._starts + 1
+        self._before[last], self._since[last] = before, 0
+        self._wealth[:, last] = 1 / len(SHIFTS)
+        since, wealth = self._since[: self._starts], self._wealth[:, : self._starts]
+        since += 1
+        rows = rate_rows(self._before[: self._starts], since)
+        bets = log_bets()[rows, p_cells(p)[:, None]]
+        bets /= self._caution[:, None, None]
+        wealth *= np.exp(bets, out=bets)
+        np.minimum(wealth, MAX_WEALTH, out=wealth)
+        self._values = wealth.sum(axis=(1, 2))
+        return self._values
 
     @property
     def values(self) -> NDArray[np.float64]:
         """R of each stream, the evidence so far."""
-        return self._wealth.sum(axis=(1, 2))
+        return self._values
+
+    @property
+    def mean(self) -> float:
+        """R, averaged over the streams."""
+        return float(self._values.sum()) / len(self._values)
 
     def clear(self, streams: NDArray[np.bool_]) -> None:
         """Let the evidence of some streams begin anew."""
         self._wealth[streams] = 0.0
+        self._values = np.where(streams, 0.0, self._values)
 
     def windows_since_change(self, stream: int) -> int:
         """Windows since the most likely start of a change, that window included."""
-        if not self._since.size:
+        if not self._starts:
             return 0
-        return int(self._since[int(self._wealth[stream].sum(axis=1).argmax())])
+        wealth = self._wealth[stream, : self._starts].sum(axis=1)
+        return int(self._since[int(wealth.argmax())])
 
     def save(self) -> tuple[list[list[float]], bytes]:
         """Starts (windows before and since, each), and their wealth."""
-        return [self._before.tolist(), self._since.tolist()], self._wealth.astype("<f8").tobytes()
+        used = slice(self._starts)
+        starts = [self._before[used].tolist(), self._since[used].tolist()]
+        return starts, self._wealth[:, used].astype("<f8").tobytes()
 
     def load(self, starts: list[list[float]], wealth: bytes) -> None:
         """Take over what :meth:`save` gave."""
-        self._before, self._since = (np.array(part, dtype=np.float64) for part in starts)
-        shape = (len(self._caution), self._since.size, len(SHIFTS))
-        self._wealth = np.frombuffer(wealth, "<f8").reshape(shape).copy()
+        before, since = starts
+        self._starts = len(since)
+        used = slice(self._starts)
+        self._before[used], self._since[used] = before, since
+        shape = (len(self._caution), self._starts, len(SHIFTS))
+        self._wealth[:, used] = np.frombuffer(wealth, "<f8").reshape(shape)
+        self._values = self._wealth[:, used].sum(axis=(1, 2))
 
     def _merge(self) -> None:
         """Merge the neighbours whose ages differ least, relative to the age."""
         at = int((self._since[:-1] / self._since[1:]).argmin())
         self._wealth[:, at] += self._wealth[:, at + 1]
-        self._wealth = np.delete(self._wealth, at + 1, axis=1)
-        self._before = np.delete(self._before, at + 1)
-        self._since = np.delete(self._since, at + 1)
+        gone, rest = slice(at + 1, self._starts - 1), slice(at + 2, self._starts)
+        self._wealth[:, gone] = self._wealth[:, rest].copy()
+        self._before[gone], self._since[gone] = self._before[rest].copy(), self._since[rest].copy()
+        self._starts -= 1

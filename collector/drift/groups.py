@@ -23,7 +23,7 @@ from edgeml.collector.drift.monitor import USUAL
 from edgeml.collector.drift.peers import Point, Scores
 from edgeml.collector.drift.policy import Policy
 from edgeml.collector.drift.ranks import uniform
-from edgeml.collector.drift.scores import CATEGORICAL_DIRECTIONS, NUMERIC_DIRECTIONS
+from edgeml.collector.drift.scores import DIRECTIONS
 from edgeml.collector.drift.track import Track, TrackState
 
 
@@ -72,7 +72,7 @@ class GroupMonitor:
     def __init__(self, saved: GroupSaved, policy: Policy, state: TrackState | None = None) -> None:
         self.policy = policy
         self.saved = saved
-        self._directions = NUMERIC_DIRECTIONS if len(saved.least) > 1 else CATEGORICAL_DIRECTIONS
+        self._directions = DIRECTIONS[len(saved.least)]
         self.track = Track(self._directions, policy.of_rung(1), state)
 
     @property
@@ -147,7 +147,7 @@ class GroupMonitor:
 
     def _wait_for_recovery(self, step: GroupStep, source: GroupSource) -> None:
         step.excluded_from = step.point.index
-        residuals = tuple(self.track.residuals(step.point).tolist())
+        residuals = tuple(self.track.residuals(step.point))
         self.saved.recent = [*self.saved.recent, residuals][-self.policy.close_after :]
         if len(self.saved.recent) < self.policy.close_after:
             return

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml.collector.drift.monitor import Record, Step
+from edgeml.collector.drift.saved import Record, Step
 from edgeml.collector.drift.track import Point
 
 

@@ -24,14 +24,15 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from math import isnan
+from typing import Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.collector.drift.policy import RUNGS, Policy
 from edgeml.collector.drift.ranks import uniform
+from edgeml.collector.drift.saved import Arrival, Record, RungState, Saved, Source, Step
 from edgeml.collector.drift.scores import numbers, rows_of, scorer
 from edgeml.collector.drift.track import Point, Track, TrackState
 from edgeml.statistics import Counts, Grid
@@ -46,95 +47,6 @@ LOOKED_BACK = 512
 """Windows of a change that its effect is taken of, at most."""
 USUAL = 1.0
 """Deviations within which an alarm's windows count as usual again."""
-
-
-class Record(msgspec.Struct, kw_only=True):
-    """A test window, or several merged, as it is stored."""
-
-    rung: int
-    """How many test windows it is merged of."""
-    cells: Cells
-    point: Point
-    """Its index is that of the first test window in it."""
-
-
-class RungState(msgspec.Struct, kw_only=True):
-    """The windows of a rung that wait to be merged."""
-
-    pending: list[int] = []
-    raw: list[int] = []
-    """The same before thinning."""
-    since_ms: int = 0
-    first: int = 0
-    filled: int = 0
-    common: list[list[float]] = []
-
-
-class Arrival(msgspec.Struct, kw_only=True):
-    """A device window that waits."""
-
-    cells: list[int]
-    key: str
-    start_ms: int
-    common: list[float] | None
-
-
-class Saved(msgspec.Struct, kw_only=True):
-    """What a monitor is rebuilt from, beside the states of its tracks."""
-
-    rows: int = 0
-    """Rows that a test window is thinned to; 0 until it is decided."""
-    next_index: int = 0
-    waiting: list[Arrival] = []
-    """The first windows, until ``rows`` is decided."""
-    pending: list[int] = []
-    """Counts that are waiting for more rows."""
-    pending_since_ms: int = -1
-    in_alarm: bool = False
-    reference: list[int] = []
-    """Counts of the reference, merged."""
-    reference_scores: list[float] = []
-    """Sums of its windows' scores …"""
-    reference_windows: int = 0
-    """… and how many there are."""
-    recent: list[list[int]] = []
-    """While in alarm: counts of the last windows …"""
-    recent_residuals: list[list[float]] = []
-    """… and how far from usual they lie."""
-    rungs: list[RungState] = []
-
-
-class Step(msgspec.Struct, kw_only=True):
-    """What came of one device window."""
-
-    records: list[Record]
-    """Test windows to be stored."""
-    opened: bool = False
-    closed: bool = False
-    excluded_from: int | None = None
-    """Test windows that reach this index or beyond are no part of the reference any more."""
-    change: float | None = None
-    """Excess JS divergence since the change against the reference, in bits, where it
-    was looked at."""
-    moved: list[float] = []
-    """With ``opened``: the scores' mean since the change less the reference's. Of distance in its
-    own unit, of the mean in standard deviations of the training data, of the spread in nats."""
-    since: int = 0
-    """With ``opened``: test windows since the estimated change …"""
-    since_ms: int = 0
-    """… and when the first of them began."""
-
-
-class Source(Protocol):
-    """The stored past of one stream; asked only when something is to be learned or judged."""
-
-    def points(self, rung: int, limit: int) -> Sequence[Point]:
-        """The last windows of a rung that are not excluded, the oldest first."""
-        ...
-
-    def cells_from(self, index: int, limit: int) -> Cells:
-        """Counts [windows, cells] of the last single test windows from an index on."""
-        ...
 
 
 class Monitor:
@@ -258,13 +170,14 @@ class Monitor:
         saved = self.saved
         if saved.pending_since_ms < 0:
             saved.pending_since_ms = arrival.start_ms
-        pending = np.asarray(saved.pending, dtype=np.int64) + np.asarray(arrival.cells)
-        if rows_of(self.grid, pending) < saved.rows:
-            saved.pending = pending.tolist()
+        counts = _sum(saved.pending, arrival.cells)
+        if sum(counts[: self.grid.cells]) < saved.rows:
+            saved.pending = counts
             return Step(records=[])
         since_ms, saved.pending_since_ms = saved.pending_since_ms, -1
         saved.pending = self._nothing
         seed = int(uniform(arrival.key, "thin") * 2**48)
+        pending = np.array(counts, dtype=np.int64)
         thinned = self.scorer.thin(pending, saved.rows, seed)
         point = Point(
             index=saved.next_index,
@@ -277,25 +190,25 @@ class Monitor:
         first = Record(rung=1, cells=pending, point=point)
         if saved.in_alarm:
             return self._wait_for_recovery(first, source)
-        records = [first, *self._climb(first, thinned)]
+        records = [first, *self._climb(first, counts, thinned.tolist())]
         for record in records:
             track = self.tracks[RUNGS.index(record.rung)]
             track.step(record.point, _history(source, record, self.policy))
-        saved.reference = (self.reference_cells + pending).tolist()
+        saved.reference = _sum(saved.reference, counts)
         saved.reference_scores = _added(saved.reference_scores, point.scores)
         saved.reference_windows += 1
         point.evidence = self.evidence if self.tracks[0].armed else None
         return self._judge(records, threshold, source)
 
-    def _climb(self, first: Record, thinned: Cells) -> list[Record]:
-        """Add a test window to each rung above; return those that are full."""
+    def _climb(self, first: Record, counts: list[int], thinned: list[int]) -> list[Record]:
+        """Add a test window, and the same thinned, to each rung above; return those that are
+        full."""
         full: list[Record] = []
         for length, rung in zip(RUNGS[1:], self.saved.rungs[1:], strict=True):
             if not rung.filled:
                 rung.pending = rung.raw = self._nothing
                 rung.since_ms, rung.first, rung.common = first.point.start_ms, first.point.index, []
-            rung.pending = (np.asarray(rung.pending) + thinned).tolist()
-            rung.raw = (np.asarray(rung.raw) + first.cells).tolist()
+            rung.pending, rung.raw = _sum(rung.pending, thinned), _sum(rung.raw, counts)
             rung.filled += 1
             if first.point.common is not None:
                 rung.common.append(first.point.common)
@@ -366,7 +279,7 @@ class Monitor:
         saved = self.saved
         step = Step(records=[record], excluded_from=record.point.index)
         wanted = self.policy.close_after
-        residuals = self.tracks[0].residuals(record.point).tolist()
+        residuals = self.tracks[0].residuals(record.point)
         saved.recent = [*saved.recent, record.cells.tolist()][-wanted:]
         saved.recent_residuals = [*saved.recent_residuals, residuals][-wanted:]
         if len(saved.recent) < wanted:
@@ -404,6 +317,11 @@ def _history(source: Source, record: Record, policy: Policy) -> Callable[[], Seq
     return history
 
 
+def _sum(one: list[int], other: list[int]) -> list[int]:
+    """Of counts that are kept as lists: for some forty of them a detour over arrays costs more."""
+    return [a + b for a, b in zip(one, other, strict=True)]
+
+
 def _added(sums: list[float], scores: list[float]) -> list[float]:
-    found = np.nan_to_num(np.asarray(scores))
-    return (found + np.asarray(sums)).tolist() if sums else found.tolist()
+    found = [0.0 if isnan(score) else score for score in scores]
+    return [a + b for a, b in zip(found, sums, strict=True)] if sums else found

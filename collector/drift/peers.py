@@ -18,7 +18,9 @@ emitted last (``emitted``), so it is rebuilt by adding the stored scores again.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from statistics import median
 
 import msgspec
@@ -44,6 +46,7 @@ _LENGTHS_S = (
 )
 
 
+@lru_cache(maxsize=4096)
 def slot_length(duration_ms: int) -> int:
     """The usual length next to a measured one, in ms: a window of 60,003 ms is one of a minute.
 
@@ -134,19 +137,25 @@ class Peers:
         self._members: dict[str, set[int]] = {}
         for device in members:
             self._members.setdefault(device.site, set()).add(device.id)
-        self._bags: dict[tuple[str, int], _Bag] = {}
+        self._bags: dict[str, dict[int, _Bag]] = {"": {}}
         self._slots: dict[Device, list[int]] = {}
+        self._newest: Counter[int] = Counter()
+        """Devices by the last slot that they have reported in."""
 
     def __len__(self) -> int:
         """Windows that are remembered: at most :data:`KEPT_SLOTS` a device."""
-        return sum(len(bag.scores) for (site, _), bag in self._bags.items() if not site)
+        return sum(len(bag.scores) for bag in self._bags[""].values())
 
     @property
     def frontier(self) -> int | None:
         """The slot that the fleet has come to: three devices at least are there or beyond, so that
         no single clock that is ahead takes the others with it. None before there are three."""
-        newest = sorted((slots[-1] for slots in self._slots.values()), reverse=True)
-        return newest[SITE_PEERS - 1] if len(newest) >= SITE_PEERS else None
+        devices = 0
+        for slot in sorted(self._newest, reverse=True):
+            devices += self._newest[slot]
+            if devices >= SITE_PEERS:
+                return slot
+        return None
 
     def restore(self, scores: Iterable[tuple[Device, int, Scores]]) -> None:
         """Add what was added in an earlier life; it gives no points, they have been emitted."""
@@ -160,7 +169,7 @@ class Peers:
         enough = len(self._members.get(device.site, set()) - {device.id}) >= SITE_PEERS
         site, least = (device.site, SITE_PEERS) if enough else ("", VERSION_PEERS)
         for at in (slot, slot - 1):
-            bag = self._bags.get((site, at))
+            bag = self._bags.get(site, {}).get(at)
             if bag is not None and bag.others(device.id) >= least:
                 return bag.median(without=device.id)
         return None
@@ -179,7 +188,7 @@ class Peers:
         if frontier is None:
             return []
         moved = frontier != before
-        sites = {site for site, _ in self._bags} if moved else {device.site, ""}
+        sites = set(self._bags) if moved else {device.site, ""}
         points = [point for site in sorted(sites) for point in self._due(site, frontier)]
         if moved:
             self._prune(frontier)
@@ -188,24 +197,33 @@ class Peers:
     def _keep(self, device: Device, slot: int, scores: Scores) -> None:
         self._members.setdefault(device.site, set()).add(device.id)
         slots = self._slots.setdefault(device, [])
+        if not slots or slot > slots[-1]:
+            self._leaves(slots[-1:])
+            self._newest[slot] += 1
         if slot not in slots:
             insort(slots, slot)
         for site in (device.site, ""):
-            self._bags.setdefault((site, slot), _Bag()).add(device.id, scores)
+            self._bags.setdefault(site, {}).setdefault(slot, _Bag()).add(device.id, scores)
         if len(slots) > KEPT_SLOTS:
             self._drop(device, slots.pop(0))
 
     def _drop(self, device: Device, slot: int) -> None:
         for site in (device.site, ""):
-            bag = self._bags[site, slot]
+            bag = self._bags[site][slot]
             bag.remove(device.id)
             if not bag.scores:
-                del self._bags[site, slot]
+                del self._bags[site][slot]
+
+    def _leaves(self, newest: Sequence[int]) -> None:
+        """A device's last slot, if it has one, is its last no more."""
+        for slot in newest:
+            self._newest[slot] -= 1
+            if not self._newest[slot]:
+                del self._newest[slot]
 
     def _due(self, site: str, frontier: int) -> Iterable[Point]:
         least = SITE_PEERS if site else VERSION_PEERS
-        for slot in sorted(slot for group, slot in self._bags if group == site):
-            bag = self._bags[site, slot]
+        for slot, bag in sorted(self._bags.get(site, {}).items()):
             if len(bag.scores) < least or slot <= self.emitted.get(site, slot - 1):
                 continue
             if not self._complete(site, slot, frontier):
@@ -217,14 +235,16 @@ class Peers:
         """Whether all that were there in the slot before are there, or it is late enough."""
         if frontier >= slot + WAIT_SLOTS:
             return True
-        earlier = self._bags.get((site, slot - 1))
-        return earlier is not None and earlier.scores.keys() <= self._bags[site, slot].scores.keys()
+        earlier, now = (self._bags[site].get(at) for at in (slot - 1, slot))
+        return bool(earlier and now and earlier.scores.keys() <= now.scores.keys())
 
     def _prune(self, frontier: int | None) -> None:
         if frontier is None:
             return
         for device, slots in list(self._slots.items()):
+            last = slots[-1:]
             while slots and slots[0] <= frontier - KEPT_SLOTS:
                 self._drop(device, slots.pop(0))
             if not slots:
+                self._leaves(last)
                 del self._slots[device]

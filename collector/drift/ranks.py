@@ -13,6 +13,7 @@ themselves; and a bag has the same size after a year as on its first day.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,7 +26,8 @@ CELLS_A_UNIT = 13.5
 def cells_of(scores: ArrayLike) -> NDArray[np.intp]:
     """The cell of each standardised score; any shape."""
     place = CELLS / 2 + CELLS_A_UNIT * np.arcsinh(np.asarray(scores, dtype=np.float64))
-    return np.clip(np.nan_to_num(place, nan=CELLS / 2), 0, CELLS - 1).astype(np.intp)
+    place = np.where(np.isnan(place), CELLS / 2, place)
+    return np.minimum(np.maximum(place, 0), CELLS - 1).astype(np.intp)
 
 
 def p_values(
@@ -48,6 +50,39 @@ def p_values(
     n = through[:, -1]
     above = n - through[rows, cells]
     return (above + np.asarray(theta) * (bags[rows, cells] + 1)) / (n + 1)
+
+
+def rehearsed(cells: NDArray[np.intp]) -> NDArray[np.float64]:
+    """p-values of a whole reference, each window ranked among those before it, ties broken by
+    :func:`ties` of its number.
+
+    Args:
+        cells: of the scores, [windows, streams].
+
+    Returns:
+        float64 [windows, streams].
+    """
+    count, streams = cells.shape
+    rows = np.arange(count, dtype=np.int64)
+    theta = np.array([_ties(row, streams) for row in range(count)])
+    found = np.empty(cells.shape)
+    for stream, column in enumerate(cells.T):
+        bags = np.zeros((count + 1, CELLS), dtype=np.int32)
+        bags[rows + 1, column] = 1
+        bags = np.cumsum(bags, axis=0, out=bags)[:-1]  # as each window found it
+        same = bags[rows, column]
+        above = rows - np.cumsum(bags, axis=1)[rows, column]
+        found[:, stream] = (above + theta[:, stream] * (same + 1)) / (rows + 1)
+    return found
+
+
+def ties(seed: int, streams: int) -> NDArray[np.float64]:
+    """Uniform numbers that break the ties of a window, [streams], the same in every replay."""
+    return np.random.Generator(np.random.PCG64(seed)).random(streams)
+
+
+# Every rehearsal has the same seeds: the numbers of its windows.
+_ties = lru_cache(maxsize=1 << 14)(ties)
 
 
 def uniform(*key: object) -> float:

@@ -17,7 +17,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml.collector.drift.season import HOUR_MS, SEASONS, SPAN_HOURS, Season, design, fit_profile
+from edgeml.collector.drift.season import (
+    HOUR_MS,
+    SEASONS,
+    SPAN_HOURS,
+    Season,
+    design,
+    fit_profile,
+    weights,
+)
 from edgeml.collector.drift.whitening import Whitener, fit_memory
 
 Floats = NDArray[np.float64]
@@ -50,6 +58,7 @@ class Usual:
     """What is usual at an hour, by models of series that see their windows together."""
 
     def __init__(self, models: Sequence[Model]) -> None:
+        self._models = models
         self._scales = np.array([model.scale for model in models])
         self._profiles: dict[Season, tuple[list[int], Floats]] = {}
         for season in SEASONS:
@@ -64,6 +73,14 @@ class Usual:
         for season, (columns, profiles) in self._profiles.items():
             usual[:, columns] = design(times_ms, season) @ profiles
         return (values - usual) / self._scales
+
+    def residual(self, time_ms: int, values: Sequence[float]) -> list[float]:
+        """The same of one window, one value a series."""
+        terms = {season: weights(time_ms, season) for season in self._profiles}
+        return [
+            (value - sum(w * model.profile[at] for at, w in terms[model.season])) / model.scale
+            for model, value in zip(self._models, values, strict=True)
+        ]
 
 
 class Learned(msgspec.Struct, frozen=True):
@@ -150,7 +167,7 @@ def folds(times_ms: NDArray[np.int64]) -> NDArray[np.int64]:
 def _robust_power(residuals: Floats) -> Floats:
     """Mean squares, of which the largest thousandth is drawn in."""
     squares = residuals**2
-    return np.minimum(squares, np.nanquantile(squares, 0.999, axis=0)).mean(axis=0)
+    return np.minimum(squares, np.quantile(squares, 0.999, axis=0)).mean(axis=0)
 
 
 def on_even_grid(times_ms: NDArray[np.int64], series: Floats, length_ms: int) -> Floats:
@@ -171,13 +188,9 @@ def whiten(
     times_ms: NDArray[np.int64], series: Floats, *, length_ms: int, phi: Floats, share: Floats
 ) -> Floats:
     """Innovations of a whole series [windows, series] of mean 0 and variance 1."""
-    whitener = Whitener(phi, share)
-    innovations = np.empty_like(series)
-    gaps = gaps_of(times_ms, length_ms)
-    for at, row in enumerate(series):
-        whitener.predict(gaps[at])
-        innovations[at] = whitener.update(row)
-    return innovations
+    whitener = Whitener(phi.tolist(), share.tolist())
+    rows = zip(gaps_of(times_ms, length_ms).tolist(), series.tolist(), strict=True)
+    return np.array([whitener.step(gap, row) for gap, row in rows])
 
 
 def gaps_of(times_ms: NDArray[np.int64], length_ms: int) -> Floats:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edgeml.collector.drift.chi2 import MAX_GROUPS, ROWS_A_GROUP, group_edges
 from edgeml.collector.drift.effects import baseline_scale, excess_js
+from edgeml.collector.drift.vectors import DIRECTIONS as VECTOR_DIRECTIONS
 from edgeml.collector.drift.vectors import VectorScorer
 from edgeml.statistics import Counts, Grid
 
@@ -31,6 +32,11 @@ DISTANCE, MEAN, SPREAD = range(3)
 NUMERIC_DIRECTIONS = ((DISTANCE, 1), (MEAN, 1), (MEAN, -1), (SPREAD, 1), (SPREAD, -1))
 """Which score, and which way it may move, each a direction that evidence is gathered for."""
 CATEGORICAL_DIRECTIONS = ((DISTANCE, 1),)
+DIRECTIONS = {
+    len({which for which, _ in directions}): directions
+    for directions in (CATEGORICAL_DIRECTIONS, VECTOR_DIRECTIONS, NUMERIC_DIRECTIONS)
+}
+"""By how many scores a window has: a stream's kind shows in it."""
 
 
 class Scorer(Protocol):
@@ -105,15 +111,12 @@ class CellScorer:
         self._edges = np.append(group_edges(2 * on_line + 1, groups), apart)
         self._baseline = self._grouped(baseline)
         self._total = int(baseline.sum())
+        self.degrees = max(int((self._baseline > 0).sum()) - 1, 1)
+        """Of freedom of the distance: groups that the training data is in, less one."""
         self._mean, self._deviation = (0.0, 1.0)
         if self._ordered.size:
             self._mean, self._deviation = baseline_scale(grid, baseline)
             self._bin = float(np.diff(self._centres).min(initial=self._deviation))
-
-    @property
-    def degrees(self) -> int:
-        """Of freedom of the distance: groups that the training data is in, less one."""
-        return max(int((self._baseline > 0).sum()) - 1, 1)
 
     @property
     def directions(self) -> tuple[tuple[int, int], ...]:

@@ -54,6 +54,26 @@ def design(times_ms: NDArray[np.int64], season: Season) -> Floats:
     return np.concatenate(parts, axis=1)
 
 
+def weights(time_ms: int, season: Season) -> list[tuple[int, float]]:
+    """What of a row of :func:`design` is not zero: coefficients, and their weights."""
+    found = [(0, 1.0)]
+    if season == "none":
+        return found
+    hours, part = divmod(time_ms, HOUR_MS)
+    share = part / HOUR_MS
+    day = [(hours % DAY_HOURS, 1 - share), ((hours + 1) % DAY_HOURS, share)]
+    found += [(1 + hat, weight) for hat, weight in day]
+    if season == "week":
+        first, weekday = 1 + DAY_HOURS, hours // DAY_HOURS % 7
+        found.append((first + weekday, 1.0))
+        if weekday in WEEKEND:
+            found += [(first + 7 + hat, weight) for hat, weight in day]
+        first += 7 + DAY_HOURS
+        found.append((first + hours % WEEK_HOURS, 1 - share))
+        found.append((first + (hours + 1) % WEEK_HOURS, share))
+    return found
+
+
 def _hats(hours: Floats, around: int) -> Floats:
     """Linear between the full hours of a circle: [times, around]."""
     first = hours.astype(np.intp) % around

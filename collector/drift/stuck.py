@@ -92,11 +92,11 @@ def watch(
         found = Repeats(digest=digest, times=before.times + 1, since_ms=before.since_ms)
     else:
         found = Repeats(digest=digest, since_ms=start_ms)
-    share = float(reference[int(cells.argmax())]) / max(int(reference.sum()), 1)
-    in_body = BODY[0] <= share <= BODY[1]
-    chance = repeat_probability(cells) ** found.times
-    if found.times >= LEAST_REPEATS and chance < IMPROBABLE:
+    repeated = found.times >= LEAST_REPEATS
+    if repeated and repeat_probability(cells) ** found.times < IMPROBABLE:
         found.why = f"the same counts of {rows:,} rows in {found.times + 1} windows in a row"
-    elif in_body and rows >= 2 * merged and longest_run >= rows // merged:
-        found.why = f"one value filled a window of {rows // merged:,} rows"
+    elif rows >= 2 * merged and longest_run >= rows // merged:
+        share = float(reference[int(cells.argmax())]) / max(int(reference.sum()), 1)
+        if BODY[0] <= share <= BODY[1]:
+            found.why = f"one value filled a window of {rows // merged:,} rows"
     return found

@@ -16,13 +16,14 @@ history does not carry the promise, it stays with what it knows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isfinite, nan
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.collector.drift.evidence import Detector
-from edgeml.collector.drift.ranks import CELLS, cells_of, p_values
+from edgeml.collector.drift.ranks import CELLS, cells_of, p_values, rehearsed, ties
 from edgeml.collector.drift.reference import Learned, Model, Usual, gaps_of, learn
 from edgeml.collector.drift.season import HOUR_MS, SEASONS, SPAN_HOURS, Season
 from edgeml.collector.drift.whitening import Whitener, lag_one
@@ -119,7 +120,7 @@ class Track:
     @property
     def evidence(self) -> float:
         """R, averaged over the directions: of mean at most t after t windows without a change."""
-        return float(self._detector.values.mean()) if self.armed else 0.0
+        return self._detector.mean if self.armed else 0.0
 
     @property
     def by_direction(self) -> Floats:
@@ -175,7 +176,7 @@ class Track:
             state.next_attempt = state.count + min(max(int(missing), 1), wanted)
             return
         relative = sum(p.common is not None for p in points) >= COVERED * len(points)
-        values = np.array([differences(p, relative=relative) for p in points])
+        values = np.array([differences(p, relative=relative) for p in points], dtype=np.float64)
         usable = np.isfinite(values).all(axis=1) & (np.diff(times, prepend=times[0] - 1) > 0)
         if usable.sum() < COVERED * wanted:
             state.reason = f"{int(usable.sum())} of {wanted} usable reference windows"
@@ -213,55 +214,55 @@ class Track:
 
     def _rehearse(self, learned: Learned) -> tuple[NDArray[np.int64], float]:
         """The bags that the reference fills, and the largest evidence on the way."""
-        bags = np.zeros((len(learned.models), CELLS), dtype=np.int64)
+        cells = cells_of(learned.innovations)
+        bags = np.stack([np.bincount(column, minlength=CELLS) for column in cells.T])
         detector = self._new_detector(learned.models)
         largest = 0.0
-        for at, row in enumerate(learned.innovations):
-            found = detector.update(self._rank(bags, row, at), at)
-            largest = max(largest, float(found.mean()))
+        for at, ranks in enumerate(rehearsed(cells)):
+            detector.update(self._p_values(ranks), at)
+            largest = max(largest, detector.mean)
         return bags, largest
 
     def _warm_up(self, times: NDArray[np.int64], values: Floats) -> None:
         """Let the filter see the reference, so that the next window is foretold from its end."""
         models = self.state.models
-        self._whitener = Whitener(
-            np.array([m.phi for m in models]), np.array([m.share for m in models])
-        )
+        self._whitener = Whitener([m.phi for m in models], [m.share for m in models])
         self._usual = Usual(models)
-        residuals = self._usual.residuals(times, values)
-        for gap, row in zip(gaps_of(times, models[0].length_ms), residuals, strict=True):
-            self._whitener.predict(gap)
-            self._whitener.update(row)
+        residuals = self._usual.residuals(times, values).tolist()
+        gaps = gaps_of(times, models[0].length_ms).tolist()
+        for gap, row in zip(gaps, residuals, strict=True):
+            self._whitener.step(gap, row)
         self.state.last_ms = int(times[-1])
 
-    def residuals(self, point: Point) -> Floats:
+    def residuals(self, point: Point) -> list[float]:
         """How far the scores lie from what is usual at that hour, in their usual deviations."""
         values = differences(point, relative=self.state.relative)
-        return self._usual.residuals(np.array([point.start_ms]), values[None, :])[0]
+        return self._usual.residual(point.start_ms, values)
 
     def _watch(self, point: Point) -> None:
         state = self.state
         gap = (point.start_ms - state.last_ms) / state.models[0].length_ms
-        self._whitener.predict(gap if gap > 0 else 1.0)
-        innovations = self._whitener.update(self.residuals(point))
+        innovations = self._whitener.step(gap if gap > 0 else 1.0, self.residuals(point))
         state.last_ms = max(point.start_ms, state.last_ms)
-        if not np.isfinite(innovations).all():
-            # A score that is not there bets nothing: it is put into the middle of its bag.
-            if not np.isfinite(innovations).any():
-                return
-            innovations = np.nan_to_num(innovations)
-        self._detector.update(self._rank(self._bags, innovations, point.seed), state.before)
+        if not any(map(isfinite, innovations)):
+            return
+        # A score that is not there bets nothing: it is put into the middle of its bag.
+        innovations = [each if isfinite(each) else 0.0 for each in innovations]
+        self._detector.update(self._rank(innovations, point.seed), state.before)
         state.before += 1
         state.windows += 1
-        point.innovations = innovations.tolist()
+        point.innovations = innovations
         point.evidence = self.evidence
 
-    def _rank(self, bags: NDArray[np.int64], innovations: Floats, seed: int) -> Floats:
+    def _rank(self, innovations: Sequence[float], seed: int) -> Floats:
         """The p-value of each direction; the window joins the bags."""
         cells = cells_of(innovations)
-        theta = np.random.Generator(np.random.PCG64(seed)).random(len(cells))
-        ranks = p_values(bags, cells, theta)
-        bags[np.arange(len(cells)), cells] += 1
+        ranks = p_values(self._bags, cells, ties(seed, len(cells)))
+        self._bags[np.arange(len(cells)), cells] += 1
+        return self._p_values(ranks)
+
+    def _p_values(self, ranks: Floats) -> Floats:
+        """Of each direction, from those of the scores."""
         p = ranks[self._which]
         return np.where(self._way > 0, p, 1 - p)
 
@@ -270,8 +271,8 @@ class Track:
         state = self.state
         if self.armed:
             state.bags = self._bags.astype("<u4").tobytes()
-            state.filter_state = self._whitener.state.tolist()
-            state.filter_variance = self._whitener.variance.tolist()
+            state.filter_state = list(self._whitener.state)
+            state.filter_variance = list(self._whitener.variance)
             state.starts, state.wealth = self._detector.save()
         return state
 
@@ -280,22 +281,21 @@ class Track:
         models = state.models
         self._usual = Usual(models)
         self._bags = np.frombuffer(state.bags, "<u4").astype(np.int64).reshape(-1, CELLS)
-        self._whitener = Whitener(
-            np.array([m.phi for m in models]), np.array([m.share for m in models])
-        )
-        self._whitener.state = np.array(state.filter_state)
-        self._whitener.variance = np.array(state.filter_variance)
+        self._whitener = Whitener([m.phi for m in models], [m.share for m in models])
+        self._whitener.state = list(state.filter_state)
+        self._whitener.variance = list(state.filter_variance)
         self._detector = self._new_detector(models)
         self._detector.load(state.starts, state.wealth)
 
 
-def differences(point: Point, *, relative: bool) -> Floats:
+def differences(point: Point, *, relative: bool) -> list[float]:
     """The scores, less what peers' were where the track is relative to them; NaN where that is not
     known."""
-    scores = np.array(point.scores, dtype=np.float64)
     if not relative:
-        return scores
-    return scores - np.array(point.common) if point.common else np.full_like(scores, np.nan)
+        return point.scores
+    if not point.common:
+        return [nan] * len(point.scores)
+    return [own - common for own, common in zip(point.scores, point.common, strict=True)]
 
 
 def unfit(models: Sequence[Model], innovations: Floats) -> str:

@@ -5,10 +5,14 @@ window to the next, and sampling noise on top, so that autocorrelations are λ·
 ARMA(1, 1); an AR(1) alone either misses the noise or the memory. The Kalman filter gives the
 innovations, and takes irregular reporting as it comes: over a gap of g windows the state keeps φᵍ.
 
-All arrays are over streams that see their windows together.
+Memories are fitted to arrays [windows, streams]. The filters are plain floats: a stream has one to
+three scores, and an array of three costs twenty times as much as its three numbers.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,14 +47,16 @@ def fit_memory(series: Floats) -> tuple[Floats, Floats]:
     best = np.where(constant, np.inf, -power.sum(axis=0))
     phi, share = np.zeros(series.shape[1]), np.zeros(series.shape[1])
     best += EVIDENT
+    parts = SHARES[:, None]
     for one in PHIS.tolist():
         wander: Floats = (1 - one**2) / (1 - 2 * one * cosine + one**2)
-        for part in SHARES.tolist():
-            spectrum: Floats = came * (part * wander + 1 - part)[:, None] + (1 - came)
-            likelihood: Floats = -(np.log(spectrum) + power / spectrum).sum(axis=0)
-            better = likelihood > best
-            best = np.where(better, likelihood, best)
-            phi, share = np.where(better, one, phi), np.where(better, part, share)
+        mixed: Floats = parts * wander + 1 - parts  # [shares, frequencies]
+        for column in range(series.shape[1]):
+            spectrum = came[column] * mixed + (1 - came[column])
+            likelihood = -(np.log(spectrum) + power[:, column] / spectrum).sum(axis=1)
+            at = int(likelihood.argmax())
+            if likelihood[at] > best[column]:
+                best[column], phi[column], share[column] = likelihood[at], one, SHARES[at]
     return phi, share
 
 
@@ -65,30 +71,37 @@ class Whitener:
     """Kalman filters, one a stream.
 
     Args:
-        phi: [streams].
-        share: λ, [streams].
+        phi: of each stream.
+        share: λ of each.
     """
 
-    def __init__(self, phi: Floats, share: Floats) -> None:
-        self.phi = phi
-        self.share = share
-        self.state = np.zeros_like(phi)
-        self.variance = share.copy()
+    def __init__(self, phi: Sequence[float], share: Sequence[float]) -> None:
+        self._models = list(zip(phi, share, strict=True))
+        self.state = [0.0] * len(self._models)
+        self.variance = list(share)
         """Of the state, where the whole score's is 1."""
 
-    def predict(self, gap: float) -> None:
-        """Let ``gap`` windows' time pass since the last window."""
-        keep = self.phi**gap
-        self.state = keep * self.state
-        self.variance = keep**2 * self.variance + (1 - keep**2) * self.share
+    def step(self, gap: float, scores: Sequence[float]) -> list[float]:
+        """Let time pass, and take in a window.
 
-    def update(self, scores: Floats) -> Floats:
-        """Innovations of scores [streams] of mean 0, in units of the score's own deviation less
-        what was foretold; NaN, for a window without a score, is passed through and tells nothing.
+        Args:
+            gap: windows' time since the last window, above 0.
+            scores: of mean 0, one a stream; NaN, where there is none, tells nothing and is passed
+                through.
+
+        Returns:
+            Innovations in units of the score's own deviation less what was foretold.
         """
-        spread = self.variance + (1 - self.share)
-        innovation = scores - self.state
-        gain = np.where(np.isfinite(innovation), self.variance / np.maximum(spread, 1e-12), 0.0)
-        self.state = self.state + gain * np.nan_to_num(innovation)
-        self.variance = (1 - gain) * self.variance
-        return innovation / np.sqrt(np.maximum(spread, 1e-12))
+        innovations: list[float] = []
+        for at, ((phi, share), score) in enumerate(zip(self._models, scores, strict=True)):
+            keep = phi**gap
+            state = keep * self.state[at]
+            variance = keep**2 * self.variance[at] + (1 - keep**2) * share
+            spread = max(variance + (1 - share), 1e-12)
+            innovation = score - state
+            if isfinite(innovation):
+                gain = variance / spread
+                state, variance = state + gain * innovation, (1 - gain) * variance
+            self.state[at], self.variance[at] = state, variance
+            innovations.append(innovation / sqrt(spread))
+        return innovations

@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from edgeml.collector.drift.monitor import Saved
+from edgeml.collector.drift.saved import Saved
 from edgeml.collector.store.tables import streams, tests, tracks
 
 

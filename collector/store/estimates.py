@@ -3,12 +3,14 @@ set of their bundle (:func:`edgeml.statistics.accuracy.estimated_accuracy`)."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.engine import Connection
 
-from edgeml.collector.store.tables import bundles, count_rollups, devices, windows
+from edgeml.collector.store.tables import bundles, count_rollups, devices, streams
 from edgeml.collector.views import EstimateView
 from edgeml.statistics import Baseline, Grid, unpack
 from edgeml.statistics.accuracy import Calibration, confidence_bins, estimated_accuracy
@@ -17,11 +19,23 @@ HOURS_MS = 24 * 3_600_000
 """How far back is looked from the last hour of a device."""
 
 
-def estimates(connection: Connection) -> list[EstimateView]:
-    """Of each device's model versions whose bundle was exported with labels, over the last day."""
+class Only(NamedTuple):
+    """The device that is asked for."""
+
+    site: str
+    device: str
+
+
+def estimates(connection: Connection, only: Only | None = None) -> list[EstimateView]:
+    """Of each device's model versions whose bundle was exported with labels, over the last day.
+
+    Args:
+        connection: to the database.
+        only: of this device; None for all.
+    """
     found: list[EstimateView] = []
-    for model, version, name, grid, calibration in _calibrated(connection):
-        for site, device, bins in _confidences(connection, model, version, name, grid):
+    for model, version, name, grid, calibration in _calibrated(connection, only):
+        for site, device, bins in _confidences(connection, model, version, name, grid, only):
             estimate = estimated_accuracy(bins, calibration)
             if estimate.n:
                 found.append(
@@ -39,25 +53,41 @@ def estimates(connection: Connection) -> list[EstimateView]:
     return found
 
 
-def _calibrated(connection: Connection) -> list[tuple[str, str, str, Grid, Calibration]]:
+def _calibrated(
+    connection: Connection, only: Only | None
+) -> list[tuple[str, str, str, Grid, Calibration]]:
     """Model, version, stream of confidences, its grid, and what the evaluation set said of it."""
-    ran = sa.select(windows.c.model, windows.c.version, windows.c.bundle).distinct()
-    runs = connection.execute(ran).all()
-    stored = sa.select(bundles.c.sha256, bundles.c.baseline).where(bundles.c.baseline.is_not(None))
-    baselines = {row.sha256: Baseline.decode(row.baseline) for row in connection.execute(stored)}
-    return [
-        (run.model, run.version, stream.name, stream.grid, tensor.calibration)
-        for run in runs
-        if run.bundle in baselines
-        for tensor in baselines[run.bundle].tensors
-        if tensor.calibration is not None
-        for stream in tensor.streams
-        if stream.name.endswith(".confidence")
-    ]
+    query = (
+        sa.select(streams.c.model, streams.c.version, streams.c.stream, bundles.c.baseline)
+        .join(bundles, bundles.c.sha256 == streams.c.bundle)
+        .join(devices, devices.c.id == streams.c.device_id)
+        .where(streams.c.stream.endswith(".confidence"), bundles.c.baseline.is_not(None))
+        .where(*_of(only))
+        .distinct()
+    )
+    found: list[tuple[str, str, str, Grid, Calibration]] = []
+    for row in connection.execute(query):
+        for tensor in Baseline.decode(row.baseline).tensors:
+            grids = {stream.name: stream.grid for stream in tensor.streams}
+            if tensor.calibration is not None and row.stream in grids:
+                grid = grids[row.stream]
+                found.append((row.model, row.version, row.stream, grid, tensor.calibration))
+    return found
+
+
+def _of(only: Only | None) -> list[sa.ColumnElement[bool]]:
+    if only is None:
+        return []
+    return [devices.c.site == only.site, devices.c.device == only.device]
 
 
 def _confidences(
-    connection: Connection, model: str, version: str, stream: str, grid: Grid
+    connection: Connection,
+    model: str,
+    version: str,
+    stream: str,
+    grid: Grid,
+    only: Only | None,
 ) -> list[tuple[str, str, NDArray[np.int64]]]:
     """Counts of confidences by device, over its last day."""
     table = count_rollups
@@ -65,7 +95,7 @@ def _confidences(
         sa.select(devices.c.site, devices.c.device, table.c.hour_ms, table.c.packed)
         .join(devices, devices.c.id == table.c.device_id)
         .where(table.c.model == model, table.c.version == version)
-        .where(table.c.stream == stream, table.c.grid == grid.hash)
+        .where(table.c.stream == stream, table.c.grid == grid.hash, *_of(only))
         .order_by(devices.c.site, devices.c.device, table.c.hour_ms)
     )
     by_device: dict[tuple[str, str], list[tuple[int, NDArray[np.int64]]]] = {}

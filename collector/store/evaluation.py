@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from sqlalchemy.engine import Connection
 
 from edgeml.collector.drift.budget import MS_A_DAY, Budget, Scope
-from edgeml.collector.drift.monitor import Monitor, Record, Saved, Step
+from edgeml.collector.drift.monitor import Monitor
 from edgeml.collector.drift.peers import Device, Scores, slot_length
 from edgeml.collector.drift.policy import RUNGS, Policy
+from edgeml.collector.drift.saved import Record, Saved, Step
 from edgeml.collector.drift.scores import numbers
 from edgeml.collector.drift.stuck import Repeats, watch
+from edgeml.collector.drift.track import Point
+from edgeml.collector.store.arrivals import Arrived
 from edgeml.collector.store.database import insert
 from edgeml.collector.store.fleet_tables import groups
 from edgeml.collector.store.groups import Groups, Scored, Series
@@ -28,7 +31,14 @@ from edgeml.collector.store.past import (
     StreamPast,
     unpack_state,
 )
-from edgeml.collector.store.rows import Followed, alarm_row, stream_row, test_row, track_row
+from edgeml.collector.store.rows import (
+    Followed,
+    add_effects,
+    alarm_row,
+    stream_row,
+    test_row,
+    track_row,
+)
 from edgeml.collector.store.spending import spend
 from edgeml.collector.store.tables import alarms, bundles, streams, tests, tracks
 from edgeml.statistics import Baseline, Counts, Stream
@@ -41,32 +51,14 @@ LIVE_MS = 30 * MS_A_DAY
 """A stream that was silent for longer has no share in the alarm budget."""
 
 
-class Arrived(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored window whose counts fit its bundle."""
-
-    window_id: int
-    device_id: int
-    site: str
-    key: str
-    """The same in every replay."""
-    model: str
-    version: str
-    artifact: str
-    bundle: str
-    start_ms: int
-    duration_ms: int
-    merged: int
-    """Windows of the device that were added up to this one."""
-    received_ms: int
-    counts: dict[str, Counts]
-    """Of each stream of the bundle's baseline."""
-
-
-class Known(msgspec.Struct, frozen=True):
+class Known:
     """The baseline of a bundle; one without statistics has no streams and no hash."""
 
-    hash: str
-    streams: dict[str, Stream]
+    def __init__(self, baseline: Baseline | None = None) -> None:
+        self.hash = baseline.hash if baseline else ""
+        self.streams = baseline.streams if baseline else {}
+        self.counts = {name: stream.baseline() for name, stream in self.streams.items()}
+        """One object a stream, that all its devices share."""
 
 
 _ADD_TESTS = sa.insert(tests)
@@ -110,16 +102,19 @@ class Evaluator:
         self._known: dict[tuple[object, ...], Followed] = {}
         self._baselines: dict[str, Known] = {}
         self._live: dict[Scope, int] = {}
+        self._thresholds: dict[tuple[Scope, int, int], float] = {}
         self._changed: dict[int, Followed] = {}
         self._learned: dict[tuple[int, int], Followed] = {}
-        self._added: list[dict[str, Any]] = []
+        self._added: list[tuple[Monitor, Cells, dict[str, Any]]] = []
+        self._unwritten: dict[tuple[int, int], list[Point]] = {}
+        """Reference windows among those, by stream and rung."""
         self._excluded: list[dict[str, Any]] = []
         self._watched: list[float] = []
         self._alarms: list[tuple[sa.Executable, dict[str, Any]]] = []
 
     def forget(self) -> None:
         """Drop what is in memory: a transaction failed, and the database knows better."""
-        for held in (self._known, self._baselines, self._changed, self._learned):
+        for held in (self._known, self._baselines, self._changed, self._learned, self._unwritten):
             held.clear()
         for noted in (self._added, self._excluded, self._watched, self._alarms):
             noted.clear()
@@ -132,8 +127,7 @@ class Evaluator:
             row = connection.execute(query).first()
             if row is None:  # it may come any moment: not remembered
                 return None
-            found = Baseline.decode(row[0]) if row[0] else None
-            self._baselines[bundle] = Known(found.hash, found.streams) if found else Known("", {})
+            self._baselines[bundle] = Known(Baseline.decode(row[0]) if row[0] else None)
         return self._baselines[bundle]
 
     def count_live(self, connection: Connection, now_ms: int) -> None:
@@ -148,11 +142,16 @@ class Evaluator:
             "site": live(groups, groups.c.site != ""),
             "version": live(groups, groups.c.site == ""),
         }
+        self._thresholds.clear()
 
     def _threshold(self, scope: Scope, duration_ms: int) -> float:
         devices = max(self._live.get("device", 0), len(self._known))
-        there: dict[Scope, int] = {**self._live, "device": devices}
-        return self._budget.threshold(scope, streams=there, duration_ms=duration_ms)
+        at = scope, devices, duration_ms
+        if at not in self._thresholds:
+            there: dict[Scope, int] = {**self._live, "device": devices}
+            found = self._budget.threshold(scope, streams=there, duration_ms=duration_ms)
+            self._thresholds[at] = found
+        return self._thresholds[at]
 
     def evaluate(
         self, connection: Connection, window: Arrived, *, replay: Commons | None = None
@@ -165,7 +164,7 @@ class Evaluator:
             replay: where streams are rebuilt, what peers' scores were when the window first came,
                 by stream; its peers have seen it already, and its budget is spent.
         """
-        known = self.baseline(connection, window.bundle) or Known("", {})
+        known = self.baseline(connection, window.bundle) or Known()
         for name, counts in window.counts.items():
             self._evaluate_stream(connection, window, known.streams[name], counts, replay)
 
@@ -195,15 +194,21 @@ class Evaluator:
 
     def _flush_tests(self, connection: Connection) -> None:
         if self._added:
-            connection.execute(_ADD_TESTS, self._added)
+            add_effects(self._added)
+            connection.execute(_ADD_TESTS, [row for _, _, row in self._added])
         if self._excluded:
             connection.execute(_EXCLUDE_TESTS, self._excluded)
         self._added.clear()
+        self._unwritten.clear()
         self._excluded.clear()
 
     def past(self, connection: Connection, stream_id: int) -> StreamPast:
         """What is stored of a stream, with what has yet to be written."""
-        return StreamPast(connection, stream_id, lambda: self._flush_tests(connection))
+
+        def unwritten(rung: int) -> list[Point] | None:
+            return None if self._excluded else self._unwritten.get((stream_id, rung), [])
+
+        return StreamPast(connection, stream_id, unwritten, lambda: self._flush_tests(connection))
 
     def _evaluate_stream(
         self,
@@ -318,7 +323,7 @@ class Evaluator:
     def _load(
         self, connection: Connection, key: dict[str, Any], window: Arrived, stream: Stream
     ) -> Followed:
-        baseline = stream.baseline()
+        baseline = self._baselines[window.bundle].counts[stream.name]
         query = sa.select(streams.c.id, streams.c.saved, streams.c.offset_js, streams.c.stuck)
         row = connection.execute(query.filter_by(**key)).first()
         if row is not None:
@@ -342,9 +347,11 @@ class Evaluator:
         after = step.excluded_from
         for record in step.records:
             excluded = after is not None and record.point.index + record.rung > after
-            self._added.append(
-                test_row(known, record, window_id=window.window_id, excluded=excluded)
-            )
+            row = test_row(known, record, window_id=window.window_id, excluded=excluded)
+            self._added.append((known.monitor, record.cells, row))
+            if not excluded:
+                at = known.stream_id, record.rung
+                self._unwritten.setdefault(at, []).append(record.point)
             self._learned[known.stream_id, record.rung] = known
         if step.opened:
             self._excluded.append({"at_stream": known.stream_id, "at_index": after})

@@ -13,7 +13,7 @@ from edgeml.collector.drift.blame import Census, Incident, Moved, incidents
 from edgeml.collector.drift.budget import MS_A_DAY, Budget
 from edgeml.collector.drift.ebh import e_value, ebh
 from edgeml.collector.drift.scores import MEAN, SPREAD
-from edgeml.collector.store.estimates import estimates
+from edgeml.collector.store.estimates import Only, estimates
 from edgeml.collector.store.evaluation import LIVE_MS
 from edgeml.collector.store.feedback import accuracies
 from edgeml.collector.store.fleet_tables import group_alarms, groups
@@ -114,10 +114,10 @@ class FleetReader:
         with self._engine.begin() as connection:
             return accuracies(connection, by=by)
 
-    def estimates(self) -> list[EstimateView]:
+    def estimates(self, only: Only | None = None) -> list[EstimateView]:
         """What confidences say where there are no labels, see :func:`estimates`."""
         with self._engine.begin() as connection:
-            return estimates(connection)
+            return estimates(connection, only)
 
     def retractions(self) -> list[RetractionView]:
         """All, the last one first."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -17,10 +17,11 @@ from sqlalchemy.engine import Connection, Engine
 from edgeml.bundle import Bundle
 from edgeml.bundle.archive import BASELINE, MANIFEST
 from edgeml.collector.ingest.validate import Received, read_statistics
+from edgeml.collector.store.arrivals import Arrived, arrived, window_key
 from edgeml.collector.store.boots import note_boot
 from edgeml.collector.store.change import Change, carry_out
 from edgeml.collector.store.database import insert
-from edgeml.collector.store.evaluation import Arrived, Evaluator, Known
+from edgeml.collector.store.evaluation import Evaluator, Known
 from edgeml.collector.store.marks import Mark, advance
 from edgeml.collector.store.rollups import Rollups
 from edgeml.collector.store.tables import (
@@ -77,6 +78,8 @@ class Intake:
         self._devices: dict[Topics, int] = {}
         self._rollups = Rollups()
         self._seen: dict[int, int] = {}
+        self._waiting: dict[str, bool] = {}
+        self._counts: list[dict[str, Any]] = []
         self._add_window = (
             insert(engine, windows)
             .values({name: sa.bindparam(name) for name in _WINDOW_COLUMNS})
@@ -92,6 +95,7 @@ class Intake:
         """
         outcome = Outcome()
         try:
+            self._waiting.clear()
             with self._engine.begin() as connection:
                 self._evaluator.count_live(connection, max(r.received_ms for r in batch))
                 heard: dict[tuple[Topics, str], int] = {}
@@ -113,7 +117,8 @@ class Intake:
         """Drop what is remembered of the database."""
         self._devices.clear()
         self._seen.clear()
-        self._rollups.clear()
+        self._rollups.forget()
+        self._counts.clear()
         self._evaluator.forget()
 
     def add_bundle(self, bundle: Bundle, *, size: int, now_ms: int) -> bool:
@@ -248,19 +253,20 @@ class Intake:
             start_ms=window.start_ms,
             outcomes=window.outcomes,
         )
-        if window.statistics:
-            rows = [
-                {"window_id": window_id, "place": place, "packed": packed}
-                for place, packed in enumerate(window.statistics)
-            ]
-            connection.execute(_ADD_COUNTS, rows)
+        self._counts += (
+            {"window_id": window_id, "place": place, "packed": packed}
+            for place, packed in enumerate(window.statistics)
+        )
         if not waiting:
             self._evaluate_now(connection, device_id, window_id, received, window, found)
 
     def _has_waiting(self, connection: Connection, bundle: str) -> bool:
         """Whether older windows of the bundle have yet to be evaluated: then the order is
-        theirs."""
-        return connection.execute(_WAITING, {"bundle": bundle}).first() is not None
+        theirs. Within a batch that stays as it is."""
+        if bundle not in self._waiting:
+            found = connection.execute(_WAITING, {"bundle": bundle}).first()
+            self._waiting[bundle] = found is not None
+        return self._waiting[bundle]
 
     def _evaluate_now(
         self,
@@ -272,11 +278,13 @@ class Intake:
         found: dict[str, Counts],
     ) -> None:
         topics = _topics(received)
-        arrived = Arrived(
+        came = Arrived(
             window_id=window_id,
             device_id=device_id,
             site=topics.site,
-            key=_key(topics.site, topics.device, window.boot, window.start_ms, window.sequence),
+            key=window_key(
+                topics.site, topics.device, window.boot, window.start_ms, window.sequence
+            ),
             model=window.model,
             version=window.version,
             artifact=window.artifact,
@@ -287,7 +295,7 @@ class Intake:
             received_ms=received.received_ms,
             counts=found,
         )
-        self._take_counts(connection, arrived)
+        self._take_counts(connection, came)
 
     def _evaluate_late(self, connection: Connection, row: sa.RowMapping) -> None:
         query = sa.select(counts.c.packed).filter_by(window_id=row["id"]).order_by(counts.c.place)
@@ -298,27 +306,7 @@ class Intake:
         connection.execute(mark.values(evaluated=True, refused=refused or None))
         if refused:
             return
-        arrived = Arrived(
-            window_id=row["id"],
-            key=_key(row["site"], row["device"], row["boot"], row["start_ms"], row["sequence"]),
-            counts=found,
-            **{
-                name: row[name]
-                for name in (
-                    "device_id",
-                    "site",
-                    "model",
-                    "version",
-                    "artifact",
-                    "bundle",
-                    "start_ms",
-                    "duration_ms",
-                    "merged",
-                    "received_ms",
-                )
-            },
-        )
-        self._take_counts(connection, arrived)
+        self._take_counts(connection, arrived(row, found))
 
     def _take_counts(self, connection: Connection, window: Arrived) -> None:
         """Add a window's counts to the rollups, and test them."""
@@ -333,6 +321,9 @@ class Intake:
         self._evaluator.evaluate(connection, window)
 
     def _flush(self, connection: Connection) -> None:
+        if self._counts:
+            connection.execute(_ADD_COUNTS, self._counts)
+        self._counts.clear()
         self._rollups.flush(connection)
         self._evaluator.flush(connection)
         if self._seen:
@@ -393,7 +384,3 @@ def _read(
 
 def _topics(received: Received) -> Topics:
     return Topics(received.topic.site, received.topic.device)
-
-
-def _key(*parts: object) -> str:
-    return "/".join(map(str, parts))

@@ -25,27 +25,39 @@ class StreamPast:
     Args:
         connection: of the transaction.
         stream_id: whose.
+        unwritten: windows of a rung that are not in the database yet; None where what is there is
+            not to be relied on until all is written.
         flush: writes what is known and not in the database yet.
     """
 
-    def __init__(self, connection: Connection, stream_id: int, flush: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        stream_id: int,
+        unwritten: Callable[[int], Sequence[Point] | None],
+        flush: Callable[[], None],
+    ) -> None:
         self._connection = connection
         self._stream_id = stream_id
+        self._unwritten = unwritten
         self._flush = flush
 
     def points(self, rung: int, limit: int) -> Sequence[Point]:
         """The last windows of a rung that are not excluded, the oldest first."""
-        self._flush()
+        unwritten = self._unwritten(rung)
+        if unwritten is None:
+            self._flush()
+        newest: Sequence[Point] = unwritten or ()
         table = tests
         query = (
             sa.select(*(table.c[n] for n in ("index", "start_ms", "seed", "scores", "common")))
             .where(table.c.stream_id == self._stream_id, table.c.rung == rung)
             .where(table.c.role == "reference")
             .order_by(table.c.index.desc())
-            .limit(limit)
+            .limit(max(limit - len(newest), 0))
         )
         rows = self._connection.execute(query).mappings().all()
-        return [
+        written = [
             Point(
                 index=row["index"],
                 start_ms=row["start_ms"],
@@ -55,6 +67,7 @@ class StreamPast:
             )
             for row in reversed(rows)
         ]
+        return [*written, *newest][-limit:]
 
     def cells_from(self, index: int, limit: int) -> NDArray[np.int64]:
         """Counts [windows, cells] of the last single test windows from an index on."""

@@ -9,7 +9,9 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from edgeml.collector.drift.saved import Saved
 from edgeml.collector.drift.stuck import Repeats
+from edgeml.collector.store.histograms import two_baselines
 from edgeml.collector.store.packing import unpack
 from edgeml.collector.store.tables import (
     alarms,
@@ -95,9 +97,9 @@ class Reader:
         ]
 
     def histogram(self, stream_id: int) -> Histogram | None:
-        """A stream's last test window beside its baseline; None before there is one."""
+        """A stream's last test window beside its two baselines; None before there is one."""
         with self._engine.begin() as connection:
-            query = sa.select(streams.c.stream, bundles.c.baseline).join(
+            query = sa.select(streams.c.stream, streams.c.saved, bundles.c.baseline).join(
                 bundles, bundles.c.sha256 == streams.c.bundle
             )
             row = connection.execute(query.where(streams.c.id == stream_id)).first()
@@ -110,17 +112,8 @@ class Reader:
         if row is None or row.baseline is None or last is None:
             return None
         stream = Baseline.decode(row.baseline).streams[row.stream]
-        # As they lie on the line, then the others.
-        order = np.append(stream.grid.ordered, stream.grid.unordered)
-        baseline, window = np.asarray(stream.counts)[order], unpack(last)[order]
-        return Histogram(
-            kind=stream.grid.kind,
-            centres=stream.grid.centres().tolist() or list(range(stream.grid.cells)),
-            baseline=(baseline / max(baseline.sum(), 1)).tolist(),
-            window=(window / max(window.sum(), 1)).tolist(),
-            rows=int(window.sum()),
-            baseline_rows=int(baseline.sum()),
-        )
+        saved = msgspec.msgpack.decode(row.saved, type=Saved)
+        return two_baselines(stream, unpack(last), np.asarray(saved.reference, dtype=np.int64))
 
     def alarms(
         self, *, open_only: bool = False, site: str = "", device: str = ""

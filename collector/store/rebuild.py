@@ -19,7 +19,8 @@ from sqlalchemy.engine import Connection
 from edgeml.collector.drift.peers import SITE_PEERS, VERSION_PEERS, Point, Scores
 from edgeml.collector.ingest.validate import read_statistics
 from edgeml.collector.store.anew import empty
-from edgeml.collector.store.evaluation import Arrived, Evaluator, Known
+from edgeml.collector.store.arrivals import arrived
+from edgeml.collector.store.evaluation import Evaluator, Known
 from edgeml.collector.store.fleet_tables import group_alarms, group_points, groups
 from edgeml.collector.store.groups import Series, scored_rows, scored_tests
 from edgeml.collector.store.past import blank_state, decode_numbers
@@ -29,11 +30,6 @@ from edgeml.statistics import Counts
 RETRACTED = "retracted"
 FLUSH = 500
 """Windows whose results are held in memory at a time."""
-
-_COPIED = (
-    *("device_id", "site", "model", "version", "artifact", "bundle", "start_ms", "duration_ms"),
-    *("merged", "received_ms"),
-)
 
 
 def rebuild(
@@ -45,12 +41,22 @@ def rebuild(
     runs = sorted({(w["device_id"], w["model"], w["version"], w["artifact"]) for w in changed})
     for run in runs:
         _rebuild_run(connection, evaluator, run, now_ms)
-    for model, version in sorted({(model, version) for _, model, version, _ in runs}):
-        query = sa.select(groups).filter_by(model=model, version=version)
-        for row in list(connection.execute(query).mappings()):
-            _rebuild_group(connection, evaluator, row, now_ms)
+    for row in _groups(connection, runs):
+        _rebuild_group(connection, evaluator, row, now_ms)
     evaluator.flush(connection)
     evaluator.forget()
+
+
+def _groups(connection: Connection, runs: Iterable[tuple[Any, ...]]) -> list[sa.RowMapping]:
+    """The groups that those devices are in: their sites', and their versions'. What another site
+    has in common is of other devices."""
+    found: dict[int, sa.RowMapping] = {}
+    for device_id, model, version, _ in runs:
+        site = sa.select(devices.c.site).where(devices.c.id == device_id).scalar_subquery()
+        query = sa.select(groups).filter_by(model=model, version=version)
+        query = query.where(sa.or_(groups.c.site == "", groups.c.site == site))
+        found |= {row["id"]: row for row in connection.execute(query).mappings()}
+    return [found[number] for number in sorted(found)]
 
 
 def _rebuild_run(
@@ -74,7 +80,7 @@ def _rebuild_run(
         .order_by(windows.c.id)
     )
     for number, row in enumerate(list(connection.execute(query).mappings()), start=1):
-        window = arrived(connection, evaluator, row)
+        window = arrived(row, stored_counts(connection, evaluator, row))
         evaluator.evaluate(connection, window, replay=commons.get(row["id"], {}))
         if number % FLUSH == 0:
             evaluator.flush(connection)
@@ -86,21 +92,10 @@ def stored_counts(
     connection: Connection, evaluator: Evaluator, row: sa.RowMapping
 ) -> dict[str, Counts]:
     """The counts of a window (a row of ``windows``) by stream; its bundle has to be known."""
-    known = evaluator.baseline(connection, row["bundle"]) or Known("", {})
+    known = evaluator.baseline(connection, row["bundle"]) or Known()
     query = sa.select(counts.c.packed).filter_by(window_id=row["id"]).order_by(counts.c.place)
     packed = connection.execute(query).scalars().all()
     return read_statistics(row["baseline"], packed, known=known.hash, streams=known.streams)
-
-
-def arrived(connection: Connection, evaluator: Evaluator, row: sa.RowMapping) -> Arrived:
-    """A stored window (of ``windows`` with its device) as it was when it came."""
-    parts = (row[n] for n in ("site", "device", "boot", "start_ms", "sequence"))
-    return Arrived(
-        window_id=row["id"],
-        key="/".join(map(str, parts)),
-        counts=stored_counts(connection, evaluator, row),
-        **{name: row[name] for name in _COPIED},
-    )
 
 
 def _commons(connection: Connection, ids: Sequence[int]) -> dict[int, dict[int, Scores]]:
@@ -120,8 +115,11 @@ def _rebuild_group(
     """A group's points are the medians of the scores that its devices have now, slot by slot."""
     series = Series(row["model"], row["version"], row["stream"], row["slot_ms"])
     slots: dict[int, dict[int, Scores]] = {}
-    for device, slot, scores in scored_rows(connection, scored_tests(series), series):
-        if row["site"] in ("", device.site) and slot <= row["last_slot"]:
+    query = scored_tests(series)
+    if row["site"]:
+        query = query.where(devices.c.site == row["site"])
+    for device, slot, scores in scored_rows(connection, query, series):
+        if slot <= row["last_slot"]:
             slots.setdefault(slot, {})[device.id] = scores
     ids = [row["id"]]
     old = _set_aside(connection, group_alarms, "group_id", ids, now_ms)

@@ -3,7 +3,7 @@ extremes, and requests by outcome."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -13,6 +13,8 @@ from edgeml.collector.store.tables import count_rollups, outcome_rollups
 from edgeml.statistics import Counts, merged, pack
 
 HOUR_MS = 3_600_000
+
+Key = tuple[Any, ...]
 
 _COUNT_KEY = ("device_id", "model", "version", "stream", "grid", "hour_ms")
 _OUTCOME_KEY = ("device_id", "model", "version", "hour_ms", "outcome")
@@ -26,15 +28,29 @@ def hour(time_ms: int) -> int:
     return time_ms - time_ms % HOUR_MS
 
 
+class _Stored(NamedTuple):
+    """What the database holds of a stream's hour."""
+
+    hour_ms: int
+    counts: Counts
+    windows: int
+
+
 class Rollups:
     """What a batch adds."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[Any, ...], tuple[Counts, int]] = {}
-        self._outcomes: dict[tuple[Any, ...], int] = {}
+        self._counts: dict[Key, tuple[Counts, int]] = {}
+        self._outcomes: dict[Key, int] = {}
+        self._stored: dict[Key, _Stored] = {}
+        """What the database holds of each stream's last hour, as far as we wrote it."""
 
-    def clear(self) -> None:
-        """Drop what was gathered."""
+    def forget(self) -> None:
+        """Drop what was gathered, and what is remembered of the database."""
+        self._clear()
+        self._stored.clear()
+
+    def _clear(self) -> None:
         self._counts.clear()
         self._outcomes.clear()
 
@@ -90,15 +106,22 @@ class Rollups:
                     for key, count in self._outcomes.items()
                 ],
             )
-        self.clear()
+        self._clear()
 
     def _merged(
-        self, connection: Connection, key: tuple[Any, ...], counts: Counts, windows: int
+        self, connection: Connection, key: Key, counts: Counts, windows: int
     ) -> dict[str, Any]:
         """A row with what the database holds already: vectors do not add in SQL."""
+        *stream, hour_ms = key
         row: dict[str, Any] = dict(zip(_COUNT_KEY, key, strict=True))
-        found = connection.execute(_FIND_COUNTS, row).first()
-        packed = pack(counts)
-        if found is not None:
-            packed, windows = merged(found.packed, packed), windows + found.windows
-        return row | {"packed": packed, "windows": windows}
+        last = self._stored.get(tuple(stream))
+        if last is not None and last.hour_ms == hour_ms:
+            counts, windows = last.counts + counts, last.windows + windows
+        else:
+            found = connection.execute(_FIND_COUNTS, row).first()
+            if found is not None:
+                packed = merged(found.packed, pack(counts))
+                return row | {"packed": packed, "windows": windows + found.windows}
+        if last is None or last.hour_ms <= hour_ms:
+            self._stored[tuple(stream)] = _Stored(hour_ms, counts, windows)
+        return row | {"packed": pack(counts), "windows": windows}

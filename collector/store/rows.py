@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from edgeml.collector.drift.chi2 import chi_square
-from edgeml.collector.drift.effects import effects
-from edgeml.collector.drift.monitor import Monitor, Record, Step
+from edgeml.collector.drift.chi2 import chi_squares
+from edgeml.collector.drift.effects import many_effects
+from edgeml.collector.drift.monitor import Monitor
 from edgeml.collector.drift.policy import RUNGS
+from edgeml.collector.drift.saved import Record, Step
 from edgeml.collector.drift.scores import MEAN, numbers
 from edgeml.collector.drift.stuck import Repeats
 from edgeml.collector.store.packing import pack
 from edgeml.collector.store.past import encode_numbers, pack_state
+
+Cells = NDArray[np.int64]
+
+_OF_TEST = ("dof", "p", "n", "m", "effect", "detectable")
 
 
 class Followed(msgspec.Struct):
@@ -29,17 +36,9 @@ class Followed(msgspec.Struct):
 
 
 def test_row(known: Followed, record: Record, *, window_id: int, excluded: bool) -> dict[str, Any]:
-    """Of ``tests``: a window with its scores, its effects and what came of it."""
-    monitor, point = known.monitor, record.point
-    grid, baseline = monitor.grid, monitor.baseline
-    cells = record.cells[: grid.cells]
-    test = chi_square(grid, cells, baseline.cells)
-    found = msgspec.structs.asdict(effects(grid, cells, baseline.cells))
-    if grid.kind == "vector":
-        found["excess_js"] = monitor.scorer.effect(record.cells, numbers(grid, baseline))
+    """Of ``tests``: a window with its scores and what came of it, but for its effects."""
+    point = record.point
     return {
-        **found,
-        **{name: getattr(test, name) for name in ("dof", "p", "n", "m", "effect", "detectable")},
         **{name: getattr(point, name) for name in ("index", "start_ms", "seed", "evidence")},
         "scores": encode_numbers(point.scores),
         "common": encode_numbers(point.common),
@@ -47,12 +46,30 @@ def test_row(known: Followed, record: Record, *, window_id: int, excluded: bool)
         "mean": _finite(point.scores[MEAN]) if len(point.scores) > MEAN else None,
         "rung": record.rung,
         "role": "excluded" if excluded else "reference",
-        "chi2": test.statistic,
         "cells": pack(record.cells),
         "stream_id": known.stream_id,
         "window_id": window_id,
         "threshold": known.threshold,
     }
+
+
+def add_effects(rows: Sequence[tuple[Monitor, Cells, dict[str, Any]]]) -> None:
+    """Add to rows of ``tests`` how far each of their windows lies from its training data, all that
+    lie on one baseline at once: alone, each would cost as much as all the rest of its row."""
+    alike: dict[int, list[tuple[Monitor, Cells, dict[str, Any]]]] = {}
+    for row in rows:
+        alike.setdefault(id(row[0].baseline), []).append(row)
+    for group in alike.values():
+        grid, baseline = group[0][0].grid, group[0][0].baseline
+        cells = np.array([cells[: grid.cells] for _, cells, _ in group])
+        tests = chi_squares(grid, cells, baseline.cells)
+        found = many_effects(grid, cells, baseline.cells)
+        for (monitor, whole, row), test, effect in zip(group, tests, found, strict=True):
+            row.update(msgspec.structs.asdict(effect))
+            row.update({name: getattr(test, name) for name in _OF_TEST})
+            row["chi2"] = test.statistic
+            if grid.kind == "vector":
+                row["excess_js"] = monitor.scorer.effect(whole, numbers(grid, baseline))
 
 
 def _finite(number: float) -> float | None:

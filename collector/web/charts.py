@@ -1,5 +1,5 @@
-"""The plots as ECharts options: drift and evidence over time, and the last window's histogram.
-Pure."""
+"""The plots as ECharts options: drift and evidence over time, and the last window beside its two
+baselines. Pure."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ DRIFT = "#2563eb"
 EVIDENCE = "#7c3aed"
 ALARM = "#dc2626"
 BASELINE = "#9ca3af"
+PAST = "#d97706"
 
 _TEXT = {"color": MUTED, "fontSize": 11, "fontFamily": "inherit"}
 
@@ -104,10 +105,12 @@ def timeline(points: list[Point], threshold: float, alarms: list[AlarmView]) -> 
 
 
 def histogram(found: Histogram) -> dict[str, Any]:
-    """Shares of the training data as bars, of the last window as a line over them."""
+    """Shares of the training data as bars; of the device's own past and of the last window as lines
+    over them."""
     ordered = found.kind == "numeric"
     cells = len(found.centres)
-    top = _top(max([*found.baseline, *found.window]))
+    top = _top(max([*found.baseline, *found.past, *found.window]))
+    names = {"training data": found.baseline, "own past": found.past, "last window": found.window}
     labels = [_number(c) if ordered else str(i) for i, c in enumerate(found.centres)]
     if ordered:
         labels[0], labels[-1] = "below", "above"
@@ -141,7 +144,7 @@ def histogram(found: Histogram) -> dict[str, Any]:
             "itemWidth": 12,
             "itemHeight": 8,
             "textStyle": _TEXT,
-            "data": ["training data", "last window"],
+            "data": [name for name, shares in names.items() if shares],
         },
         "series": [
             {
@@ -151,17 +154,25 @@ def histogram(found: Histogram) -> dict[str, Any]:
                 "data": [_rounded(v) for v in found.baseline[:cells]],
                 "itemStyle": {"color": BASELINE, "opacity": 0.55},
             },
-            {
-                "name": "last window",
-                "type": "line" if ordered else "scatter",
-                "step": "middle" if ordered else False,
-                "symbolSize": 9,
-                "showSymbol": not ordered,
-                "data": [_rounded(v) for v in found.window[:cells]],
-                "lineStyle": {"color": DRIFT, "width": 2},
-                "itemStyle": {"color": DRIFT},
-            },
+            _outline("own past", found.past[:cells], PAST, ordered=ordered),
+            _outline("last window", found.window[:cells], DRIFT, ordered=ordered),
         ],
+    }
+
+
+def _outline(name: str, shares: list[float], colour: str, *, ordered: bool) -> dict[str, Any]:
+    """Along a line as steps, of categories as points."""
+    past = name == "own past"
+    return {
+        "name": name,
+        "type": "line" if ordered else "scatter",
+        "step": "middle" if ordered else False,
+        "symbol": "diamond" if past else "circle",
+        "symbolSize": 9,
+        "showSymbol": not ordered,
+        "data": [_rounded(v) for v in shares],
+        "lineStyle": {"color": colour, "width": 1.5 if past else 2},
+        "itemStyle": {"color": colour},
     }
 
 

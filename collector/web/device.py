@@ -8,9 +8,11 @@ from typing import Any, cast
 from nicegui import run, ui
 
 from edgeml.collector.api.routes import Backend
+from edgeml.collector.store.estimates import Only
 from edgeml.collector.views import (
     AlarmView,
     DeviceView,
+    EstimateView,
     EventView,
     Histogram,
     Point,
@@ -42,6 +44,7 @@ class DeviceData(View, frozen=True, kw_only=True):
     device: DeviceView | None
     streams: list[StreamData]
     events: list[EventView]
+    estimates: list[EstimateView]
     health: dict[str, Any]
 
 
@@ -74,6 +77,7 @@ def read(backend: Backend, site: str, device: str) -> DeviceData:
             for stream in streams
         ],
         events=reader.events(site=site, device=device, limit=EVENTS),
+        estimates=backend.fleet.estimates(Only(site, device)) if found else [],
         health=backend.health(),
     )
 
@@ -96,7 +100,7 @@ async def device_page(backend: Backend, site: str, device: str) -> None:
 
         def show(shown: DeviceData) -> None:
             if shown.device is not None:
-                head.set_content(_head(shown.device, shown.now_ms))
+                head.set_content(_head(shown.device, shown.estimates, shown.now_ms))
             for stream in shown.streams:
                 if stream.stream.id not in cards:
                     with grid:
@@ -148,7 +152,7 @@ def _timeline(data: StreamData) -> dict[str, Any]:
     return charts.timeline(data.points, max(data.stream.threshold, 1.0), data.alarms)
 
 
-def _head(device: DeviceView, now_ms: int) -> str:
+def _head(device: DeviceView, estimates: list[EstimateView], now_ms: int) -> str:
     models = "".join(
         f"<div><span class='muted small'>Model</span><br><b>{escape(m.name)} {escape(m.version)}"
         f"</b> <span class='muted small'>{escape(m.artifact)}"
@@ -168,6 +172,7 @@ def _head(device: DeviceView, now_ms: int) -> str:
         ("Machine", f"{machine} <span class='muted small'>{escape(device.system)}</span>"),
         ("Requests", requests or "–"),
         ("Statistics", f"{device.armed} of {device.streams} armed"),
+        *_accuracy(device, estimates),
     )
     cells = "".join(
         f"<div><span class='muted small'>{name}</span><br>{value}</div>" for name, value in facts
@@ -179,9 +184,25 @@ def _head(device: DeviceView, now_ms: int) -> str:
         f"<span style='font-size:22px;font-weight:650'>{escape(device.device)}</span>"
         f"<span class='muted'>in {escape(device.site)}</span>{badge(device.state)}"
         f"<span class='muted small'>{reason}</span></div>"
-        f"<div style='display:flex;gap:36px;flex-wrap:wrap;margin-top:14px'>{models}{cells}</div>"
+        f"<div style='display:flex;gap:14px 36px;flex-wrap:wrap;margin-top:14px'>{models}{cells}</div>"
         "</div>"
     )
+
+
+def _accuracy(device: DeviceView, estimates: list[EstimateView]) -> list[tuple[str, str]]:
+    """What the confidences of the last day say of what it runs now."""
+    running = {(model.name, model.version) for model in device.models}
+    several = len(running) > 1
+    return [
+        (
+            f"Accuracy, estimated{f', {escape(e.model)} {escape(e.version)}' if several else ''}",
+            "<span title='from the confidences of its last day, without labels: right as long as "
+            f"confidence means what it meant'>{e.accuracy:.3f} <span class='muted small'>"
+            f"{e.low:.3f} to {e.high:.3f}, {count(e.n)} requests</span></span>",
+        )
+        for e in estimates
+        if (e.model, e.version) in running
+    ]
 
 
 def _stream_head(data: StreamData) -> str:
@@ -196,13 +217,12 @@ def _stream_head(data: StreamData) -> str:
         note = escape(stream.reason)
     measures = ""
     if last is not None:
-        sizes = [f"excess JS <b>{last['excess_js']:.3f}</b> bits"]
+        sizes = _two_baselines(data.histogram)
         if last["w1"] is not None:
             sizes += [f"W1 <b>{last['w1']:.2f}</b> sd", f"KS <b>{last['ks']:.2f}</b>"]
         sizes += [
             f"χ² <b>{last['chi2']:.1f}</b> (dof {last['dof']}), p <b>{probability(last['p'])}</b>",
             f"<b>{count(last['n'])}</b> rows of {count(last['m'])}",
-            _two_baselines(stream),
             f"evidence <b>{evidence(stream.evidence)}</b> of {evidence(stream.threshold)}",
         ]
         title = f"smallest effect w that this test finds: {last['detectable']:.2f}; seen: "
@@ -218,11 +238,18 @@ def _stream_head(data: StreamData) -> str:
     )
 
 
-def _two_baselines(stream: StreamView) -> str:
-    """The reference's own distance from the training data, beside that of the last window."""
-    if stream.offset_js is None:
-        return "own past: no reference yet"
-    return f"own past <b>{stream.offset_js:.3f}</b> bits from training"
+def _two_baselines(found: Histogram | None) -> list[str]:
+    """How far the last window lies from the training data, and from the device's own past."""
+    if found is None:
+        return []
+    vectors = found.kind == "vector"
+    unit, measure = ("", "MMD²") if vectors else (" bits", "excess JS divergence")
+    skew = "–" if found.skew is None else f"<b>{found.skew:.3f}</b>{unit}"
+    change = "not known yet" if found.change is None else f"<b>{found.change:.3f}</b>{unit}"
+    return [
+        f"<span title='skew: {measure}'>from training {skew}</span>",
+        f"<span title='change: {measure}'>from own past {change}</span>",
+    ]
 
 
 def _events(events: list[EventView], now_ms: int) -> str:

@@ -76,7 +76,6 @@ def run(
     Says "ready page=URL broker=HOST:PORT" on standard error when it serves.
     """
     from edgeml.collector.config import CollectorConfig, load_config, override
-    from edgeml.collector.service import run_collector
 
     given: dict[str, object] = {
         "database": database,
@@ -97,7 +96,11 @@ def run(
     if http is not None:
         given["http.host"], given["http.port"] = _address(http, "--http", 8470)
     base = load_config(config) if config else CollectorConfig()
-    run_collector(override(base, {k: v for k, v in given.items() if v is not None}))
+    chosen = override(base, {k: v for k, v in given.items() if v is not None})
+
+    from edgeml.collector.service import run_collector  # a second; a mistake is named before it
+
+    run_collector(chosen)
 
 
 def _address(text: str, option: str, port: int) -> tuple[str, int]:

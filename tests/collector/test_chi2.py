@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from edgeml.collector.drift.chi2 import LEVEL, POWER, chi_square, group_edges
+from edgeml.collector.drift.chi2 import LEVEL, POWER, chi_square, chi_squares, group_edges
+from edgeml.collector.drift.effects import effects, many_effects
 from edgeml.statistics import Counts, Grid
 
 GRID = Grid(kind="numeric", bins=32, low=-4.0, high=4.0)
@@ -93,3 +94,18 @@ def test_an_empty_side_is_no_evidence() -> None:
     full = Counts.of(GRID, np.linspace(-3, 3, 100)).cells
     assert chi_square(GRID, empty, full).p == 1.0
     assert chi_square(GRID, full, empty).p == 1.0
+
+
+@given(st.data())
+def test_many_windows_at_once_are_tested_as_each_by_itself(data: st.DataObject) -> None:
+    """Whatever stands beside it: windows of other sizes, and one of nothing."""
+    kind = data.draw(st.sampled_from(["numeric", "categorical"]))
+    grid = Grid(kind=kind, bins=6)
+    counts = st.lists(st.integers(0, 40), min_size=grid.cells, max_size=grid.cells)
+    windows = np.array(data.draw(st.lists(counts, min_size=1, max_size=4)))
+    baseline = np.array(data.draw(counts))
+    apart = [(chi_square(grid, w, baseline), effects(grid, w, baseline)) for w in windows]
+    together = chi_squares(grid, windows, baseline), many_effects(grid, windows, baseline)
+    for (one, effect), both in zip(apart, zip(*together, strict=True), strict=True):
+        assert both[0] == one
+        assert both[1] == effect

@@ -11,7 +11,7 @@ from scipy import stats
 from edgeml.collector.drift.bets import P_CELLS, SHIFTS, log_bets, p_cells, rate_rows
 from edgeml.collector.drift.budget import Budget
 from edgeml.collector.drift.evidence import MAX_STARTS, Detector
-from edgeml.collector.drift.ranks import CELLS, cells_of, p_values, uniform
+from edgeml.collector.drift.ranks import CELLS, cells_of, p_values, rehearsed, ties, uniform
 
 Array = np.ndarray
 
@@ -209,3 +209,11 @@ def test_the_whole_budget_is_given_out_and_no_more(streams: dict, allowed: float
         if count
     )
     assert expected == pytest.approx(allowed)
+
+
+def test_a_rehearsal_ranks_each_window_among_those_before_it() -> None:
+    cells = cells_of(np.random.default_rng(3).integers(-2, 3, (70, 3)))
+    bags = np.zeros((3, CELLS), dtype=np.int64)
+    for at, (row, found) in enumerate(zip(cells, rehearsed(cells), strict=True)):
+        np.testing.assert_allclose(found, p_values(bags, row, ties(at, 3)))
+        bags[np.arange(3), row] += 1

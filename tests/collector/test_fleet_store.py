@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from support.fleets import ALARMS, FleetStore
 
 from edgeml.bundle import open_bundle
 from edgeml.collector.store import fleet_tables, tables
+from edgeml.collector.store.estimates import Only
 from edgeml.collector.store.feedback import Batch, Label, add_feedback
 from edgeml.collector.store.fleet_queries import FleetReader
 from edgeml.collector.store.past import decode_numbers
@@ -43,6 +45,25 @@ def fleet(bundle: Path, names: list[str]) -> dict[str, Source]:
 
 HALL = [f"hall/cam-{n}" for n in range(4)]
 YARD = [f"yard/cam-{n}" for n in range(4)]
+DARK_SLOTS = 36
+
+
+@pytest.fixture(scope="module")
+def dark_once(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Path:
+    """A database: four cameras of one site, one of them dark since the 29th of 36 windows. Made
+    once; tests change copies of it."""
+    path = tmp_path_factory.mktemp("dark") / "fleet.sqlite"
+    store = FleetStore(path, bundle)
+    sources = fleet(bundle, HALL)
+    for slot in range(DARK_SLOTS):
+        store.send(*((n, s.window(broken=slot >= 28 and n == HALL[0])) for n, s in sources.items()))
+    store.engine.dispose()  # the last connection leaves nothing beside the file
+    return path
+
+
+@pytest.fixture
+def dark(dark_once: Path, tmp_path: Path, bundle: Path) -> FleetStore:
+    return FleetStore(shutil.copy(dark_once, tmp_path / "dark.sqlite"), bundle)
 
 
 def groups(store: FleetStore, stream: str = LUMA) -> dict[str, str]:
@@ -166,7 +187,7 @@ def test_an_alarm_of_retracted_windows_closes_and_stays_in_the_list(
     store: FleetStore, bundle: Path
 ) -> None:
     sources = fleet(bundle, HALL[:2])
-    for slot in range(36):
+    for slot in range(DARK_SLOTS):
         store.send(*((n, s.window(broken=slot >= 28 and n == HALL[0])) for n, s in sources.items()))
     raised = {a.stream: a for a in store.reader.alarms(open_only=True)}
     assert {a.device for a in raised.values()} == {"cam-0"}
@@ -205,6 +226,28 @@ def test_a_group_forgets_the_device_that_was_taken_back(store: FleetStore, bundl
     store.retract(device="cam-0")
     with store.engine.begin() as connection:
         assert set(connection.execute(sa.select(p.devices)).scalars()) == {3}
+
+
+def test_a_retraction_leaves_other_sites_as_they_were(store: FleetStore, bundle: Path) -> None:
+    """One of them has a window that came too late for its median, which stays without it."""
+    sources = fleet(bundle, HALL + YARD)
+    late = [("yard/cam-3", window) for window in sources["yard/cam-3"].windows(8)]
+    for _ in range(8):
+        store.send(*((n, s.window()) for n, s in sources.items() if n != "yard/cam-3"))
+    store.send(*late)
+
+    def yard() -> list[tuple[Any, ...]]:
+        p, g = fleet_tables.group_points, fleet_tables.groups
+        query = sa.select(*p.c, g.c.evidence).join(g).where(g.c.site == "yard")
+        with store.engine.begin() as connection:
+            return [tuple(row) for row in connection.execute(query)]
+
+    before = yard()
+    assert before
+    view = store.retract(device="cam-0", site="hall")
+    assert yard() == before
+    store.undo(view.id)
+    assert yard() == before
 
 
 def test_rollups_that_would_go_negative_are_refused_and_left_alone(
@@ -251,14 +294,13 @@ def test_windows_that_wait_for_their_bundle_are_retracted_too(bundle: Path, tmp_
     ],
 )
 def test_rebaseline_starts_anew_and_closes_alarms(
-    store: FleetStore, bundle: Path, selection: StreamSelection
+    dark: FleetStore, bundle: Path, selection: StreamSelection
 ) -> None:
+    store = dark
+
     def meant(of: StreamView | AlarmView) -> bool:
         return selection.device in ("", of.device) and selection.stream in ("", of.stream)
 
-    sources = fleet(bundle, HALL)
-    for slot in range(36):
-        store.send(*((n, s.window(broken=slot >= 28 and n == HALL[0])) for n, s in sources.items()))
     raised = store.reader.alarms(open_only=True)
     view = store.intake.change(
         lambda connection, _: rebaseline(connection, selection, by="ann", now_ms=START_MS)
@@ -271,6 +313,9 @@ def test_rebaseline_starts_anew_and_closes_alarms(
     anew = "collecting" if not selection.device else "armed"
     assert groups(store)["hall"] == anew
     # The dark images are what it is compared with now.
+    sources = fleet(bundle, HALL)
+    for source in sources.values():
+        source.sequence = DARK_SLOTS
     for _ in range(24):
         store.send(*((n, s.window(broken=n == HALL[0])) for n, s in sources.items()))
     later = [s for s in store.reader.streams() if meant(s) and s.stream == LUMA]
@@ -363,6 +408,8 @@ def test_confidences_say_how_right_a_model_probably_is_without_labels(
     assert found["usual"].low < RIGHT < found["usual"].high
     assert found["usual"].accuracy == pytest.approx(RIGHT, abs=0.03)
     assert found["dark"].accuracy != pytest.approx(found["usual"].accuracy, abs=1e-6)
+    assert fleet.estimates(Only("hall", "dark")) == [found["dark"]]
+    assert fleet.estimates(Only("yard", "dark")) == []
 
 
 def test_feedback_of_a_device_that_is_not_known_changes_nothing(

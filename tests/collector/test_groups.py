@@ -24,8 +24,8 @@ LEAST = (1.0, 0.53, 0.37)
 class Group:
     """A group's monitor and its store."""
 
-    def __init__(self) -> None:
-        self.monitor = GroupMonitor(GroupSaved(least=LEAST), POLICY)
+    def __init__(self, scores: int = 3) -> None:
+        self.monitor = GroupMonitor(GroupSaved(least=LEAST[:scores]), POLICY)
         self.stored: list[track.Point] = []
 
     def points(self, limit: int) -> list[track.Point]:
@@ -76,6 +76,16 @@ def test_what_a_whole_site_sees_is_raised_once_and_closes() -> None:
     assert group.monitor.phase == "alarm"
     assert group.feed(points(6, seed=3, first=60)) == ["closed"]
     assert group.monitor.phase == "armed"
+
+
+@pytest.mark.parametrize("kind", [1, 2, 3], ids=["categories", "vectors", "numbers"])
+def test_statistics_of_every_kind_have_groups(kind: int) -> None:
+    """They differ in how many scores a window has."""
+    sent = [*points(30, seed=1), *points(30, seed=2, first=30)]
+    far = [Point(site="hall", slot=n, devices=4, scores=(5.0, 5.0, 5.0)) for n in range(60, 90)]
+    group = Group(kind)
+    told = group.feed([msgspec.structs.replace(p, scores=p.scores[:kind]) for p in [*sent, *far]])
+    assert told == ["opened"]
 
 
 def test_the_alarm_says_how_far_and_since_when() -> None:

@@ -9,13 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeml.collector.drift.memory import Memory
-from edgeml.collector.drift.monitor import (
-    SIZING,
-    Monitor,
-    Saved,
-    Step,
-)
+from edgeml.collector.drift.monitor import SIZING, Monitor
 from edgeml.collector.drift.policy import RUNGS, Policy
+from edgeml.collector.drift.saved import Saved, Step
 from edgeml.collector.drift.scores import DISTANCE, MEAN, SPREAD, CellScorer, numbers
 from edgeml.collector.drift.track import TrackState
 from edgeml.statistics import Counts, Grid

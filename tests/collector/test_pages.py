@@ -88,9 +88,11 @@ def test_the_fleet_and_a_device_with_an_alarm(start: Start, bundle: Path, browse
 
     page.locator("tr[data-device=mast-cam] a").click()
     expect(page).to_have_url(re.compile(r"/device/hall/mast-cam$"))
+    expect(page.locator("body")).to_contain_text(re.compile(r"Accuracy, estimated\s*0\.\d{3}"))
     card = page.locator(".statistics > .card", has_text="luma mean")
     expect(card.locator(".badge")).to_have_text("alarm")
-    expect(card).to_contain_text("excess JS")
+    expect(card).to_contain_text(re.compile(r"from training 0\.\d+ bits"))
+    expect(card).to_contain_text(re.compile(r"from own past 0\.[1-9]\d+ bits"))
     expect(card).to_contain_text("W1")
     # Each statistic has its drift over time and its histogram, drawn.
     expect(page.locator(".statistics canvas")).to_have_count(34)

@@ -20,7 +20,15 @@ from edgeml.collector.drift.reference import (
     on_even_grid,
     whiten,
 )
-from edgeml.collector.drift.season import DAY_HOURS, HOUR_MS, design, fit_profile
+from edgeml.collector.drift.season import (
+    DAY_HOURS,
+    HOUR_MS,
+    SEASONS,
+    Season,
+    design,
+    fit_profile,
+    weights,
+)
 from edgeml.collector.drift.whitening import fit_memory, lag_one
 
 Array = np.ndarray
@@ -172,3 +180,22 @@ def test_out_of_fold_innovations_are_as_wide_as_later_ones() -> None:
     later = Usual(learned.models).residuals(at[n:], scores[n:])
     for inside, outside in pairwise([learned.innovations.std(axis=0), later.std(axis=0)]):
         assert np.median(outside / inside) == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("season", SEASONS)
+@given(st.integers(0, 60 * 365 * DAY))
+def test_one_window_is_weighed_as_a_whole_reference_is(season: Season, quarter: int) -> None:
+    at = quarter * QUARTER_MS + 1234
+    row = np.zeros(design(np.array([at]), season).shape[1])
+    for place, weight in weights(at, season):
+        row[place] += weight
+    np.testing.assert_allclose(row, design(np.array([at]), season)[0], atol=1e-9)
+
+
+def test_one_window_is_as_usual_as_it_is_among_others() -> None:
+    at = times(14 * DAY)
+    scores = np.random.default_rng(2).normal(size=(at.size, 3)) + day_cycle(at)[:, None]
+    usual = Usual(learn(at, scores, length_ms=QUARTER_MS, seasons=("day", "week")).models)
+    together = usual.residuals(at, scores)
+    alone = [usual.residual(int(at[n]), scores[n].tolist()) for n in range(0, at.size, 50)]
+    np.testing.assert_allclose(alone, together[::50], atol=1e-9)

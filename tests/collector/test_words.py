@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
+import numpy as np
 import pytest
 
+from edgeml.collector.store.histograms import two_baselines
 from edgeml.collector.views import AlarmView, Histogram, Point
 from edgeml.collector.web import charts, words
+from edgeml.statistics import Counts, fit_grid
+from edgeml.statistics.baseline import Stream
 
 
 @pytest.mark.parametrize(
@@ -123,11 +128,34 @@ def test_a_histogram_leaves_invalid_values_out_of_its_axis() -> None:
     found = Histogram(
         kind="numeric",
         centres=[-0.5, 0.5, 1.5, 2.5],
-        baseline=[0.0, 0.5, 0.5, 0.0, 0.0],
         window=[0.0, 0.2, 0.3, 0.0, 0.5],
         rows=40,
+        baseline=[0.0, 0.5, 0.5, 0.0, 0.0],
         baseline_rows=500,
+        skew=0.3,
+        past=[],
+        past_rows=0,
+        change=None,
     )
     options = charts.histogram(found)
     assert options["xAxis"]["data"] == ["below", "0.5", "1.5", "above"]
-    assert options["series"][1]["data"] == [0.0, 0.2, 0.3, 0.0]
+    assert options["series"][2]["data"] == [0.0, 0.2, 0.3, 0.0]
+    # Before there is a past, nothing is said of it.
+    assert options["legend"]["data"] == ["training data", "last window"]
+
+
+def test_a_window_lies_between_training_and_the_devices_own_past() -> None:
+    """A camera that has always been darker than its training data: skew, and no change."""
+    values = np.random.default_rng(3).normal(size=6000)
+    grid = fit_grid(values)
+    stream = Stream(name="luma", grid=grid, counts=tuple(Counts.of(grid, values).cells))
+    past, window = (Counts.of(grid, part - 1).cells for part in (values[:5000], values[5000:]))
+    usual = two_baselines(stream, window, past)
+    assert usual.skew is not None
+    assert usual.skew > 0.1
+    assert usual.change == pytest.approx(0, abs=0.01)
+    assert (usual.rows, usual.past_rows, usual.baseline_rows) == (1000, 5000, 6000)
+    new = two_baselines(stream, window, np.zeros(0, dtype=np.int64))
+    assert (new.change, new.past) == (None, [])
+    unordered = two_baselines(msgspec.structs.replace(stream, temporal=True), window, past)
+    assert unordered.skew is None

@@ -1,0 +1,41 @@
+"""A stream's last window beside the training data and beside the device's own past."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeml.collector.drift.effects import shares
+from edgeml.collector.drift.scores import Cells, numbers, scorer
+from edgeml.collector.views import Histogram
+from edgeml.statistics.baseline import Stream
+
+
+def two_baselines(stream: Stream, window: Cells, past: Cells) -> Histogram:
+    """Compare.
+
+    Args:
+        stream: of the baseline.
+        window: the last window, as :func:`~edgeml.collector.drift.scores.numbers` has it.
+        past: the reference, likewise; of no row before there is one.
+    """
+    grid, training = stream.grid, numbers(stream.grid, stream.baseline())
+    effect = scorer(grid, stream.baseline(), int(window[: grid.cells].sum())).effect
+    # As they lie on the line, then the others.
+    order = np.append(grid.ordered, grid.unordered)
+
+    def shown(cells: Cells) -> list[float]:
+        return shares(cells[order]).tolist() if cells.any() else []
+
+    known = past if past.any() else np.zeros_like(window)
+    return Histogram(
+        kind=grid.kind,
+        centres=grid.centres().tolist() or list(range(grid.cells)),
+        window=shown(window),
+        rows=int(window[: grid.cells].sum()),
+        baseline=shown(training),
+        baseline_rows=int(training[: grid.cells].sum()),
+        skew=None if stream.temporal or not training.any() else effect(window, training),
+        past=shown(known),
+        past_rows=int(known[: grid.cells].sum()),
+        change=effect(window, known) if known.any() else None,
+    )
