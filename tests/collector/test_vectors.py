@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeml.collector.drift.vectors import distance_squared, mmd_squared
+from edgeml.collector.drift.vectors import BEYOND, distance_squared, mmd_squared
 from edgeml.statistics import Counts, Grid, fit_vectors
 
 DIMENSIONS = 16
@@ -46,7 +46,7 @@ def test_it_is_zero_on_average_where_nothing_changed_whatever_the_rows(draw, row
     assert abs(found.mean()) < 0.4 * found.std()
 
 
-def test_a_shift_of_the_mean_counts_as_in_the_mmd_and_a_correlation_twice() -> None:
+def test_a_shift_of_the_mean_counts_as_in_the_mmd_and_a_correlation_more() -> None:
     random = np.random.default_rng(3)
     before, after = normal(random, 20_000), normal(random, 20_000)
     grid = fit_vectors(before)
@@ -54,7 +54,7 @@ def test_a_shift_of_the_mean_counts_as_in_the_mmd_and_a_correlation_twice() -> N
     correlated = after.copy()
     correlated[:, 1::2] = 3 + 0.8 * (after[:, ::2] - 3) + 0.6 * (after[:, 1::2] - 3)
     baseline = numbers(grid, before)
-    for changed, factor in ((moved, 1.0), (correlated, 2.0)):
+    for changed, factor in ((moved, 1.0), (correlated, BEYOND)):
         window = numbers(grid, changed)
         plain = mmd_squared(window, baseline, cells=grid.cells)
-        assert distance_squared(grid, window, baseline) == pytest.approx(factor * plain, rel=0.2)
+        assert distance_squared(grid, window, baseline) == pytest.approx(factor * plain, rel=0.1)
