@@ -2,15 +2,16 @@
 for rows that are not.
 
 ``python benchmarks/drift_calibration.py [--write] [--count N]``: windows and a baseline of one
-AR(1) process, n rows against 10,000. *edgeml drift* is the combined test with what the dependence
-of rows, estimated from their stretches, leaves of them.
+AR(1) process, n rows against 10,000; then independent rows of distributions unlike a normal one.
+*edgeml drift* is the combined test with what the dependence of rows, estimated from their
+stretches, leaves of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,33 @@ SEED = 6
 LEVEL = 0.05
 CORRELATIONS = (0.0, 0.9, 0.99)
 ROWS = (100, 300, 1_000, 10_000, 100_000)
+
+
+Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
+DISTRIBUTIONS: dict[str, Draw] = {
+    "log-normal, σ = 1.5": lambda random, n: np.exp(1.5 * random.standard_normal(n)),
+    "exponential": lambda random, n: random.exponential(size=n),
+    "t, 1.5 degrees of freedom": lambda random, n: random.standard_t(1.5, n),
+    "beta, ½ and ½": lambda random, n: random.beta(0.5, 0.5, n),
+    "half of it zero, else gamma": lambda random, n: np.where(
+        random.random(n) < 0.5, 0.0, random.gamma(2, size=n)
+    ),
+    "five values": lambda random, n: random.integers(0, 5, n).astype(np.float64),
+    "Poisson, mean 0.3": lambda random, n: random.poisson(0.3, n).astype(np.float64),
+    "99 % zero": lambda random, n: np.where(
+        random.random(n) < 0.99, 0.0, random.standard_normal(n)
+    ),
+}
+UNLIKE_ROWS = (100, 1_000, 10_000)
+
+
+class Unlike(NamedTuple):
+    """Rates of rejection for independent rows where nothing changed."""
+
+    distribution: str
+    rows: int
+    chi2: float
+    combined: float
 
 
 class Row(NamedTuple):
@@ -71,16 +99,34 @@ def _stretches(grid: Grid, values: NDArray[np.float64]) -> NDArray[np.int64]:
     return stretches.complete
 
 
+def measure_unlike(distribution: str, rows: int, count: int) -> Unlike:
+    """Rates over ``count`` windows, each with a baseline of its own."""
+    random = np.random.default_rng([SEED, list(DISTRIBUTIONS).index(distribution), rows])
+    draw = DISTRIBUTIONS[distribution]
+    p: list[tuple[float, float]] = []
+    for _ in range(count):
+        baseline, window = draw(random, BASELINE_ROWS), draw(random, rows)
+        grid = fit_grid(baseline)
+        cells = Counts.of(grid, window).cells, Counts.of(grid, baseline).cells
+        p.append((chi_square(grid, *cells).p, combined_test(grid, *cells).p))
+    return Unlike(distribution, rows, *(np.array(p) <= LEVEL).mean(axis=0).tolist())
+
+
 def rows(count: int) -> list[Row]:
-    """All of them; of the longest windows a quarter as many."""
+    """All of them; of the longest windows that are correlated a quarter as many."""
     return [
-        measure(correlation, n, count if n < 100_000 else max(count // 4, 1))
+        measure(correlation, n, count if n < 100_000 or not correlation else max(count // 4, 1))
         for correlation in CORRELATIONS
         for n in ROWS
     ]
 
 
-def render(found: Sequence[Row]) -> str:
+def unlike(count: int) -> list[Unlike]:
+    """All distributions."""
+    return [measure_unlike(name, n, count) for name in DISTRIBUTIONS for n in UNLIKE_ROWS]
+
+
+def render(found: Sequence[Row], others: Sequence[Unlike], count: int) -> str:
     """As Markdown."""
     heads = ("φ", "rows", "windows", "two-sample χ²", "combined", "edgeml drift", "rows' worth")
     return "\n\n".join(
@@ -101,6 +147,14 @@ def render(found: Sequence[Row]) -> str:
                     for row in found
                 ],
             ),
+            f"Independent rows of other distributions, {count:,} windows each:",
+            table(
+                ("distribution", "rows", "two-sample χ²", "combined"),
+                [
+                    (o.distribution, f"{o.rows:,}", f"{o.chi2:.3f}", f"{o.combined:.3f}")
+                    for o in others
+                ],
+            ),
         ]
     )
 
@@ -111,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=2_000)
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     options = parser.parse_args(arguments)
-    text = render(rows(options.count))
+    text = render(rows(options.count), unlike(options.count), options.count)
     print(text)
     if options.write:
         write_section("drift calibration", text)

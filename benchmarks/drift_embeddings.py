@@ -1,27 +1,28 @@
 """Changes in embeddings: the sums that a device sends beside the exact two-sample test on the rows.
 
-``python benchmarks/drift_embeddings.py [--write] [--count N]``: the squared distance of mean random
-Fourier features in fixed point (Rahimi, Recht, 2007) against the exact kernel two-sample statistic
-(MMD; Gretton and others, 2012) with the same Gaussian kernel, each with the 95 % point of its own
-score where nothing changed as threshold.
+``python benchmarks/drift_embeddings.py [--write] [--count N]``: what the collector makes of the
+sums (:mod:`edgeml.collector.drift.vectors`), and the plain squared distance of mean random Fourier
+features (Rahimi, Recht, 2007), against the exact kernel two-sample statistic (MMD; Gretton and
+others, 2012) with the same Gaussian kernel, each with the 95 % point of its own score where nothing
+changed as threshold. In a repetition one baseline and one undisturbed window serve all of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from drift_equal import LEGEND, against, powers, summary
 from numpy.typing import NDArray
 from page import setting, table, write_section
 
+from edgeml.collector.drift.vectors import distance_squared, mmd_squared
 from edgeml.statistics import Counts, Grid, fit_vectors, pack
-from edgeml.statistics.vector import means
 
 SEED = 7
-LEVEL = 0.05
 DIMENSIONS = 32
 BASELINE_ROWS = 1_000
 ROWS = (300, 1_000)
@@ -51,90 +52,144 @@ WORLDS: dict[str, Callable[[Matrix, float, np.random.Generator], Matrix]] = {
 move by half of it; a fifth of that share forms a cluster elsewhere."""
 
 
-class Row(NamedTuple):
-    """Power at the same level."""
+TESTS = ("edgeml", "plain features", "exact MMD")
+OURS, PLAIN, EXACT = range(3)
+NULL = 4
+"""Times as many windows where nothing changed."""
+CHANGES = tuple((world, strength) for world in WORLDS for strength in STRENGTHS)
+RAW = 4
+"""Bytes of a float32."""
+SIZES = (32, 128, 512, 2048)
+"""Dimensions at which bytes are told."""
 
-    world: str
-    strength: float
-    rows: int
-    sums: float
-    exact: float
-    bytes: float
+
+class Measured(NamedTuple):
+    """Of all repetitions, with windows of one number of rows."""
+
+    changed: Matrix
+    """Scores [repetitions, changes, tests]."""
+    null: Matrix
+    """Where nothing changed [repetitions, NULL, tests]."""
+    sizes: Matrix
+    """Bytes of a window's counts [repetitions, changes]."""
 
 
-def scores(
-    world: str, strength: float, rows: int, count: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Of the sums and of the rows [count], and bytes a window."""
-    random = np.random.default_rng(
-        [SEED, list(WORLDS).index(world) + 1 if strength else 0, round(100 * strength), rows]
-    )
-    found: list[tuple[float, float, int]] = []
-    for _ in range(count):
+class Exact:
+    """The unbiased MMD² over all pairs of rows, of many windows with one baseline."""
+
+    def __init__(self, grid: Grid, baseline: Matrix) -> None:
+        self._scale = np.float32(-0.5 / grid.bandwidth**2)
+        self._baseline = baseline.astype(np.float32)
+        self._within = self._inside(self._baseline)
+
+    def squared(self, window: Matrix) -> float:
+        """Of a window [n, dimensions]."""
+        rows = window.astype(np.float32)
+        between = float(self._kernel(rows, self._baseline).mean())
+        return self._inside(rows) + self._within - 2 * between
+
+    def _inside(self, rows: NDArray[np.float32]) -> float:
+        """Mean over pairs of different rows."""
+        n = len(rows)
+        return (float(self._kernel(rows, rows).sum(dtype=np.float64)) - n) / (n * (n - 1))
+
+    def _kernel(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+        squares = x @ y.T
+        squares *= -2
+        squares += (x**2).sum(axis=1)[:, None]
+        squares += (y**2).sum(axis=1)
+        squares *= self._scale
+        return np.exp(squares, out=squares)
+
+
+def measure(repetitions: Iterable[int]) -> dict[int, Measured]:
+    """Score all changes in each of the repetitions, by the rows of a window."""
+    found: dict[int, list[tuple[list[tuple[float, ...]], list[tuple[float, ...]]]]] = {}
+    for repetition in repetitions:
+        random = np.random.default_rng([SEED, repetition])
         baseline = random.standard_normal((BASELINE_ROWS, DIMENSIONS))
-        window = random.standard_normal((rows, DIMENSIONS))
-        window = WORLDS[world](window, strength, random) if strength else window
         grid = fit_vectors(baseline)
-        ours, theirs = Counts.of(grid, window), Counts.of(grid, baseline)
-        distance = means(grid, ours)[0] - means(grid, theirs)[0]
-        exact = squared_mmd(grid, window, baseline)
-        found.append((float(distance @ distance), exact, len(pack(ours))))
-    table_ = np.array(found)
-    return table_[:, 0], table_[:, 1], float(table_[:, 2].mean())
+        theirs, exact = _whole(Counts.of(grid, baseline)), Exact(grid, baseline)
+        for rows in ROWS:
+            calm, *others = random.standard_normal((1 + NULL, rows, DIMENSIONS))
+            windows = (WORLDS[world](calm, strength, random) for world, strength in CHANGES)
+            changed = [_seen(grid, theirs, exact, window) for window in windows]
+            null = [_seen(grid, theirs, exact, window) for window in others]
+            found.setdefault(rows, []).append((changed, null))
+    whole = {
+        rows: (np.array([one for one, _ in each]), np.array([other for _, other in each]))
+        for rows, each in found.items()
+    }
+    return {
+        rows: Measured(changed[..., :-1], null[..., :-1], changed[..., -1])
+        for rows, (changed, null) in whole.items()
+    }
 
 
-def squared_mmd(grid: Grid, window: Matrix, baseline: Matrix) -> float:
-    """The unbiased statistic over all pairs of rows."""
-    n, m = len(window), len(baseline)
-    within = [
-        (_kernel(grid, x, x).sum() - len(x)) / (len(x) * (len(x) - 1)) for x in (window, baseline)
-    ]
-    return float(sum(within) - 2 * _kernel(grid, window, baseline).sum() / (n * m))
+def _seen(
+    grid: Grid, theirs: NDArray[np.int64], exact: Exact, window: Matrix
+) -> tuple[float, float, float, float]:
+    """Scores of the tests, and bytes."""
+    counts = Counts.of(grid, window)
+    ours = _whole(counts)
+    return (
+        distance_squared(grid, ours, theirs),
+        mmd_squared(ours, theirs, cells=grid.cells),
+        exact.squared(window),
+        len(pack(counts)),
+    )
 
 
-def _kernel(grid: Grid, x: Matrix, y: Matrix) -> Matrix:
-    squares = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T
-    return np.exp(-squares / (2 * grid.bandwidth**2))
+def _whole(counts: Counts) -> NDArray[np.int64]:
+    return np.concatenate([counts.cells, counts.sums])
 
 
-def rows(count: int) -> list[Row]:
-    """All changes at all strengths."""
-    found: list[Row] = []
-    for n in ROWS:
-        null = scores("mean", 0.0, n, 2 * count)
-        critical = [float(np.quantile(score, 1 - LEVEL)) for score in null[:2]]
-        for world in WORLDS:
-            for strength in STRENGTHS:
-                of_sums, of_rows, size = scores(world, strength, n, count)
-                both = of_sums, of_rows
-                sums, exact = (float((s > c).mean()) for s, c in zip(both, critical, strict=True))
-                found.append(Row(world, strength, n, sums, exact, size))
-    return found
+def hundredth(dimensions: int, random: np.random.Generator) -> int:
+    """Rows, in steps of 20, from which on a window takes at most a hundredth of the bytes of its
+    rows of float32."""
+    grid = fit_vectors(random.standard_normal((BASELINE_ROWS, dimensions)))
+    rows = 20
+    while True:
+        counts = Counts.of(grid, random.standard_normal((rows, dimensions)))
+        if len(pack(counts)) * 100 <= RAW * dimensions * rows:
+            return rows
+        rows += 20
 
 
-def render(found: Sequence[Row], count: int) -> str:
+def render(measured: dict[int, Measured]) -> str:
     """As Markdown."""
-    raw = 4 * DIMENSIONS
-    heads = ("change", "strength", "rows", "sums", "exact MMD", "ratio", "bytes", "of the rows'")
+    found = {rows: powers(each.changed, each.null) for rows, each in measured.items()}
+    told = {
+        (rows, number): [against(of, number, test, EXACT) for test in (OURS, PLAIN)]
+        for rows, of in found.items()
+        for number in range(len(CHANGES))
+    }
     lines = [
         (
-            row.world,
-            row.strength,
-            f"{row.rows:,}",
-            f"{row.sums:.2f}",
-            f"{row.exact:.2f}",
-            f"{row.sums / row.exact:.2f}",
-            f"{row.bytes:,.0f}",
-            f"1/{raw * row.rows / row.bytes:.0f}",
+            *CHANGES[number],
+            f"{rows:,}",
+            *(f"{power:.3f}" for power in found[rows].value[number]),
+            *(each.text for each in both),
+            f"{measured[rows].sizes[:, number].mean():,.0f}",
+            f"1/{RAW * DIMENSIONS * rows / measured[rows].sizes[:, number].mean():.0f}",
         )
-        for row in found
+        for (rows, number), both in told.items()
     ]
+    heads = ("change", "strength", "rows", *TESTS, "edgeml / exact", "plain / exact", "bytes")
+    repetitions = len(next(iter(measured.values())).changed)
+    random = np.random.default_rng(SEED)
+    enough = ", ".join(f"{hundredth(size, random):,} of {size:,}" for size in SIZES)
+    ours, plain = (summary([both[test] for both in told.values()]) for test in (OURS, PLAIN))
     return "\n\n".join(
         [
             setting("numpy"),
-            f"{count:,} windows a line of vectors of {DIMENSIONS} float32 against "
-            f"{BASELINE_ROWS:,} of the baseline.",
-            table(heads, lines),
+            f"{repetitions:,} windows a line of vectors of {DIMENSIONS} float32 against "
+            f"{BASELINE_ROWS:,} of the baseline, thresholds from {NULL * repetitions:,} windows "
+            f"where nothing changed. Beside the exact MMD, edgeml has {ours}. The plain distance "
+            f"of the features has {plain}.",
+            f"{LEGEND} The bytes are at most a hundredth of the vectors' as float32 from so many "
+            f"vectors on: {enough} dimensions.",
+            table((*heads, "of the rows'"), lines),
         ]
     )
 
@@ -142,10 +197,10 @@ def render(found: Sequence[Row], count: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--count", type=int, default=2_000)
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     options = parser.parse_args(arguments)
-    text = render(rows(options.count), options.count)
+    text = render(measure(range(options.count)))
     print(text)
     if options.write:
         write_section("drift embeddings", text)

@@ -144,8 +144,8 @@ def _sensors(watched: Sequence[sensors.Watched]) -> str:
         "Failures found, and alarms outside the labelled spans in a month, at each threshold. "
         "First a fixed limit on the distance from the training data, W1 in standard deviations:\n\n"
         + rule("distance", "W1 >", sensors.DISTANCES)
-        + "\n\nThen the collector's monitor, by its evidence; it arms itself only where its "
-        "windows do not depend on each other:\n\n"
+        + "\n\nThen the collector's monitor, by its evidence; it arms itself only once its own "
+        "reference shows that its false alarms are as few as promised:\n\n"
         + rule("evidence", "evidence ≥", sensors.EVIDENCE)
     )
 

@@ -1,10 +1,12 @@
-"""Linear rank statistics on counts: has the middle moved, has the spread changed?
+"""Linear rank statistics on counts: has the middle moved, the spread changed, the tails grown?
 
 Ranks of binned values are known up to ties within a cell, and ties get their mid-rank, so a rank
 test of two samples needs their counts only. The scores are those of van der Waerden (1952) for
 location and of Klotz (1962) for scale: Φ⁻¹ of the mid-rank and its square, made orthogonal, which
 lose nothing against the tests of mean and variance where the values are Gaussian and gain elsewhere
-(Chernoff, Savage, 1958).
+(Chernoff, Savage, 1958). What |Φ⁻¹| has beside both tells heavier tails from a larger spread, as
+Geary's ratio of the mean deviation to the standard deviation does (1935). The fourth power sees as
+much, but has so long a tail itself that a hundred rows fired at .02 for a nominal .004.
 """
 
 from __future__ import annotations
@@ -20,9 +22,12 @@ from edgeml.statistics import Grid
 Cells = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+LEAST = 1e-9
+"""Share of a score's square that must be left of it beside the earlier ones."""
+
 
 def normal_scores(grid: Grid, pooled: Cells) -> Floats:
-    """Scores of location and scale.
+    """Scores of location, scale and tails.
 
     Args:
         grid: of the counts.
@@ -30,27 +35,29 @@ def normal_scores(grid: Grid, pooled: Cells) -> Floats:
             hence not on which rows came from which side.
 
     Returns:
-        float64 [2, cells], each with mean 0 over the pooled values that lie on the line, and 0 in
-        the cells that do not. All 0 where fewer than two cells of the line are in use; the scores
-        of scale, where fewer than three are.
+        float64 [3, cells], each with mean 0 over the pooled values that lie on the line, and 0 in
+        the cells that do not. The k-th score that is not all 0 takes k + 1 cells of the line that
+        are in use.
     """
     special: Any = import_module("scipy.special")  # not scipy.stats: half a second to load
     counts = pooled[grid.ordered]
     total = max(int(counts.sum()), 1)
     rank = (np.cumsum(counts) - counts / 2) / total
     used = counts > 0
-    first = np.where(used, special.ndtri(np.where(used, rank, 0.5)), 0.0)
-    first = np.where(used, first - counts @ first / total, 0.0)
-    second = first**2
-    second = np.where(used, second - counts @ second / total, 0.0)
-    power = counts @ first**2
-    if power > 0:
-        second -= first * (counts @ (first * second)) / power
-    # What is left of the second by rounding alone is no score.
-    if counts @ second**2 <= 1e-9 * total:
-        second[:] = 0.0
-    scores = np.zeros((2, grid.cells))
-    scores[:, grid.ordered] = first, second
+    normal = special.ndtri(np.where(used, rank, 0.5))
+    directions = np.where(used, (normal, normal**2, np.abs(normal)), 0.0)
+    found = np.zeros_like(directions)
+    for row, direction in enumerate(directions):
+        score = np.where(used, direction - counts @ direction / total, 0.0)
+        for earlier in found[:row]:
+            square = counts @ earlier**2
+            if square > 0:
+                score -= earlier * (counts @ (earlier * score) / square)
+        # What is left of a direction by rounding alone is no score.
+        if counts @ score**2 > LEAST * (counts @ direction**2):
+            found[row] = score
+    scores = np.zeros((len(directions), grid.cells))
+    scores[:, grid.ordered] = found
     return scores
 
 
@@ -70,3 +77,16 @@ def score_difference(scores: Floats, window: Cells, baseline: Cells) -> tuple[fl
     pooled = window + baseline
     variance = float(pooled @ scores**2) / (n + m - 1)
     return float(window @ scores) / n - float(baseline @ scores) / m, variance
+
+
+def kurtosis(scores: Floats, pooled: Cells) -> float:
+    """Fourth moment of one row's score over the square of its second: 3 of a normal one, 1/share of
+    one that tells nothing but whether a row is in a cell of that small share. 0 where the scores
+    are all alike.
+
+    Args:
+        scores: with mean 0, float64 [cells].
+        pooled: of both samples, int64 [cells], 0 off the line.
+    """
+    square = float(pooled @ scores**2)
+    return int(pooled.sum()) * float(pooled @ scores**4) / square**2 if square > 0 else 0.0

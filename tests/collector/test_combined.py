@@ -89,10 +89,35 @@ def test_its_level_is_the_nominal_one() -> None:
     assert 0.03 <= np.mean(np.array(p) <= 0.05) <= 0.075
 
 
+def test_rare_values_make_no_evidence() -> None:
+    """Of 100 rows hardly one is above two, so a score that tells such rows apart is not normal."""
+    random = np.random.default_rng(7)
+    grid = Grid(kind="numeric", bins=32, low=-0.5, high=8.5, atoms=(0.0, 1.0))
+    shares = stats.poisson.pmf(np.arange(8), 0.3)
+    rows = [random.choice(8, size=(1000, n), p=shares / shares.sum()) for n in (100, 2000)]
+    found = [
+        combined_test(grid, Counts.of(grid, window).cells, Counts.of(grid, baseline).cells)
+        for window, baseline in zip(*rows, strict=True)
+    ]
+    assert 0.025 <= np.mean([test.p <= 0.05 for test in found]) <= 0.07
+    assert any("tails" not in test.parts for test in found)
+
+
+def _heavier(x: np.ndarray) -> np.ndarray:
+    """Of the same variance, with half of the rows from a t distribution of 3 degrees of freedom."""
+    heavy = np.random.default_rng(8).standard_t(3, x.size) / np.sqrt(3)
+    return np.where(np.arange(x.size) % 2, heavy, x)
+
+
 @pytest.mark.parametrize(
     "change",
-    [lambda x: x + 0.15, lambda x: x * 1.15, lambda x: np.where(np.arange(x.size) < 40, 0.3, x)],
-    ids=["mean", "scale", "stuck"],
+    [
+        lambda x: x + 0.15,
+        lambda x: x * 1.15,
+        _heavier,
+        lambda x: np.where(np.arange(x.size) < 40, 0.3, x),
+    ],
+    ids=["mean", "scale", "tails", "stuck"],
 )
 def test_it_finds_what_ks_on_the_rows_finds(change) -> None:  # type: ignore[no-untyped-def]
     random = np.random.default_rng(3)
