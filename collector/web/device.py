@@ -184,8 +184,8 @@ def _head(device: DeviceView, estimates: list[EstimateView], now_ms: int) -> str
         f"<span style='font-size:22px;font-weight:650'>{escape(device.device)}</span>"
         f"<span class='muted'>in {escape(device.site)}</span>{badge(device.state)}"
         f"<span class='muted small'>{reason}</span></div>"
-        f"<div style='display:flex;gap:14px 36px;flex-wrap:wrap;margin-top:14px'>{models}{cells}</div>"
-        "</div>"
+        "<div style='display:flex;gap:14px 36px;flex-wrap:wrap;margin-top:14px'>"
+        f"{models}{cells}</div></div>"
     )
 
 
