@@ -103,7 +103,7 @@ def as_taken(program: Any) -> Any | None:
         name = str(node.target).removeprefix("aten.")
         if name in _TAKEN:
             continue
-        shape = list(getattr(node.meta.get("val"), "shape", ()))
+        shape: list[Any] = [*getattr(node.meta.get("val"), "shape", ())]
         if name not in _COMPOSED or not all(isinstance(size, int) for size in shape):
             return None
         same = _COMPOSED[name](_arguments(node), shape)
