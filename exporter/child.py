@@ -97,6 +97,8 @@ class Children:
         self._live: set[Child] = set()
         self._ahead: list[Child] = []
         self._closed = False
+        self.used = False
+        """Whether there was ever one, so that the log may say something."""
 
     def ahead(self, count: int) -> None:
         """Start the processes of the next children, which takes a fifth of a second on another
@@ -125,6 +127,7 @@ class Children:
         """A new child, gone when the block ends."""
         with self._lock:
             child = self._ahead.pop(0) if self._ahead and not self._closed else self._new()
+            self.used = True
         try:
             yield child
         finally:
