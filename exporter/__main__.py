@@ -91,6 +91,8 @@ def _work(
         from edgeml.exporter.repeat.reproduction import reproduce
 
         return reproduce(request, emit=channel.send, children=children, folder=folder)
+    # One that reads the model and one that converts it begin with half a second of imports each.
+    children.ahead(2)
     from edgeml.exporter.pipeline import export
 
     assert again is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 import sys
 import warnings
 from collections.abc import Generator
@@ -27,6 +28,10 @@ _EXPECTED = (
     "an nn.Module, or a pair (nn.Module, example inputs); a Keras model; an estimator or pipeline "
     "of scikit-learn, XGBoost or LightGBM"
 )
+
+_IMPORTS_TORCH = re.compile(r"^(import|from) torch\b", re.MULTILINE)
+
+_SETS_ENVIRONMENT = re.compile(r"environ\s*(\[|\.setdefault|\.update|\|=)|putenv")
 
 _BASES: dict[str, SourceKind] = {
     "torch.nn.modules.module.Module": "torch",
@@ -106,7 +111,17 @@ def _first(made: Any) -> Any:
     return made
 
 
+def _import_torch(path: Path) -> None:
+    """Import torch for a file that plainly does, as we import it: without a look for garbage, which
+    is .2 s of a core. Not where the file may set something for that import first."""
+    with contextlib.suppress(OSError, UnicodeDecodeError, ImportError):  # told where it matters
+        text = path.read_text(encoding="utf-8")
+        if _IMPORTS_TORCH.search(text) and not _SETS_ENVIRONMENT.search(text):
+            framework("torch")
+
+
 def _from_factory(job: OpenJob, call: str) -> Any:
+    _import_torch(job.path)
     factory = load_attribute(job.path, job.attribute, f"a function that returns {_EXPECTED}")
     if kind_of(_first(factory)) is not None:  # the model itself: most can be called, too
         return factory

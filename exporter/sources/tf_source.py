@@ -34,6 +34,7 @@ from edgeml.exporter.sources.forms import (
     damaged,
 )
 from edgeml.exporter.sources.open_axes import as_onnx
+from edgeml.exporter.sources.served import load_served
 from edgeml.exporter.sources.shapes import (
     closed_shape,
     filled,
@@ -59,7 +60,7 @@ def open_source(job: OpenJob) -> Opened:
             to serve; an axis is left open and no data shows how long it is.
     """
     _one_thread()
-    served = _from_savedmodel(job.path) if job.form == "savedmodel" else _from_keras(job)
+    served = _from_savedmodel(job) if job.form == "savedmodel" else _from_keras(job)
     return _opened(job, served)
 
 
@@ -189,12 +190,15 @@ class _Served(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def _from_savedmodel(path: Path) -> _Served:
+def _from_savedmodel(job: OpenJob) -> _Served:
+    path = job.path
     try:
-        loaded = tf.saved_model.load(str(path))
+        signatures = loaded = load_served(path, job.workdir / "served")
+        if signatures is None:
+            loaded = tf.saved_model.load(str(path))
+            signatures = dict(loaded.signatures)
     except Exception as error:
         raise damaged(path, "a SavedModel with its variables", first_line(error)) from error
-    signatures = dict(loaded.signatures)
     signature = signatures.get(_SIGNATURE)
     if signature is None and len(signatures) == 1:
         signature = next(iter(signatures.values()))

@@ -14,6 +14,7 @@ from edgeml.targets.compiling import CompileJob
 from edgeml.targets.faults import refuse_faults
 from edgeml.targets.onnx.lowering import lower
 from edgeml.targets.onnx_graph import output_shapes
+from edgeml.targets.openvino.composed import as_taken
 from edgeml.targets.openvino.faults import FAULTS
 from edgeml.targets.openvino.mend import check_shapes, mend, restore_inputs
 from edgeml.targets.registry import SourceKind
@@ -59,7 +60,7 @@ def _float_model(
     if kind == "torch":
         program = sources.torch_program(source)
         try:
-            model: Any = ov.convert_model(program)
+            model: Any = ov.convert_model(_decoded(program))
         except Exception as error:
             text = str(error)
             # What it makes of a loop is a list, and too short.
@@ -107,6 +108,16 @@ def _float_model(
     if kind in {"onnx", "classical"}:
         check_shapes(model, output_shapes(path))
     return model
+
+
+def _decoded(program: Any) -> Any:
+    """A program as OpenVINO's converter takes it: read already, where torch need not take it
+    apart first."""
+    module = as_taken(program)
+    if module is None:
+        return program
+    frontend = sources.framework("openvino.frontend.pytorch.fx_decoder")
+    return frontend.TorchFXPythonDecoder(module, dynamic_shapes=True)
 
 
 def _as_it_is(job: CompileJob) -> Any | None:

@@ -87,6 +87,22 @@ def test_what_goes_wrong_in_a_child_names_the_step_and_the_next_call_has_a_new_o
         assert child.call("support.export_calls:echo", order, Order, step="It") == order
 
 
+def test_a_process_that_was_started_ahead_is_the_next_childs(children: Children):
+    children.ahead(2)
+    with children.child() as child, children.child() as other, children.child() as third:
+        assert None not in {child.pid, other.pid}
+        assert third.pid is None  # it is started by its first call
+        order = Order("hello", 3)
+        assert child.call("support.export_calls:pid", order, int, step="It") == child.pid
+
+
+def test_closing_ends_what_was_started_ahead_and_not_needed(children: Children):
+    children.ahead(1)
+    (waiting,) = children.waiting
+    children.close()
+    assert gone(waiting)
+
+
 def test_an_error_on_purpose_comes_back_as_itself(children: Children):
     with children.child() as child, pytest.raises(RefusedError) as caught:
         child.call("support.export_calls:refuse", Order("No LSTM."), int, step="It")
