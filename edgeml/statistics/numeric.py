@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgeml.statistics.counts import Counts
+from edgeml.statistics.counts import NOTHING, Counts
 from edgeml.statistics.grid import Grid
-from edgeml.statistics.places import Cells, Integers, Matrix, Places, strange
+from edgeml.statistics.places import FIRST, Cells, Integers, Matrix, Places, strange
 
 BLOCK = 32768
 """Numbers in the buffer of a group, 256 KiB: few enough for a processor's caches, and so many that
@@ -81,6 +81,8 @@ class _Group:
         self._last = np.full(self._streams, np.nan)
         self._run = np.ones(self._streams, dtype=np.int64)
         """How often each stream has had its last value in a row."""
+        self._odd = False
+        """Whether the last buffer held what is not finite, or far out: then the next one may."""
         self._clear()
 
     def _clear(self) -> None:
@@ -88,8 +90,8 @@ class _Group:
         self._table = np.zeros(self._places.shape, dtype=np.int64)
         self._sums = np.zeros(self._width, dtype=np.int64)
         self._squares = np.zeros(self._width, dtype=np.int64)
-        self._smallest = np.full(self._width, np.inf)
-        self._largest = np.full(self._width, -np.inf)
+        self._smallest = np.full(self._width, NOTHING)
+        self._largest = np.full(self._width, -NOTHING)
         self._longest = np.zeros(self._streams, dtype=np.int64)
 
     def add(self, matrix: Matrix) -> None:
@@ -110,7 +112,7 @@ class _Group:
         sums = np.stack([self._sums, self._squares]).reshape(2, -1, streams).sum(axis=1)
         smallest = self._smallest.reshape(-1, streams).min(axis=0)
         largest = self._largest.reshape(-1, streams).max(axis=0)
-        extremes = self._places.extremes(smallest, largest, self._longest)
+        extremes = np.stack([smallest, largest, self._longest], axis=1)
         cells = np.zeros(self._places.cells[-1].stop, dtype=np.int64)
         np.add.at(cells, self._places.fold, self._table)
         taken = [
@@ -135,24 +137,39 @@ class _Group:
 
     def _count_lines(self, values: Matrix) -> None:
         """Of lines [m, width], or [m, streams]."""
-        width = values.shape[1]
+        places, width = self._places, values.shape[1]
         units, cells = self._workspace.shaped(values.shape)
-        smallest, largest = np.minimum.reduce(values, axis=0), np.maximum.reduce(values, axis=0)
-        odd = None
-        # A NaN or an infinity shows in the difference; so may two ends far apart, at no harm.
-        if not np.isfinite(largest - smallest).all():
+        odd = strange(values) if self._odd else None
+        places.place(values, units, cells, strange=odd)
+        squares: Matrix = np.einsum("ij,ij->j", units, units)
+        smallest, largest = np.minimum.reduce(cells, axis=0), np.maximum.reduce(cells, axis=0)
+        # A NaN shows in the squares. What is infinite, or so far out that its unit does not say
+        # where, is clipped.
+        clipped = bool((smallest <= FIRST).any() or (largest >= places.last(width)).any())
+        if odd is None and (clipped or not np.isfinite(squares).all()):
             odd = strange(values)
-            smallest = np.minimum.reduce(_replaced(values, odd, np.inf, out=units), axis=0)
-            largest = np.maximum.reduce(_replaced(values, odd, -np.inf, out=units), axis=0)
+            places.place(values, units, cells, strange=odd)
+            squares = np.einsum("ij,ij->j", units, units)
+        self._odd = odd is not None and (clipped or odd.size > 0)
+        if odd is not None:
+            smallest, largest = self._ends(values, odd, room=units)
         np.minimum(self._smallest[:width], smallest, out=self._smallest[:width])
         np.maximum(self._largest[:width], largest, out=self._largest[:width])
-        self._places.place(values, units, cells, strange=odd)
+        # Exact in any order: integers below 2³¹ and 2⁵³ all along.
+        self._sums[:width] += np.add.reduce(cells, axis=0, dtype=np.int32)
+        self._squares[:width] += squares.astype(np.int64)
+        places.name(values, cells, strange=odd)
         found = np.bincount(cells.ravel(), minlength=self._table.size)
         self._table += found.reshape(self._table.shape)
-        # Exact in any order: integers below 2⁵³ all along.
-        self._sums[:width] += np.add.reduce(units, axis=0).astype(np.int64)
-        squares: Matrix = np.einsum("ij,ij->j", units, units)
-        self._squares[:width] += squares.astype(np.int64)
+
+    def _ends(self, values: Matrix, odd: Integers, *, room: Matrix) -> tuple[Integers, Integers]:
+        """The smallest and the largest place along a line, of what is finite, however far out."""
+        least = np.minimum.reduce(_replaced(values, odd, np.inf, out=room), axis=0)
+        most = np.maximum.reduce(_replaced(values, odd, -np.inf, out=room), axis=0)
+        least, most = (end.reshape(-1, self._streams) for end in (least, most))
+        ends = self._places.ends(least.min(axis=0), most.max(axis=0))
+        smallest, largest = (np.tile(end, len(least)) for end in ends)
+        return smallest, largest
 
     def _add_runs(self, rows: Matrix) -> None:
         """Lengthen the runs of one value. A NaN is equal to nothing, and so ends a run."""
@@ -161,8 +178,8 @@ class _Group:
         np.equal(flat[streams:], flat[:-streams], out=same.ravel()[streams:])
         np.equal(rows[0], self._last, out=same[0])
         self._last = rows[-1].copy()
-        np.maximum(self._longest, 1, out=self._longest)
         before, self._run = self._run, np.ones(streams, dtype=np.int64)
+        np.maximum(self._longest, self._run, out=self._longest)
         if not same.any():
             return
         # Stream by stream, where a value is that of the row before: next to each other in a run.

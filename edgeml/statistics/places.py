@@ -30,6 +30,9 @@ Cells = NDArray[np.int32]
 MARGIN = 32
 """Bins beyond either end of the grid that sums still tell apart."""
 
+FIRST = -MARGIN * UNITS
+"""The smallest unit."""
+
 FARTHEST = (1 << 27) - 1
 """Units from ``low`` at which extremes are clipped: a million bins, four bytes on the wire."""
 
@@ -81,10 +84,9 @@ class Places:
         self.streams = len(grids)
         scale, shift = np.array([_line(grid) for grid in grids]).T
         self._scale, self._shift = np.tile(scale, abreast), np.tile(shift, abreast)
-        self._first = -float(MARGIN * UNITS)
         ends = np.array([(grid.bins + MARGIN) * UNITS - 1.0 for grid in grids])
         # One bound for all, of no dimension, is twice as fast as one each.
-        self._last = ends[0] if (ends == ends[0]).all() else np.tile(ends, abreast)
+        self._last = np.array(ends[0]) if (ends == ends[0]).all() else np.tile(ends, abreast)
         self._low = np.tile(starts[:-1] + MARGIN, abreast).astype(np.int32)
         self._special = (starts[1:] - 4).astype(np.int32)
         logarithmic = np.array([grid.log for grid in grids])
@@ -100,22 +102,22 @@ class Places:
             values: the numbers, [m, ``streams``] or [m, ``streams`` · ``abreast``], contiguous.
             units: gets their place in units from ``low``, rounded down and clipped; what is not
                 finite gets 0, which adds nothing to a sum.
-            cells: gets their place on the vector, flattened.
-            strange: where values are not finite, as indices of the flattened; None where all are.
+            cells: gets the same as integers; :meth:`name` makes cells of them.
+            strange: where values are not finite, as indices of the flattened; None where all are,
+                or where that is still to be seen (a NaN stays one among the units).
         """
         width = values.shape[1]
         np.multiply(self._on_line(values, units, width), self._scale[:width], out=units)
         np.add(units, self._shift[:width], out=units)
-        np.clip(
-            units,
-            self._first,
-            self._last if self._last.ndim == 0 else self._last[:width],
-            out=units,
-        )
+        np.clip(units, FIRST, self.last(width), out=units)
         if strange is not None:
             units.ravel()[strange] = 0.0
         np.floor(units, out=units)
         np.copyto(cells, units, casting="unsafe")
+
+    def name(self, values: Matrix, cells: Cells, *, strange: Integers | None) -> None:
+        """Make of whole units, as :meth:`place` gives them, places on the flattened vector."""
+        width = values.shape[1]
         np.right_shift(cells, _BITS, out=cells)
         np.add(cells, self._low[:width], out=cells)
         for number, atoms in enumerate(self._atoms, start=1):
@@ -123,6 +125,11 @@ class Places:
         if strange is not None:
             special = self._special[strange % self.streams] + _kind(values.ravel()[strange])
             cells.ravel()[strange] = special
+
+    def last(self, width: int) -> Matrix:
+        """The largest unit of each of a line's numbers, or of all of them; the smallest is
+        :data:`FIRST`."""
+        return self._last[:width] if self._last.ndim else self._last
 
     def _on_line(self, values: Matrix, room: Matrix, width: int) -> Matrix:
         """Values on the lines of their grids, where bins are equal."""
@@ -132,18 +139,15 @@ class Places:
         np.copyto(room, logarithm(values), where=self._logarithmic[:width])
         return room
 
-    def extremes(self, smallest: Matrix, largest: Matrix, longest: Integers) -> Integers:
-        """In fixed-point units, and the longest run, int64 [streams, 3], of the smallest and the
-        largest finite value of each stream; of no value where the smallest is the larger one."""
-        ends = np.stack([smallest, largest])
-        line = self._on_line(ends, np.empty(ends.shape), self.streams)
-        with np.errstate(over="ignore", invalid="ignore"):
-            units = np.floor(line * self._scale[: self.streams] + self._shift[: self.streams])
-        found = np.empty((self.streams, 3), dtype=np.int64)
-        found[:, :2] = np.clip(units, -FARTHEST, FARTHEST).T
-        found[smallest > largest, :2] = NOTHING, -NOTHING
-        found[:, 2] = longest
-        return found
+    def ends(self, smallest: Matrix, largest: Matrix) -> tuple[Integers, Integers]:
+        """Where the smallest and the largest finite value of each stream lie, in units, no matter
+        how far out; :data:`~edgeml.statistics.counts.NOTHING` and its negative of no value."""
+        both = np.stack([smallest, largest])
+        line = self._on_line(both, np.empty(both.shape), self.streams)
+        units = np.floor(line * self._scale[: self.streams] + self._shift[: self.streams])
+        low, high = np.clip(units, -FARTHEST, FARTHEST).astype(np.int64)
+        none = smallest > largest
+        return np.where(none, NOTHING, low), np.where(none, -NOTHING, high)
 
 
 def _line(grid: Grid) -> tuple[float, float]:
@@ -196,4 +200,5 @@ def locate(grid: Grid, values: ArrayLike) -> Integers:
     cells = np.empty(column.shape, dtype=np.int32)
     with np.errstate(over="ignore", invalid="ignore"):
         places.place(column, np.empty(column.shape), cells, strange=strange(column))
+        places.name(column, cells, strange=strange(column))
     return places.fold.ravel()[cells[:, 0]]
