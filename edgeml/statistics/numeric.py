@@ -1,7 +1,7 @@
 """Counting numbers as they come: all numeric streams of a tensor together.
 
-Rows gather in a buffer [rows, streams]. A full one is counted in about fifteen passes of NumPy,
-whatever the number of streams; where values fall is in :mod:`edgeml.statistics.places`.
+Rows gather until they fill a buffer [rows, streams]. It is counted in about fifteen passes of
+NumPy, whatever the number of streams; where values fall is in :mod:`edgeml.statistics.places`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class NumericTally:
         ]
 
     def add(self, matrix: Matrix) -> None:
-        """Take in float64 [n, streams], in the order of time."""
+        """Take in float64 [n, streams], in the order of time. It is kept until it is counted, and
+        must not be written to."""
         if len(self._groups) == 1:
             self._groups[0].add(matrix)
             return
@@ -76,7 +77,8 @@ class _Group:
         self._places = Places(grids, abreast=self._abreast)
         self._room = BLOCK // self._width * self._abreast
         """Rows in the buffer, whole lines of them."""
-        self._waiting = np.empty((self._room, self._streams))
+        self._rows = np.empty((self._room, self._streams))
+        self._waiting: list[Matrix] = []
         self._filled = 0
         self._last = np.full(self._streams, np.nan)
         self._run = np.ones(self._streams, dtype=np.int64)
@@ -95,16 +97,16 @@ class _Group:
         self._longest = np.zeros(self._streams, dtype=np.int64)
 
     def add(self, matrix: Matrix) -> None:
-        end = self._filled + len(matrix)
-        while end > self._room:
-            taken = self._room - self._filled
-            self._waiting[self._filled :] = matrix[:taken]
+        self._waiting.append(matrix)
+        self._filled += len(matrix)
+        while self._filled >= self._room:
+            over = self._filled - self._room
+            last = self._waiting.pop()
+            self._waiting.append(last[: len(last) - over])
             self._filled = self._room
             self._count()
-            matrix = matrix[taken:]
-            end = len(matrix)
-        self._waiting[self._filled : end] = matrix
-        self._filled = end
+            self._waiting.append(last[len(last) - over :])
+            self._filled = over
 
     def take(self) -> list[Counts]:
         self._count()
@@ -125,7 +127,9 @@ class _Group:
     def _count(self) -> None:
         if not self._filled:
             return
-        rows = self._waiting[: self._filled]
+        # One call for all of them: to copy each as it comes costs as much as to count it.
+        rows = np.concatenate(self._waiting, out=self._rows[: self._filled])
+        self._waiting = []
         whole = self._filled // self._abreast * self._abreast
         with np.errstate(over="ignore", invalid="ignore"):
             if whole:

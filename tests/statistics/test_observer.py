@@ -56,6 +56,18 @@ def test_across_a_gap_no_frame_is_compared_with_the_one_before_it():
     assert without.take()[name].extremes[1] > taken[name].extremes[1] + 1000  # fixed point
 
 
+def test_what_was_counted_may_be_written_over():
+    """A program may use one buffer for all of its requests."""
+    tensor = Tensor(name="x", shape=(1, 3), dtype="float64", meaning="features")
+    rows = RNG.normal(size=(400, 3))
+    fitted = fit_baseline({"x": rows}, {}, input_tensors=(tensor,), output_tensors=())
+    observer, buffer = Observer(fitted), np.empty((100, 3))
+    for start in range(0, 400, 100):
+        buffer[:] = rows[start : start + 100]
+        observer.observe({"x": buffer}, {})
+    assert observer.take() == {name: s.baseline() for name, s in fitted.streams.items()}
+
+
 def test_where_nothing_compares_neighbours_a_gap_costs_no_sample():
     tensor = Tensor(name="x", shape=(1, 3), dtype="float32", meaning="features")
     rows = RNG.normal(size=(60, 3)).astype(np.float32)

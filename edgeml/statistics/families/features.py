@@ -16,8 +16,8 @@ def names(context: Context) -> tuple[str, ...]:
 
 
 def compute(batch: Batch, context: Context, state: None) -> Matrix:  # noqa: ARG001
-    """The columns of rows [n, …] themselves."""
-    return np.asarray(batch, dtype=np.float64).reshape(len(batch), -1)[:, : len(context.columns)]
+    """The columns of rows [n, …] themselves; copied, since whoever gave them may write to them."""
+    return np.array(batch, dtype=np.float64).reshape(len(batch), -1)[:, : len(context.columns)]
 
 
 FAMILY = Family(names=names, compute=compute)
