@@ -6,6 +6,7 @@ NumPy, whatever the number of streams; where values fall is in :mod:`edgeml.stat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,23 +35,42 @@ class NumericTally:
 
     def __init__(self, grids: Sequence[Grid]) -> None:
         workspace = _Workspace()
-        self._groups = [
-            _Group(grids[start : start + STREAMS], workspace)
-            for start in range(0, len(grids), STREAMS)
-        ]
+        self._columns = [slice(n, n + STREAMS) for n in range(0, len(grids), STREAMS)]
+        self._groups = [_Group(grids[columns], workspace) for columns in self._columns]
+        self._room = min((group.room for group in self._groups), default=BLOCK)
+        """Rows in the buffer."""
+        self._rows = np.empty((self._room, len(grids)))
+        self._waiting: list[Matrix] = []
+        self._filled = 0
 
     def add(self, matrix: Matrix) -> None:
         """Take in float64 [n, streams], in the order of time. It is kept until it is counted, and
         must not be written to."""
-        if len(self._groups) == 1:
-            self._groups[0].add(matrix)
-            return
-        for number, group in enumerate(self._groups):
-            group.add(matrix[:, number * STREAMS : (number + 1) * STREAMS])
+        self._waiting.append(matrix)
+        self._filled += len(matrix)
+        while self._filled >= self._room:
+            over = self._filled - self._room
+            last = self._waiting.pop()
+            self._waiting.append(last[: len(last) - over])
+            self._filled = self._room
+            self._count()
+            self._waiting.append(last[len(last) - over :])
+            self._filled = over
 
     def take(self) -> list[Counts]:
         """The counts since the last call, and start anew; but a run of one value goes on."""
+        self._count()
         return [counts for group in self._groups for counts in group.take()]
+
+    def _count(self) -> None:
+        if not self._filled:
+            return
+        # One call for all of them: to copy each as it comes costs as much as to count it.
+        rows = np.concatenate(self._waiting, out=self._rows[: self._filled])
+        self._waiting = []
+        self._filled = 0
+        for group, columns in zip(self._groups, self._columns, strict=True):
+            group.count(np.ascontiguousarray(rows[:, columns]))
 
 
 class _Workspace:
@@ -75,13 +95,11 @@ class _Group:
         self._abreast = max(1, WIDTH // self._streams)
         self._width = self._abreast * self._streams
         self._places = Places(grids, abreast=self._abreast)
-        self._room = BLOCK // self._width * self._abreast
-        """Rows in the buffer, whole lines of them."""
-        self._rows = np.empty((self._room, self._streams))
-        self._waiting: list[Matrix] = []
-        self._filled = 0
+        self.room = BLOCK // self._width * self._abreast
+        """Rows to count at a time, whole lines of them."""
         self._last = np.full(self._streams, np.nan)
-        self._run = np.ones(self._streams, dtype=np.int64)
+        self._once = np.ones(self._streams, dtype=np.int64)
+        self._run = self._once
         """How often each stream has had its last value in a row."""
         self._odd = False
         """Whether the last buffer held what is not finite, or far out: then the next one may."""
@@ -96,20 +114,7 @@ class _Group:
         self._largest = np.full(self._width, -NOTHING)
         self._longest = np.zeros(self._streams, dtype=np.int64)
 
-    def add(self, matrix: Matrix) -> None:
-        self._waiting.append(matrix)
-        self._filled += len(matrix)
-        while self._filled >= self._room:
-            over = self._filled - self._room
-            last = self._waiting.pop()
-            self._waiting.append(last[: len(last) - over])
-            self._filled = self._room
-            self._count()
-            self._waiting.append(last[len(last) - over :])
-            self._filled = over
-
     def take(self) -> list[Counts]:
-        self._count()
         streams = self._streams
         sums = np.stack([self._sums, self._squares]).reshape(2, -1, streams).sum(axis=1)
         smallest = self._smallest.reshape(-1, streams).min(axis=0)
@@ -118,26 +123,21 @@ class _Group:
         cells = np.zeros(self._places.cells[-1].stop, dtype=np.int64)
         np.add.at(cells, self._places.fold, self._table)
         taken = [
-            Counts(grid.hash, cells[its].copy(), sums[:, stream], extremes[stream])
+            Counts.checked(grid.hash, cells[its].copy(), sums[:, stream], extremes[stream])
             for stream, (grid, its) in enumerate(zip(self._grids, self._places.cells, strict=True))
         ]
         self._clear()
         return taken
 
-    def _count(self) -> None:
-        if not self._filled:
-            return
-        # One call for all of them: to copy each as it comes costs as much as to count it.
-        rows = np.concatenate(self._waiting, out=self._rows[: self._filled])
-        self._waiting = []
-        whole = self._filled // self._abreast * self._abreast
+    def count(self, rows: Matrix) -> None:
+        """Of float64 [n, streams], contiguous, the rows after those of the last call."""
+        whole = len(rows) // self._abreast * self._abreast
         with np.errstate(over="ignore", invalid="ignore"):
             if whole:
                 self._count_lines(rows[:whole].reshape(-1, self._width))
-            if whole < self._filled:
+            if whole < len(rows):
                 self._count_lines(rows[whole:])
         self._add_runs(rows)
-        self._filled = 0
 
     def _count_lines(self, values: Matrix) -> None:
         """Of lines [m, width], or [m, streams]."""
@@ -149,8 +149,8 @@ class _Group:
         smallest, largest = np.minimum.reduce(cells, axis=0), np.maximum.reduce(cells, axis=0)
         # A NaN shows in the squares. What is infinite, or so far out that its unit does not say
         # where, is clipped.
-        clipped = bool((smallest <= FIRST).any() or (largest >= places.last(width)).any())
-        if odd is None and (clipped or not np.isfinite(squares).all()):
+        clipped = bool(smallest.min() <= FIRST or (largest >= places.last(width)).any())
+        if odd is None and (clipped or not math.isfinite(squares.sum())):
             odd = strange(values)
             places.place(values, units, cells, strange=odd)
             squares = np.einsum("ij,ij->j", units, units)
@@ -182,10 +182,11 @@ class _Group:
         np.equal(flat[streams:], flat[:-streams], out=same.ravel()[streams:])
         np.equal(rows[0], self._last, out=same[0])
         self._last = rows[-1].copy()
-        before, self._run = self._run, np.ones(streams, dtype=np.int64)
-        np.maximum(self._longest, self._run, out=self._longest)
+        np.maximum(self._longest, 1, out=self._longest)
         if not same.any():
+            self._run = self._once
             return
+        before, self._run = self._run, self._once.copy()
         # Stream by stream, where a value is that of the row before: next to each other in a run.
         n = len(rows)
         at = np.flatnonzero(same.T)
