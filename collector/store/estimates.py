@@ -3,13 +3,12 @@ set of their bundle (:func:`edgeml.statistics.accuracy.estimated_accuracy`)."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.engine import Connection
 
+from edgeml.collector.store.selection import StreamSelection
 from edgeml.collector.store.tables import bundles, count_rollups, devices, streams
 from edgeml.collector.views import EstimateView
 from edgeml.statistics import Baseline, Grid, unpack
@@ -19,23 +18,19 @@ HOURS_MS = 24 * 3_600_000
 """How far back is looked from the last hour of a device."""
 
 
-class Only(NamedTuple):
-    """The device that is asked for."""
-
-    site: str
-    device: str
+EVERYWHERE = StreamSelection(all=True)
 
 
-def estimates(connection: Connection, only: Only | None = None) -> list[EstimateView]:
+def estimates(connection: Connection, chosen: StreamSelection = EVERYWHERE) -> list[EstimateView]:
     """Of each device's model versions whose bundle was exported with labels, over the last day.
 
     Args:
         connection: to the database.
-        only: of this device; None for all.
+        chosen: of these devices.
     """
     found: list[EstimateView] = []
-    for model, version, name, grid, calibration in _calibrated(connection, only):
-        for site, device, bins in _confidences(connection, model, version, name, grid, only):
+    for model, version, name, grid, calibration in _calibrated(connection, chosen):
+        for site, device, bins in _confidences(connection, model, version, name, grid, chosen):
             estimate = estimated_accuracy(bins, calibration)
             if estimate.n:
                 found.append(
@@ -54,7 +49,7 @@ def estimates(connection: Connection, only: Only | None = None) -> list[Estimate
 
 
 def _calibrated(
-    connection: Connection, only: Only | None
+    connection: Connection, chosen: StreamSelection
 ) -> list[tuple[str, str, str, Grid, Calibration]]:
     """Model, version, stream of confidences, its grid, and what the evaluation set said of it."""
     query = (
@@ -62,7 +57,7 @@ def _calibrated(
         .join(bundles, bundles.c.sha256 == streams.c.bundle)
         .join(devices, devices.c.id == streams.c.device_id)
         .where(streams.c.stream.endswith(".confidence"), bundles.c.baseline.is_not(None))
-        .where(*_of(only))
+        .where(chosen.of_devices())
         .distinct()
     )
     found: list[tuple[str, str, str, Grid, Calibration]] = []
@@ -75,19 +70,13 @@ def _calibrated(
     return found
 
 
-def _of(only: Only | None) -> list[sa.ColumnElement[bool]]:
-    if only is None:
-        return []
-    return [devices.c.site == only.site, devices.c.device == only.device]
-
-
 def _confidences(
     connection: Connection,
     model: str,
     version: str,
     stream: str,
     grid: Grid,
-    only: Only | None,
+    chosen: StreamSelection,
 ) -> list[tuple[str, str, NDArray[np.int64]]]:
     """Counts of confidences by device, over its last day."""
     table = count_rollups
@@ -95,7 +84,8 @@ def _confidences(
         sa.select(devices.c.site, devices.c.device, table.c.hour_ms, table.c.packed)
         .join(devices, devices.c.id == table.c.device_id)
         .where(table.c.model == model, table.c.version == version)
-        .where(table.c.stream == stream, table.c.grid == grid.hash, *_of(only))
+        .where(table.c.stream == stream, table.c.grid == grid.hash)
+        .where(chosen.of_devices())
         .order_by(devices.c.site, devices.c.device, table.c.hour_ms)
     )
     by_device: dict[tuple[str, str], list[tuple[int, NDArray[np.int64]]]] = {}

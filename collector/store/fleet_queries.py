@@ -13,13 +13,14 @@ from edgeml.collector.drift.blame import Census, Incident, Moved, incidents
 from edgeml.collector.drift.budget import MS_A_DAY, Budget
 from edgeml.collector.drift.ebh import e_value, ebh
 from edgeml.collector.drift.scores import MEAN, SPREAD
-from edgeml.collector.store.estimates import Only, estimates
+from edgeml.collector.store.estimates import EVERYWHERE, estimates
 from edgeml.collector.store.evaluation import LIVE_MS
 from edgeml.collector.store.feedback import accuracies
 from edgeml.collector.store.fleet_tables import group_alarms, groups
 from edgeml.collector.store.past import decode_numbers
 from edgeml.collector.store.rebuild import RETRACTED
 from edgeml.collector.store.retraction import listed
+from edgeml.collector.store.selection import StreamSelection
 from edgeml.collector.store.spending import spent
 from edgeml.collector.store.tables import alarms, devices, streams
 from edgeml.collector.views import (
@@ -114,10 +115,10 @@ class FleetReader:
         with self._engine.begin() as connection:
             return accuracies(connection, by=by)
 
-    def estimates(self, only: Only | None = None) -> list[EstimateView]:
+    def estimates(self, chosen: StreamSelection = EVERYWHERE) -> list[EstimateView]:
         """What confidences say where there are no labels, see :func:`estimates`."""
         with self._engine.begin() as connection:
-            return estimates(connection, only)
+            return estimates(connection, chosen)
 
     def retractions(self) -> list[RetractionView]:
         """All, the last one first."""

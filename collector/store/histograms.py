@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgeml.collector.drift.effects import shares
-from edgeml.collector.drift.scores import Cells, numbers, scorer
+from edgeml.collector.drift.scores import Cells, numbers, rows_of, scorer
 from edgeml.collector.views import Histogram
 from edgeml.statistics.baseline import Stream
 
@@ -19,7 +19,7 @@ def two_baselines(stream: Stream, window: Cells, past: Cells) -> Histogram:
         past: the reference, likewise; of no row before there is one.
     """
     grid, training = stream.grid, numbers(stream.grid, stream.baseline())
-    effect = scorer(grid, stream.baseline(), int(window[: grid.cells].sum())).effect
+    effect = scorer(grid, stream.baseline(), rows_of(grid, window)).effect
     # As they lie on the line, then the others.
     order = np.append(grid.ordered, grid.unordered)
 
@@ -31,11 +31,11 @@ def two_baselines(stream: Stream, window: Cells, past: Cells) -> Histogram:
         kind=grid.kind,
         centres=grid.centres().tolist() or list(range(grid.cells)),
         window=shown(window),
-        rows=int(window[: grid.cells].sum()),
+        rows=rows_of(grid, window),
         baseline=shown(training),
-        baseline_rows=int(training[: grid.cells].sum()),
+        baseline_rows=rows_of(grid, training),
         skew=None if stream.temporal or not training.any() else effect(window, training),
         past=shown(known),
-        past_rows=int(known[: grid.cells].sum()),
+        past_rows=rows_of(grid, known),
         change=effect(window, known) if known.any() else None,
     )

@@ -8,7 +8,7 @@ from typing import Any, cast
 from nicegui import run, ui
 
 from edgeml.collector.api.routes import Backend
-from edgeml.collector.store.estimates import Only
+from edgeml.collector.store.selection import StreamSelection
 from edgeml.collector.views import (
     AlarmView,
     DeviceView,
@@ -59,6 +59,7 @@ def read(backend: Backend, site: str, device: str) -> DeviceData:
         current = {(m.name, m.version, m.artifact) for m in found.models}
         streams = [s for s in streams if (s.model, s.version, s.artifact) in current] or streams
     alarms = reader.alarms(site=site, device=device)
+    chosen = StreamSelection(site=site, device=device)
     return DeviceData(
         now_ms=now_ms,
         device=found,
@@ -77,7 +78,7 @@ def read(backend: Backend, site: str, device: str) -> DeviceData:
             for stream in streams
         ],
         events=reader.events(site=site, device=device, limit=EVENTS),
-        estimates=backend.fleet.estimates(Only(site, device)) if found else [],
+        estimates=backend.fleet.estimates(chosen) if found else [],
         health=backend.health(),
     )
 

@@ -18,7 +18,6 @@ from support.fleets import ALARMS, FleetStore
 
 from edgeml.bundle import open_bundle
 from edgeml.collector.store import fleet_tables, tables
-from edgeml.collector.store.estimates import Only
 from edgeml.collector.store.feedback import Batch, Label, add_feedback
 from edgeml.collector.store.fleet_queries import FleetReader
 from edgeml.collector.store.past import decode_numbers
@@ -408,8 +407,8 @@ def test_confidences_say_how_right_a_model_probably_is_without_labels(
     assert found["usual"].low < RIGHT < found["usual"].high
     assert found["usual"].accuracy == pytest.approx(RIGHT, abs=0.03)
     assert found["dark"].accuracy != pytest.approx(found["usual"].accuracy, abs=1e-6)
-    assert fleet.estimates(Only("hall", "dark")) == [found["dark"]]
-    assert fleet.estimates(Only("yard", "dark")) == []
+    assert fleet.estimates(StreamSelection(site="hall", device="dark")) == [found["dark"]]
+    assert fleet.estimates(StreamSelection(site="yard", device="dark")) == []
 
 
 def test_feedback_of_a_device_that_is_not_known_changes_nothing(
