@@ -23,7 +23,7 @@ from edgeml.bundle.manifest import Tensor
 from edgeml.columns import load, writers
 from edgeml.errors import SourceError, ToolchainError
 from edgeml.exporter.child import first_line
-from edgeml.exporter.sources import classical_graph
+from edgeml.exporter.sources import classical_graph, ubjson
 from edgeml.exporter.sources.boosters import LightGbmModel, from_xgboost_booster
 from edgeml.exporter.sources.forms import Opened, OpenJob, ReferenceJob, damaged
 from edgeml.exporter.sources.shapes import refuse_open, refuse_unknown
@@ -47,6 +47,8 @@ def open_source(job: OpenJob) -> Opened:
     if job.form == "xgboost":
         booster = framework("xgboost").Booster()
         try:
+            if job.path.suffix.lower() == ".ubj":
+                ubjson.check(job.path.read_bytes())
             booster.load_model(str(job.path))
         except Exception as error:
             title = "an XGBoost model, as save_model writes it"

@@ -14,6 +14,7 @@ from support.opening import read, reference
 
 from edgeml.errors import SourceError
 from edgeml.exporter.child import Child, Children
+from edgeml.exporter.sources import ubjson
 
 FILE = SUPPORT / "export_classical.py"
 
@@ -135,13 +136,24 @@ def test_the_own_files_of_boosters(
 
 
 @pytest.mark.parametrize("name", ["boosted.json", "boosted.ubj", "light.txt"])
+@pytest.mark.parametrize("share", [0.08, 0.3, 0.5])
 def test_the_file_of_a_booster_that_was_cut_short(
-    child: Child, folder: Path, tmp_path: Path, name: str
+    child: Child, folder: Path, tmp_path: Path, name: str, share: float
 ):
     content = (folder / name).read_bytes()
-    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    (tmp_path / name).write_bytes(content[: int(len(content) * share)])
     with pytest.raises(SourceError, match="is cut short, damaged"):
         read(child, str(tmp_path / name), tmp_path)
+
+
+def test_the_binary_file_of_a_booster_is_whole_as_xgboost_wrote_it_and_at_no_byte_before(
+    folder: Path,
+):
+    content = (folder / "boosted.ubj").read_bytes()
+    ubjson.check(content)
+    for end in range(0, len(content), 13):
+        with pytest.raises(ubjson.UbjsonError, match="ends after"):
+            ubjson.check(content[:end])
 
 
 def test_a_pickle_is_opened_where_it_is_trusted(child: Child, folder: Path, tmp_path: Path):
