@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 from edgeml.bundle.manifest import Tensor
 from edgeml.errors import SourceError
 from edgeml.exporter.child import first_line
+from edgeml.exporter.sources import classical_edits
 from edgeml.exporter.sources.boosters import LightGbmModel
+from edgeml.exporter.sources.classical_edits import INPUT
 from edgeml.targets.frameworks import framework
 
 Array = NDArray[Any]
 Answer = Literal["predict", "predict_proba", "decision_function", "transform"]
 
 _OPSETS = {"": 18, "ai.onnx.ml": 3}
-_INPUT = "X"
 _PROBES = 16
 
 # A tree's thresholds lie at the values that it was trained on: a scaler in front that rounds
@@ -103,7 +104,7 @@ def finish(estimator: Any, model: Any, *, width: int, by_name: bool, call: str) 
         SourceError: it answers for several targets at once.
     """
     if by_name:
-        _gather_columns(model, width)
+        classical_edits.gather_columns(model, width)
     classes: Any = getattr(estimator, "classes_", None)
     methods = _methods(estimator, len(model.graph.output))
     if classes is not None:
@@ -114,12 +115,13 @@ def finish(estimator: Any, model: Any, *, width: int, by_name: bool, call: str) 
                 remedy="Export a model for each of them.",
             )
         if np.asarray(classes).dtype.kind in "OUS":
-            _number_classes(model, [str(each) for each in classes])
+            classical_edits.number_classes(model, [str(each) for each in classes])
     del model.graph.output[len(methods) :]
     if methods[-1] == "decision_function" and classes is not None and len(classes) == 2:
         methods = _two_scores(estimator, model, width, methods)
     titles = _titles(estimator, methods)
-    _rename(model, dict(zip((each.name for each in model.graph.output), titles, strict=True)))
+    names = (each.name for each in model.graph.output)
+    classical_edits.rename(model, dict(zip(names, titles, strict=True)))
     found = _run(model, _probes(width)[:1])
     tensors: list[Tensor] = []
     named = () if classes is None else tuple(str(each) for each in classes)
@@ -178,7 +180,7 @@ def _from_sklearn(estimator: Any, columns: list[str], width: int) -> Any:
     if columns:
         given = [(name, types.FloatTensorType([1, 1])) for name in columns]
     else:
-        given = [(_INPUT, types.FloatTensorType([1, width]))]
+        given = [(INPUT, types.FloatTensorType([1, width]))]
     options: dict[int, dict[str, Any]] = {}
     if any(type(part).__module__.startswith(_TREES) for part in _parts(estimator)):
         scalers = (part for part in _parts(estimator) if type(part).__name__ == "StandardScaler")
@@ -197,7 +199,7 @@ def _from_lightgbm(estimator: LightGbmModel, width: int) -> Any:
 
     return onnxmltools.convert_lightgbm(
         estimator.booster,
-        initial_types=[(_INPUT, types.FloatTensorType([1, width]))],
+        initial_types=[(INPUT, types.FloatTensorType([1, width]))],
         zipmap=False,
         target_opset=15,
     )
@@ -327,37 +329,6 @@ def _no_conversion(estimator: Any, call: str, error: Exception) -> SourceError:
     )
 
 
-def _gather_columns(model: Any, width: int) -> None:
-    """One input in place of one a column."""
-    onnx = framework("onnx")
-    graph = model.graph
-    names = [value.name for value in graph.input]
-    split = onnx.helper.make_node("Split", [_INPUT], names, axis=1, num_outputs=width)
-    graph.node.insert(0, split)
-    del graph.input[:]
-    kind = onnx.TensorProto.FLOAT
-    graph.input.append(onnx.helper.make_tensor_value_info(_INPUT, kind, [1, width]))
-
-
-def _number_classes(model: Any, classes: list[str]) -> None:
-    """The label as a number, where the classes are text."""
-    onnx = framework("onnx")
-    label = model.graph.output[0]
-    version = next(each.version for each in model.opset_import if each.domain == "ai.onnx.ml")
-    table: dict[str, Any] = {"keys_strings": classes, "values_int64s": list(range(len(classes)))}
-    node = onnx.helper.make_node(
-        "LabelEncoder",
-        [label.name],
-        [f"{label.name}_number"],
-        domain="ai.onnx.ml",
-        default_int64=-1,
-        **(table if version >= 2 else {"classes_strings": classes}),
-    )
-    model.graph.node.append(node)
-    label.name = f"{label.name}_number"
-    label.type.tensor_type.elem_type = onnx.TensorProto.INT64
-
-
 def _two_scores(
     estimator: Any, model: Any, width: int, methods: tuple[Answer, ...]
 ) -> tuple[Answer, ...]:
@@ -365,44 +336,20 @@ def _two_scores(
 
     Where neither is the estimator's own, the label stands alone.
     """
-    onnx = framework("onnx")
     rows = _probes(width)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         truth = np.asarray(estimator.decision_function(_framed(estimator, rows)))
     first = np.array([_run(model, row[None])[1].ravel()[0] for row in rows])
     scale = float(np.abs(truth).max()) or 1.0
-    graph, scores = model.graph, model.graph.output[1]
     for sign in (1, -1):
         if np.abs(sign * first - truth).max() < 1e-3 * scale:
             break
     else:
-        del graph.output[1:]
+        del model.graph.output[1:]
         return methods[:1]
-    index = onnx.numpy_helper.from_array(np.array([0]), "edgeml_first")
-    graph.initializer.append(index)
-    made = onnx.helper.make_node
-    sides = ["edgeml_one", "edgeml_other"]
-    graph.node.append(made("Gather", [scores.name, "edgeml_first"], [sides[0]], axis=1))
-    graph.node.append(made("Neg", sides[:1], sides[1:]))
-    order = sides[::-1] if sign == 1 else sides
-    graph.node.append(made("Concat", order, ["edgeml_scores"], axis=1))
-    scores.name = "edgeml_scores"
+    classical_edits.give_both_sides(model, second_first=sign == 1)
     return methods
-
-
-def _rename(model: Any, names: dict[str, str]) -> None:
-    """Outputs under other names, and whatever has one of these under another."""
-    changes = {old: new for old, new in names.items() if old != new}
-    used = {value for node in model.graph.node for value in node.output}
-    changes |= {
-        new: f"{new}_inner" for new in list(changes.values()) if new in used and new not in changes
-    }
-    for node in model.graph.node:
-        node.input[:] = [changes.get(value, value) for value in node.input]
-        node.output[:] = [changes.get(value, value) for value in node.output]
-    for value in model.graph.output:
-        value.name = changes.get(value.name, value.name)
 
 
 def _class_numbers(estimator: Any, labels: Array) -> Array:
@@ -436,4 +383,4 @@ def _run(model: Any, rows: Array) -> list[Array]:
     session = runtime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return [np.asarray(array) for array in session.run(None, {_INPUT: rows})]
+    return [np.asarray(array) for array in session.run(None, {INPUT: rows})]
