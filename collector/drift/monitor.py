@@ -193,7 +193,7 @@ class Monitor:
         records = [first, *self._climb(first, counts, thinned.tolist())]
         for record in records:
             track = self.tracks[RUNGS.index(record.rung)]
-            track.step(record.point, _history(source, record, self.policy))
+            record.learned = track.step(record.point, _history(source, record, self.policy))
         saved.reference = _sum(saved.reference, counts)
         saved.reference_scores = _added(saved.reference_scores, point.scores)
         saved.reference_windows += 1
@@ -300,6 +300,7 @@ class Monitor:
             track = Track(self.scorer.directions, self.policy.of_rung(length))
             points = source.points(length, self.policy.of_rung(length).longest_reference)
             track.state.count = len(points)
+            track.state.through = points[-1].index if points else -1
             track.learn(points)
             self.tracks[at] = track
             self.saved.rungs[at] = RungState()

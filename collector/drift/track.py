@@ -78,6 +78,8 @@ class TrackState(msgspec.Struct, kw_only=True):
 
     count: int = 0
     """Windows so far."""
+    through: int | None = None
+    """Index of the last window in it; None of a state that is stored with each window."""
     next_attempt: int = 0
     reason: str = ""
     models: list[Model] = []
@@ -108,7 +110,7 @@ class Track:
         self._which = np.array([which for which, _ in directions])
         self._way = np.array([way for _, way in directions])
         self._policy = policy
-        self.state = state or TrackState(next_attempt=policy.reference)
+        self.state = state or TrackState(next_attempt=policy.reference, through=-1)
         if self.armed:
             self._load()
 
@@ -138,7 +140,7 @@ class Track:
             return 0
         return self._detector.windows_since_change(int(self._detector.values.argmax()))
 
-    def step(self, point: Point, history: Callable[[], Sequence[Point]]) -> None:
+    def step(self, point: Point, history: Callable[[], Sequence[Point]]) -> bool:
         """Take in a window, and note in it what came of it.
 
         Args:
@@ -146,13 +148,28 @@ class Track:
             history: windows to learn from, this one included, the oldest first: at most
                 ``Policy.longest_reference`` of them, without those that are known to be bad. Asked
                 for only when it is time to learn.
+
+        Returns:
+            Whether it learned, or tried to.
         """
         state = self.state
-        state.count += 1
+        self._take(point)
+        due = state.count >= state.next_attempt
+        if due and self.evidence <= CHANCE * max(state.windows, 1):
+            self.learn(history())
+            return True
+        return False
+
+    def replay(self, points: Sequence[Point]) -> None:
+        """Take in the windows since a state was saved, in none of which it learned."""
+        for point in points:
+            self._take(point)
+
+    def _take(self, point: Point) -> None:
+        self.state.count += 1
+        self.state.through = point.index
         if self.armed:
             self._watch(point)
-        if state.count >= state.next_attempt and self.evidence <= CHANCE * max(state.windows, 1):
-            self.learn(history())
 
     def learn(self, points: Sequence[Point]) -> None:
         """Learn anew from these windows, with evidence starting from nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -109,6 +110,15 @@ def insert(connection: Connection | Engine, table: sa.Table) -> Any:
     """INSERT with ON CONFLICT, in the words of the database's dialect."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     return dialect.insert(table)
+
+
+def upsert(
+    connection: Connection | Engine, table: sa.Table, *, key: Sequence[str], values: Sequence[str]
+) -> Any:
+    """INSERT of rows that take the place of those with the same key."""
+    statement = insert(connection, table)
+    replaced = {name: statement.excluded[name] for name in values}
+    return statement.on_conflict_do_update(index_elements=key, set_=replaced)
 
 
 def lock_database(text: str) -> IO[bytes] | None:

@@ -24,13 +24,11 @@ from edgeml.collector.drift.scores import numbers
 from edgeml.collector.drift.stuck import Repeats, watch
 from edgeml.collector.drift.track import Point
 from edgeml.collector.store.arrivals import Arrived
-from edgeml.collector.store.database import insert
+from edgeml.collector.store.bulk import Bulk
+from edgeml.collector.store.database import upsert
 from edgeml.collector.store.fleet_tables import groups
 from edgeml.collector.store.groups import Groups, Scored, Series
-from edgeml.collector.store.past import (
-    StreamPast,
-    unpack_state,
-)
+from edgeml.collector.store.past import StreamPast, replay, unpack_state
 from edgeml.collector.store.rows import (
     Followed,
     add_effects,
@@ -61,25 +59,30 @@ class Known:
         """One object a stream, that all its devices share."""
 
 
-_ADD_TESTS = sa.insert(tests)
+SAVED_EVERY = 16
+"""Windows after which the state of a track is stored again: it is kilobytes, and what came since is
+taken in anew from the windows' scores, which are stored anyway."""
+
+_ADD_TESTS = Bulk(lambda _: sa.insert(tests))
 _EXCLUDE_TESTS = (
     sa.update(tests)
     .where(tests.c.stream_id == sa.bindparam("at_stream"), tests.c.role == "reference")
     .where(tests.c.index + tests.c.rung > sa.bindparam("at_index"))
     .values(role="excluded")
 )
-_CHANGE_STREAMS = (
-    sa.update(streams)
-    .where(streams.c.id == sa.bindparam("at_stream"))
-    .values(
-        {
-            name: sa.bindparam(name)
-            for name in (
-                *("saved", "phase", "reason", "reference", "offset_js"),
-                *("evidence", "windows", "threshold", "last_ms", "stuck"),
-            )
-        }
+_STREAM = (
+    *("saved", "phase", "reason", "reference", "offset_js"),
+    *("evidence", "windows", "threshold", "last_ms", "stuck"),
+)
+_CHANGE_STREAMS = Bulk(
+    lambda _: (
+        sa.update(streams)
+        .where(streams.c.id == sa.bindparam("at_stream"))
+        .values({name: sa.bindparam(name) for name in _STREAM})
     )
+)
+_SAVE_TRACKS = Bulk(
+    lambda connection: upsert(connection, tracks, key=("stream_id", "rung"), values=("state",))
 )
 _CLOSE_ALARM = (
     sa.update(alarms)
@@ -177,17 +180,9 @@ class Evaluator:
         self._flush_tests(connection)
         for statement, values in self._alarms:
             connection.execute(statement, values)
-        if self._changed:
-            connection.execute(_CHANGE_STREAMS, [stream_row(k) for k in self._changed.values()])
-        if self._learned:
-            statement = insert(connection, tracks)
-            connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["stream_id", "rung"],
-                    set_={"state": statement.excluded.state},
-                ),
-                [track_row(known, rung) for (_, rung), known in self._learned.items()],
-            )
+        _CHANGE_STREAMS(connection, [stream_row(known) for known in self._changed.values()])
+        learned = [track_row(known, rung) for (_, rung), known in self._learned.items()]
+        _SAVE_TRACKS(connection, learned)
         self._changed.clear()
         self._learned.clear()
         self._alarms.clear()
@@ -195,7 +190,7 @@ class Evaluator:
     def _flush_tests(self, connection: Connection) -> None:
         if self._added:
             add_effects(self._added)
-            connection.execute(_ADD_TESTS, [row for _, _, row in self._added])
+            _ADD_TESTS(connection, [row for _, _, row in self._added])
         if self._excluded:
             connection.execute(_EXCLUDE_TESTS, self._excluded)
         self._added.clear()
@@ -277,8 +272,9 @@ class Evaluator:
             self._alarms.append(
                 (sa.insert(alarms), alarm_row(known, step, received_ms=window.received_ms))
             )
-        if step.closed:
+        if step.opened or step.closed:
             self._learned |= {(known.stream_id, rung): known for rung in RUNGS}
+        if step.closed:
             values = {"at_stream": known.stream_id, "at_ms": window.received_ms}
             self._alarms.append((_CLOSE_ALARM, values))
         return step.records
@@ -331,6 +327,7 @@ class Evaluator:
             states = sa.select(tracks.c.rung, tracks.c.state).filter_by(stream_id=row.id)
             found = {rung: unpack_state(state) for rung, state in connection.execute(states)}
             monitor = Monitor(stream.grid, baseline, self._policy, saved, found)
+            replay(connection, row.id, monitor)
             repeats = msgspec.json.decode(row.stuck, type=Repeats)
             return Followed(row.id, monitor, row.offset_js, repeats=repeats)
         known = Followed(
@@ -342,6 +339,12 @@ class Evaluator:
         known.stream_id = connection.execute(added).scalar_one()
         return known
 
+    def _is_due(self, known: Followed, rung: int) -> bool:
+        """Whether a track is to be stored: each once in :data:`SAVED_EVERY` windows, not all of a
+        fleet in the same one."""
+        count = known.monitor.tracks[RUNGS.index(rung)].state.count
+        return (count * rung + known.stream_id) % SAVED_EVERY < rung
+
     def _note_records(self, known: Followed, window: Arrived, step: Step) -> None:
         """Note the test windows that are new, and from where on others are no reference."""
         after = step.excluded_from
@@ -352,7 +355,8 @@ class Evaluator:
             if not excluded:
                 at = known.stream_id, record.rung
                 self._unwritten.setdefault(at, []).append(record.point)
-            self._learned[known.stream_id, record.rung] = known
+            if record.learned or self._is_due(known, record.rung):
+                self._learned[known.stream_id, record.rung] = known
         if step.opened:
             self._excluded.append({"at_stream": known.stream_id, "at_index": after})
 
