@@ -229,10 +229,11 @@ class Track:
         v = np.array([model.caution for model in models])
         return Detector(len(self._directions), v[self._which])
 
-    def _rehearse(self, learned: Learned) -> tuple[NDArray[np.int64], float]:
+    def _rehearse(self, learned: Learned) -> tuple[NDArray[np.int32], float]:
         """The bags that the reference fills, and the largest evidence on the way."""
         cells = cells_of(learned.innovations)
-        bags = np.stack([np.bincount(column, minlength=CELLS) for column in cells.T])
+        counted = [np.bincount(column, minlength=CELLS) for column in cells.T]
+        bags = np.array(counted, dtype=np.int32)
         detector = self._new_detector(learned.models)
         largest = 0.0
         for at, ranks in enumerate(rehearsed(cells)):
@@ -297,7 +298,7 @@ class Track:
         state = self.state
         models = state.models
         self._usual = Usual(models)
-        self._bags = np.frombuffer(state.bags, "<u4").astype(np.int64).reshape(-1, CELLS)
+        self._bags = np.frombuffer(state.bags, "<u4").astype(np.int32).reshape(-1, CELLS)
         self._whitener = Whitener([m.phi for m in models], [m.share for m in models])
         self._whitener.state = list(state.filter_state)
         self._whitener.variance = list(state.filter_variance)

@@ -7,7 +7,8 @@ needed, and after a transaction that failed: what they know is exactly what is c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from math import isfinite
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -47,6 +48,8 @@ Commons = Mapping[int, Scores]
 
 LIVE_MS = 30 * MS_A_DAY
 """A stream that was silent for longer has no share in the alarm budget."""
+RECOUNTED_MS = 3_600_000
+"""Counting them looks at every stream of the fleet, which is not for each batch."""
 
 
 class Known:
@@ -91,6 +94,16 @@ _CLOSE_ALARM = (
 )
 
 
+class _Place(NamedTuple):
+    """Where a window lies among those of its peers."""
+
+    device: Device
+    length_ms: int
+    """Of a window as the device counts them."""
+    slot_ms: int
+    """The usual length next to it."""
+
+
 class Evaluator:
     """Feeds windows to the monitors of their streams. One thread only.
 
@@ -105,6 +118,9 @@ class Evaluator:
         self._known: dict[tuple[object, ...], Followed] = {}
         self._baselines: dict[str, Known] = {}
         self._live: dict[Scope, int] = {}
+        self._counted: tuple[int, int] | None = None
+        """Streams and groups that we knew when we counted, …"""
+        self._counted_ms = 0
         self._thresholds: dict[tuple[Scope, int, int], float] = {}
         self._changed: dict[int, Followed] = {}
         self._learned: dict[tuple[int, int], Followed] = {}
@@ -122,6 +138,7 @@ class Evaluator:
         for noted in (self._added, self._excluded, self._watched, self._alarms):
             noted.clear()
         self.groups.forget()
+        self._counted = None
 
     def baseline(self, connection: Connection, bundle: str) -> Known | None:
         """The baseline of a bundle; None where the bundle is unknown."""
@@ -134,7 +151,12 @@ class Evaluator:
         return self._baselines[bundle]
 
     def count_live(self, connection: Connection, now_ms: int) -> None:
-        """Count the streams that share the budget; once a batch is enough."""
+        """Count the streams that share the budget: where one came to those we know, and again after
+        an hour, in which others may have been silent for too long."""
+        there = len(self._known), len(self.groups)
+        if there == self._counted and now_ms < self._counted_ms + RECOUNTED_MS:
+            return
+        self._counted, self._counted_ms = there, now_ms
 
         def live(table: sa.Table, *which: sa.ColumnElement[bool]) -> int:
             query = sa.select(sa.func.count()).where(table.c.last_ms > now_ms - LIVE_MS, *which)
@@ -168,8 +190,12 @@ class Evaluator:
                 by stream; its peers have seen it already, and its budget is spent.
         """
         known = self.baseline(connection, window.bundle) or Known()
+        # A merged window is one test as any other: the budget goes by the device's windows.
+        length_ms = window.duration_ms // window.merged
+        place = _Place(Device(window.site, window.device_id), length_ms, slot_length(length_ms))
         for name, counts in window.counts.items():
-            self._evaluate_stream(connection, window, known.streams[name], counts, replay)
+            stream = known.streams[name]
+            self._evaluate_stream(connection, window, place, stream, counts, replay)
 
     def flush(self, connection: Connection) -> None:
         """Write what came of the windows since the last time."""
@@ -209,6 +235,7 @@ class Evaluator:
         self,
         connection: Connection,
         window: Arrived,
+        place: _Place,
         stream: Stream,
         counts: Counts,
         replay: Commons | None,
@@ -216,21 +243,20 @@ class Evaluator:
         known = self._stream(connection, window, stream)
         self._changed[known.stream_id] = known
         known.last_ms = window.received_ms
-        # A merged window is one test as any other: the budget goes by the device's windows.
-        known.threshold = self._threshold("device", window.duration_ms // window.merged)
+        known.threshold = self._threshold("device", place.length_ms)
         if self._is_stuck(known, window, counts):  # no drift, and no reference to anything
             return
         cells = numbers(stream.grid, counts)
         if replay is not None:
             self._step(connection, known, window, stream, cells, replay.get(known.stream_id))
             return
-        series, device = _series(window, stream), Device(window.site, window.device_id)
-        common = self.groups.common(connection, series, device, window.start_ms)
+        series = Series(window.model, window.version, stream.name, place.slot_ms)
+        common = self.groups.common(connection, series, place.device, window.start_ms)
         for record in self._step(connection, known, window, stream, cells, common):
             if record.rung == 1 and record.point.evidence is not None:
                 self._watched.append(known.threshold)
             if record.rung == 1:
-                self._tell_peers(connection, known, window, series, record)
+                self._tell_peers(connection, known, window, place, series, record)
 
     def _is_stuck(self, known: Followed, window: Arrived, counts: Counts) -> bool:
         reference = known.monitor.reference_cells[: counts.cells.size]
@@ -284,36 +310,32 @@ class Evaluator:
         connection: Connection,
         known: Followed,
         window: Arrived,
+        place: _Place,
         series: Series,
         record: Record,
     ) -> None:
         scores = tuple(record.point.scores)
-        if not np.isfinite(scores).all():
+        if not all(map(isfinite, scores)):
             return
         scored = Scored(
             series=series,
-            device=Device(window.site, window.device_id),
+            device=place.device,
             start_ms=record.point.start_ms,
             scores=scores,
             received_ms=window.received_ms,
-            duration_ms=window.duration_ms // window.merged,
+            duration_ms=place.length_ms,
             least=known.monitor.scorer.least(self._policy.min_effect),
         )
         self.groups.add(connection, scored)
 
     def _stream(self, connection: Connection, window: Arrived, stream: Stream) -> Followed:
-        key = {
-            "device_id": window.device_id,
-            "model": window.model,
-            "version": window.version,
-            "artifact": window.artifact,
-            "stream": stream.name,
-            "grid": stream.grid.hash,
-        }
-        found = self._known.get(tuple(key.values()))
+        run = (window.device_id, window.model, window.version, window.artifact)
+        key = (*run, stream.name, stream.grid.hash)
+        found = self._known.get(key)
         if found is None:
-            found = self._load(connection, key, window, stream)
-            self._known[tuple(key.values())] = found
+            names = ("device_id", "model", "version", "artifact", "stream", "grid")
+            found = self._load(connection, dict(zip(names, key, strict=True)), window, stream)
+            self._known[key] = found
         return found
 
     def _load(
@@ -359,8 +381,3 @@ class Evaluator:
                 self._learned[known.stream_id, record.rung] = known
         if step.opened:
             self._excluded.append({"at_stream": known.stream_id, "at_index": after})
-
-
-def _series(window: Arrived, stream: Stream) -> Series:
-    length = slot_length(window.duration_ms // window.merged)
-    return Series(window.model, window.version, stream.name, length)
