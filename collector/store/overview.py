@@ -119,18 +119,22 @@ def _standings(connection: Connection, wanted: Any) -> dict[int, list[Standing]]
         .order_by(streams.c.model, streams.c.id)
     )
     found: dict[int, list[Standing]] = {}
-    for device_id, *named, stuck, last_ms, evidence, threshold, excess_js in connection.execute(
-        query
-    ):
+    for row in connection.execute(query):
+        calm = row.phase != "alarm"
+        near = relative(row.evidence, row.threshold) if calm else 1.0 + (row.excess_js or 0.0)
         standing = Standing(
-            *named,
-            stuck="" if stuck == "{}" or _NOT_STUCK in stuck else _why(stuck),
-            last_ms=last_ms,
-            relative_evidence=relative(evidence, threshold)
-            if named[5] != "alarm"
-            else 1.0 + (excess_js or 0.0),
+            model=row.model,
+            version=row.version,
+            artifact=row.artifact,
+            bundle=row.bundle,
+            stream=row.stream,
+            phase=row.phase,
+            reason=row.reason,
+            stuck="" if row.stuck == "{}" or _NOT_STUCK in row.stuck else _why(row.stuck),
+            last_ms=row.last_ms,
+            relative_evidence=near,
         )
-        found.setdefault(device_id, []).append(standing)
+        found.setdefault(row.device_id, []).append(standing)
     return found
 
 

@@ -15,6 +15,8 @@ from support.collectors import CollectorProcess, Start
 from support.devices import Source, wire
 from support.fleets import FleetStore
 
+from edgeml.collector.web.table import A_PAGE
+
 SCREENSHOTS = os.environ.get("EDGEML_SCREENSHOTS", "")
 """A folder that takes pictures of the pages, where one wants to look at them."""
 
@@ -146,6 +148,39 @@ def test_a_site_a_device_and_a_frozen_camera_are_told_apart(
     expect(page.locator("tr", has_text="site hall")).to_contain_text("alarm")
     expect(page.locator("tr", has_text="site yard")).to_contain_text("armed")
     browser.keep("incidents")
+    assert browser.faults == []
+
+
+def test_of_many_devices_a_page_is_shown_and_the_others_are_found(
+    start: Start, bundle: Path, browser: Browser, tmp_path: Path
+) -> None:
+    store = FleetStore(tmp_path / "fleet.sqlite", bundle)
+    source = Source(bundle, seed=1)
+    window, online = source.window(), source.status()
+    names = [f"{site}/cam-{n:02}" for site in ("hall", "yard") for n in range(A_PAGE)]
+    heard = [name for name in names if name != "yard/cam-07"]  # that one is off line
+    store.send(*((name, online) for name in heard), *((name, window) for name in names))
+    store.engine.dispose()
+    collector = start("--embedded-broker").wait_ready()
+    page, rows = browser.page, browser.page.locator("tr[data-device]")
+    page.goto(collector.page)
+    expect(rows).to_have_count(A_PAGE)
+    expect(rows.first).to_contain_text("yard")  # trouble first
+    expect(rows.first).to_contain_text("cam-07")
+    expect(page.locator("body")).to_contain_text(f"1 to {A_PAGE} of {2 * A_PAGE}")
+    browser.keep("many")
+    page.locator("button", has_text="chevron_right").click()
+    expect(page.locator("body")).to_contain_text(f"{A_PAGE + 1} to {2 * A_PAGE} of {2 * A_PAGE}")
+    expect(rows.last).to_contain_text("cam-24")
+    # What is looked for stays while the page keeps itself fresh.
+    page.get_by_placeholder("Site, device, model").fill("yard 03")
+    expect(rows).to_have_count(1)
+    with wire("yard", "cam-03", collector.host, collector.port) as device:
+        source.sequence = 1
+        device.send(source.window())
+        device.wait_stored(2)
+        expect(rows.first).to_contain_text("80 served")
+    expect(rows).to_have_count(1)
     assert browser.faults == []
 
 
