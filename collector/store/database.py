@@ -88,7 +88,9 @@ def _begin_sqlite(connection: Connection) -> None:
 def _check_schema(connection: Connection, text: str) -> None:
     if sa.inspect(connection).has_table("schema"):
         found = connection.execute(sa.select(sa.func.max(tables.schema.c.version))).scalar()
-        if found != tables.SCHEMA:
+        if found == tables.TAKEN_OVER:
+            connection.execute(sa.update(tables.schema).values(version=tables.SCHEMA))
+        elif found != tables.SCHEMA:
             raise CollectorError(
                 f"the database {text} has schema {found}",
                 expected=f"schema {tables.SCHEMA}, which this edgeml reads",

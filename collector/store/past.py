@@ -95,6 +95,8 @@ def replay(connection: Connection, stream_id: int, monitor: Monitor) -> None:
         for length, track in zip(RUNGS, monitor.tracks, strict=False)
         if track.state.through is not None
     }
+    if not behind:
+        return
     query = (
         sa.select(tests.c.rung, *(tests.c[name] for name in _OF_POINT))
         .where(tests.c.stream_id == stream_id, tests.c.role == "reference")
@@ -108,9 +110,8 @@ def replay(connection: Connection, stream_id: int, monitor: Monitor) -> None:
         )
         .order_by(tests.c.rung, tests.c.index)
     )
-    if behind:
-        for row in connection.execute(query).mappings():
-            behind[row["rung"]].replay([_point(row)])
+    for row in connection.execute(query).mappings():
+        behind[row["rung"]].replay([_point(row)])
 
 
 class GroupPast:

@@ -8,12 +8,19 @@ from pathlib import Path
 import pytest
 from support.bundles import tiny_bundle
 from support.collectors import CollectorProcess, Start
+from support.fleets import FleetStore
 
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny classifier's bundle."""
     return tiny_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture
+def store(tmp_path: Path, bundle: Path) -> FleetStore:
+    """A database that knows the bundle."""
+    return FleetStore(tmp_path / "fleet.sqlite", bundle)
 
 
 @pytest.fixture
