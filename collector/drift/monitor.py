@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from edgeml.collector.drift.policy import RUNGS, Policy
 from edgeml.collector.drift.ranks import uniform
 from edgeml.collector.drift.saved import Arrival, Record, RungState, Saved, Source, Step
-from edgeml.collector.drift.scores import numbers, rows_of, scorer
+from edgeml.collector.drift.scores import Scorers, numbers, rows_of
 from edgeml.collector.drift.track import Point, Track, TrackState
 from edgeml.statistics import Counts, Grid
 
@@ -58,6 +58,7 @@ class Monitor:
         policy: the bounds.
         saved: what an earlier life left …
         tracks: … and its tracks' states by rung; one that is missing has not seen a window.
+        scorers: those of the statistic, where many monitors share them.
     """
 
     def __init__(
@@ -67,10 +68,12 @@ class Monitor:
         policy: Policy,
         saved: Saved | None = None,
         tracks: Mapping[int, TrackState] | None = None,
+        scorers: Scorers | None = None,
     ) -> None:
         self.grid = grid
         self.baseline = baseline
         self.policy = policy
+        self._scorers = scorers or Scorers(grid, baseline)
         self._nothing = [0] * numbers(grid, baseline).size
         self.saved = saved or Saved(pending=self._nothing, reference=self._nothing)
         self.tracks: list[Track] = []
@@ -80,7 +83,7 @@ class Monitor:
     def _begin(self, states: Mapping[int, TrackState]) -> None:
         """Set up the rungs, once the rows are known."""
         rows = self.saved.rows
-        self.scorers = {n: scorer(self.grid, self.baseline, n * rows) for n in RUNGS}
+        self.scorers = {n: self._scorers.of(n * rows) for n in RUNGS}
         self.scorer = self.scorers[1]
         if not self.saved.rungs:
             self.saved.rungs = [RungState() for _ in RUNGS]

@@ -15,6 +15,7 @@ Categories have a distance only.
 from __future__ import annotations
 
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +76,28 @@ def scorer(grid: Grid, baseline: Counts, rows: int) -> Scorer:
     if grid.kind == "vector":
         return VectorScorer(grid, baseline)
     return CellScorer(grid, baseline.cells, rows)
+
+
+class Scorers:
+    """The scorers of one statistic by the rows of a window, each made once for all devices whose
+    windows have as many.
+
+    Args:
+        grid: of the stream.
+        baseline: of the training data.
+    """
+
+    def __init__(self, grid: Grid, baseline: Counts) -> None:
+        self._grid = grid
+        self._baseline = baseline
+        self._made: WeakValueDictionary[int, Scorer] = WeakValueDictionary()
+
+    def of(self, rows: int) -> Scorer:
+        """For windows of ``rows`` rows."""
+        found = self._made.get(rows)
+        if found is None:
+            found = self._made[rows] = scorer(self._grid, self._baseline, rows)
+        return found
 
 
 def numbers(grid: Grid, counts: Counts) -> Cells:

@@ -286,13 +286,17 @@ class Track:
 
     def save(self) -> TrackState:
         """The state, complete."""
-        state = self.state
-        if self.armed:
-            state.bags = self._bags.astype("<u4").tobytes()
-            state.filter_state = list(self._whitener.state)
-            state.filter_variance = list(self._whitener.variance)
-            state.starts, state.wealth = self._detector.save()
-        return state
+        if not self.armed:
+            return self.state
+        starts, wealth = self._detector.save()
+        return msgspec.structs.replace(
+            self.state,
+            bags=self._bags.astype("<u4").tobytes(),
+            filter_state=list(self._whitener.state),
+            filter_variance=list(self._whitener.variance),
+            starts=starts,
+            wealth=wealth,
+        )
 
     def _load(self) -> None:
         state = self.state
@@ -304,6 +308,8 @@ class Track:
         self._whitener.variance = list(state.filter_variance)
         self._detector = self._new_detector(models)
         self._detector.load(state.starts, state.wealth)
+        # Kept once: in memory they are kilobytes a stream.
+        state.bags, state.starts, state.wealth = b"", [], b""
 
 
 def differences(point: Point, *, relative: bool) -> list[float]:

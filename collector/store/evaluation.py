@@ -21,7 +21,7 @@ from edgeml.collector.drift.monitor import Monitor
 from edgeml.collector.drift.peers import Device, Scores, slot_length
 from edgeml.collector.drift.policy import RUNGS, Policy
 from edgeml.collector.drift.saved import Record, Saved, Step
-from edgeml.collector.drift.scores import numbers
+from edgeml.collector.drift.scores import Scorers, numbers
 from edgeml.collector.drift.stuck import Repeats, watch
 from edgeml.collector.drift.track import Point
 from edgeml.collector.store.arrivals import Arrived
@@ -59,7 +59,11 @@ class Known:
         self.hash = baseline.hash if baseline else ""
         self.streams = baseline.streams if baseline else {}
         self.counts = {name: stream.baseline() for name, stream in self.streams.items()}
-        """One object a stream, that all its devices share."""
+        """One object a stream, that all its devices share …"""
+        self.scorers = {
+            name: Scorers(stream.grid, self.counts[name]) for name, stream in self.streams.items()
+        }
+        """… and what is made of it."""
 
 
 SAVED_EVERY = 16
@@ -341,20 +345,20 @@ class Evaluator:
     def _load(
         self, connection: Connection, key: dict[str, Any], window: Arrived, stream: Stream
     ) -> Followed:
-        baseline = self._baselines[window.bundle].counts[stream.name]
+        bundle = self._baselines[window.bundle]
+        baseline, shared = bundle.counts[stream.name], bundle.scorers[stream.name]
         query = sa.select(streams.c.id, streams.c.saved, streams.c.offset_js, streams.c.stuck)
         row = connection.execute(query.filter_by(**key)).first()
         if row is not None:
             saved = msgspec.msgpack.decode(row.saved, type=Saved)
             states = sa.select(tracks.c.rung, tracks.c.state).filter_by(stream_id=row.id)
             found = {rung: unpack_state(state) for rung, state in connection.execute(states)}
-            monitor = Monitor(stream.grid, baseline, self._policy, saved, found)
+            monitor = Monitor(stream.grid, baseline, self._policy, saved, found, shared)
             replay(connection, row.id, monitor)
             repeats = msgspec.json.decode(row.stuck, type=Repeats)
             return Followed(row.id, monitor, row.offset_js, repeats=repeats)
-        known = Followed(
-            0, Monitor(stream.grid, baseline, self._policy), last_ms=window.received_ms
-        )
+        monitor = Monitor(stream.grid, baseline, self._policy, scorers=shared)
+        known = Followed(0, monitor, last_ms=window.received_ms)
         values = {**key, **stream_row(known), "bundle": window.bundle}
         del values["at_stream"]
         added = sa.insert(streams).values(**values).returning(streams.c.id)
