@@ -151,6 +151,31 @@ def test_a_retraction_leaves_other_sites_as_they_were(store: FleetStore, bundle:
     assert yard() == before
 
 
+def test_a_retraction_leaves_the_medians_of_other_slots_as_they_were(
+    store: FleetStore, bundle: Path
+) -> None:
+    """In all of them one device came too late, and stays out but where the median is taken anew."""
+    sources = fleet(bundle, HALL)
+    late = [("hall/cam-3", window) for window in sources["hall/cam-3"].windows(9)]
+    for _ in range(9):
+        store.send(*((n, s.window()) for n, s in sources.items() if n != "hall/cam-3"))
+    store.send(*late)
+
+    def points() -> dict[int, tuple[int, str]]:
+        p, g = fleet_tables.group_points, fleet_tables.groups
+        query = sa.select(p.c.start_ms, p.c.devices, p.c.scores).select_from(p.join(g))
+        with store.engine.begin() as connection:
+            found = connection.execute(query.where(g.c.site == "hall", g.c.stream == LUMA))
+            return {row.start_ms: (row.devices, row.scores) for row in found}
+
+    before = points()
+    taken = max(before) - 2000
+    store.retract(device="cam-0", from_ms=taken, to_ms=taken + 1000)
+    after = points()
+    assert {at for at in before if after[at] != before[at]} == {taken}
+    assert {devices for devices, _ in before.values()} == {3}
+
+
 def test_rollups_that_would_go_negative_are_refused_and_left_alone(
     store: FleetStore, bundle: Path
 ) -> None:
