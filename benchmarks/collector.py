@@ -9,10 +9,14 @@ halves of the work, learning and watching, are in few windows.
 
 *Stored* is what the writer's thread does, without a broker: payloads are decoded and checked, and
 go into an SQLite file in batches of what comes in a minute, at most 500, one transaction each. The
-figures are of the second half of the windows, when streams are armed. *Retracted* is one device
-with all its windows, *undone* the same again. The page is asked for three times from a collector
-that runs on that database, and the fastest answer counts. *Through the broker* sends as many
-windows again, by one connection to the embedded broker, to that collector.
+figures are of the second half of the windows, when streams are armed; *learning* is the dearest
+minute's, in which all of them learn their reference. *Memory* is what the process has grown by.
+
+*Retracted* is one device with all its windows; a firmware, which every tenth device runs; and four
+windows of each device of one site. *Undone* is the device's again, *re-baselined* a site. Pages are
+asked for three times from a collector that runs on that database, and the fastest answer counts.
+*Ready* is from its start to the line that says so. *Through the broker* sends 200 windows more, by
+one connection to the embedded broker, to that collector.
 """
 
 from __future__ import annotations
@@ -25,41 +29,35 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import paho.mqtt.client as mqtt
 import sqlalchemy as sa
+from collector_fleet import BUNDLE, LENGTH_MS, START_MS, Fleet
 from page import setting, table, write_section
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edgeml.bundle import Tensor
 from edgeml.collector.config import AlarmConfig
 from edgeml.collector.ingest.validate import Received, validate
 from edgeml.collector.store import tables
 from edgeml.collector.store.database import open_database
 from edgeml.collector.store.evaluation import Evaluator
 from edgeml.collector.store.intake import Intake
+from edgeml.collector.store.rebaseline import rebaseline
 from edgeml.collector.store.retraction import retract, undo
-from edgeml.collector.store.selection import Selection
-from edgeml.statistics import Baseline, Observer, fit_baseline, pack
-from edgeml.telemetry import Topics, Window, encode
+from edgeml.collector.store.selection import Selection, StreamSelection
+from edgeml.statistics import Baseline
 
-NUMBERS, CLASSES = 15, 4
-ROWS, POOL, A_SITE = 60, 200, 10
 WINDOWS = {10: 100, 100: 30, 1000: 14}
 """Windows of each device, by the size of the fleet; of another size, the least."""
+PAGES = ("", "device/site-0/device-0", "api/v1/incidents")
 SENT = 200
 """Through the broker, windows at most."""
-LENGTH_MS = 60_000
-START_MS = 1_800_000_000_000
 BATCH = 500
-BUNDLE = "b" * 64
 ALARMS = AlarmConfig(reference_windows=8, season="none")
-Arrays = dict[str, np.ndarray]
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,68 +70,43 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Of a stream-window, in the writer's thread."""
     stored: float
     """Stream-windows a second, on the wall's clock."""
+    learning_us: float
+    """Of a stream, in the minute in which all learn."""
+    memory_kb: float
+    """Of a stream, in the writer's process."""
     bytes: float
     """Of the database, a stream-window."""
-    retracted_s: float
-    undone_s: float
-    page_s: float
+    taken_back: TakenBack
+    beside: Beside
+
+
+class TakenBack(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds that changes of the past take, while nothing is stored."""
+
+    device: float
+    undone: float
+    firmware: float
+    span: float
+    rebaselined: float
+
+
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
+    """What a collector on the fleet's database takes."""
+
+    ready_s: float
+    fleet: Page
+    device: Page
+    incidents: Page
+    """As JSON."""
     through_broker: float
     """Stream-windows a second."""
 
 
-def samples(random: np.random.Generator, rows: int) -> tuple[Arrays, Arrays]:
-    """What goes into a model, and what comes out of it."""
-    numbers = random.normal(size=(rows, NUMBERS)).astype(np.float32)
-    codes = random.integers(0, 6, (rows, 2))
-    scores = np.exp(random.normal(size=(rows, CLASSES)))
-    scores /= scores.sum(axis=1, keepdims=True)
-    return {"numbers": numbers, "codes": codes}, {"scores": scores.astype(np.float32)}
+class Page(msgspec.Struct, frozen=True):
+    """An answer."""
 
-
-class Fleet:
-    """Windows of so many devices, as they come from the broker."""
-
-    def __init__(self, devices: int) -> None:
-        random = np.random.default_rng(0)
-        inputs, outputs = samples(random, 2000)
-        tensors = (
-            Tensor(name="numbers", shape=(1, NUMBERS), dtype="float32", meaning="features"),
-            Tensor(name="codes", shape=(1, 2), dtype="int64", meaning="features"),
-            Tensor(name="scores", shape=(1, CLASSES), dtype="float32", meaning="scores"),
-        )
-        fitted = fit_baseline(
-            inputs, outputs, input_tensors=tensors[:2], output_tensors=tensors[2:]
-        )
-        self.baseline = Baseline.decode(fitted.encode())
-        self.streams = len(self.baseline.streams)
-        self.topics = [Topics(f"site-{n // A_SITE}", f"device-{n}") for n in range(devices)]
-        self._random = random
-        observer = Observer(self.baseline)
-        self._pool: list[list[bytes]] = []
-        for _ in range(POOL):
-            observer.observe(*samples(random, ROWS))
-            self._pool.append([pack(counts) for counts in observer.take().values()])
-
-    def slot(self, number: int) -> Iterator[tuple[str, bytes]]:
-        """Topic and payload of each device's window of a minute."""
-        chosen: list[int] = self._random.integers(POOL, size=len(self.topics)).tolist()
-        for at, (topics, statistics) in enumerate(zip(self.topics, chosen, strict=True)):
-            window = Window(
-                boot="boot-1",
-                sequence=number + 1,
-                oldest=number + 1,
-                model="model",
-                version="1.0",
-                bundle=BUNDLE,
-                artifact="onnx-fp32",
-                start_ms=START_MS + number * LENGTH_MS + at,
-                duration_ms=LENGTH_MS,
-                rows=ROWS,
-                outcomes={"served": ROWS},
-                baseline=self.baseline.hash,
-                statistics=self._pool[statistics],
-            )
-            yield topics.stats("model"), encode(window)
+    seconds: float
+    bytes: int
 
 
 def open_store(database: Path, baseline: Baseline) -> Intake:
@@ -150,7 +123,7 @@ def take_in(intake: Intake, payloads: list[tuple[str, bytes]], at_ms: int) -> No
     """Check, store and test a batch."""
     batch = [validate(topic, payload, received_ms=at_ms) for topic, payload in payloads]
     outcome = intake.store([each for each in batch if isinstance(each, Received)])
-    if outcome.accepted != len(payloads):
+    if outcome.accepted + outcome.status != len(payloads):
         message = f"{outcome.accepted} of {len(payloads)} windows were taken"
         raise RuntimeError(message)
 
@@ -159,57 +132,86 @@ def measure(devices: int) -> Row:
     """One fleet, from its first window to its page."""
     windows = WINDOWS.get(devices, min(WINDOWS.values()))
     fleet = Fleet(devices)
+    streams = devices * fleet.streams
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "fleet.sqlite"
         intake = open_store(database, fleet.baseline)
-        wall = processor = 0.0
+        before_kb = resident_kb()
+        take_in(intake, list(fleet.births()), START_MS)
+        walls: list[float] = []
+        processor: list[float] = []
         for number in range(windows):
             payloads = list(fleet.slot(number))
             wall_then, then = time.perf_counter(), time.process_time()
             for first in range(0, len(payloads), BATCH):
                 at_ms = START_MS + (number + 1) * LENGTH_MS
                 take_in(intake, payloads[first : first + BATCH], at_ms)
-            if number >= windows // 2:
-                wall += time.perf_counter() - wall_then
-                processor += time.process_time() - then
-        measured = devices * fleet.streams * (windows - windows // 2)
-        retracted_s, undone_s = take_back(intake)
-        size = database.stat().st_size / (devices * fleet.streams * windows)
-        page_s, through = beside_a_collector(database, fleet, windows)
+            walls.append(time.perf_counter() - wall_then)
+            processor.append(time.process_time() - then)
+        memory_kb = resident_kb() - before_kb
+        size = database.stat().st_size / (streams * windows)
+        taken_back = take_back(intake, windows)
+        beside = beside_a_collector(database, fleet, windows)
+    half = windows // 2
     return Row(
         devices=devices,
         windows=windows,
-        processor_us=1e6 * processor / measured,
-        stored=measured / wall,
+        processor_us=1e6 * sum(processor[half:]) / (windows - half) / streams,
+        stored=streams * (windows - half) / sum(walls[half:]),
+        learning_us=1e6 * max(processor) / streams,
+        memory_kb=memory_kb / streams,
         bytes=size,
-        retracted_s=retracted_s,
-        undone_s=undone_s,
-        page_s=page_s,
-        through_broker=through,
+        taken_back=taken_back,
+        beside=beside,
     )
 
 
-def take_back(intake: Intake) -> tuple[float, float]:
-    """Seconds that it takes to retract a device, and to undo that."""
-    selection, now_ms = Selection(device="device-0"), START_MS
-    taken = timed(
-        lambda: intake.change(
-            lambda c, e: retract(c, e, selection, by="benchmark", why="", now_ms=now_ms)
+def resident_kb() -> int:
+    """Memory of this process just now."""
+    found = re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1])
+
+
+def take_back(intake: Intake, windows: int) -> TakenBack:
+    """Seconds that it takes to retract, to undo that, and to start anew."""
+
+    def taken(selection: Selection) -> float:
+        return timed(
+            lambda: intake.change(
+                lambda c, e: retract(c, e, selection, by="benchmark", why="", now_ms=START_MS)
+            )
         )
+
+    def undone(number: int) -> float:
+        return timed(
+            lambda: intake.change(lambda c, e: undo(c, e, number, by="benchmark", now_ms=START_MS))
+        )
+
+    middle = START_MS + windows // 2 * LENGTH_MS
+    device, back = taken(Selection(device="device-0")), undone(1)
+    firmware = taken(Selection(agent="0.2.0"))
+    undone(2)
+    span = taken(Selection(site="site-0", from_ms=middle, to_ms=middle + 4 * LENGTH_MS))
+    undone(3)
+    site = StreamSelection(site="site-0")
+    anew = timed(
+        lambda: intake.change(lambda c, _: rebaseline(c, site, by="benchmark", now_ms=START_MS))
     )
-    undone = timed(lambda: intake.change(lambda c, e: undo(c, e, 1, by="benchmark", now_ms=now_ms)))
-    return taken, undone
+    return TakenBack(device=device, undone=back, firmware=firmware, span=span, rebaselined=anew)
 
 
-def beside_a_collector(database: Path, fleet: Fleet, windows: int) -> tuple[float, float]:
-    """Seconds that the fleet's page takes, and stream-windows a second through the broker."""
+def beside_a_collector(database: Path, fleet: Fleet, windows: int) -> Beside:
+    """How soon it serves, what its pages take, and stream-windows a second through the broker."""
+    begin = time.perf_counter()
     with collector(database) as (page, port):
-        page_s = min(timed(lambda: fetch(page)) for _ in range(3))
+        ready_s = time.perf_counter() - begin
+        pages = {path: answer(page + path) for path in PAGES}
         client = mqtt.Client(CallbackAPIVersion.VERSION2)
         client.connect("127.0.0.1", port)
         client.loop_start()
         slots = range(windows, windows + max(1, SENT // len(fleet.topics)))
-        payloads = [each for number in slots for each in fleet.slot(number)]
+        payloads = [each for number in slots for each in fleet.slot(number)][:SENT]
         begin = time.perf_counter()
         for topic, payload in payloads:
             client.publish(topic, payload, qos=1)
@@ -220,7 +222,20 @@ def beside_a_collector(database: Path, fleet: Fleet, windows: int) -> tuple[floa
         took = time.perf_counter() - begin
         client.disconnect()
         client.loop_stop()
-    return page_s, len(payloads) * fleet.streams / took
+    fleet_page, device_page, incidents = pages.values()
+    return Beside(
+        ready_s=ready_s,
+        fleet=fleet_page,
+        device=device_page,
+        incidents=incidents,
+        through_broker=len(payloads) * fleet.streams / took,
+    )
+
+
+def answer(url: str) -> Page:
+    """The fastest of three."""
+    seconds = min(timed(lambda: fetch(url)) for _ in range(3))
+    return Page(seconds, len(fetch(url)))
 
 
 @contextmanager
@@ -259,28 +274,65 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def render(rows: list[Row]) -> str:
-    """The table as Markdown."""
-    columns = (
-        *("devices", "windows of each", "processor, µs a stream-window"),
-        *("stored, stream-windows/s", "through the broker, stream-windows/s"),
-        *("database, bytes a stream-window", "one device retracted, s", "undone, s"),
-        "fleet page, s",
-    )
-    lines = [
+    """The tables as Markdown."""
+    windows = table(
         (
-            f"{row.devices:,}",
-            row.windows,
-            f"{row.processor_us:,.0f}",
-            f"{row.stored:,.0f}",
-            f"{row.through_broker:,.0f}",
-            f"{row.bytes:,.0f}",
-            f"{row.retracted_s:.1f}",
-            f"{row.undone_s:.1f}",
-            f"{row.page_s:.2f}",
-        )
-        for row in rows
-    ]
-    return f"{setting('numpy', 'sqlalchemy', 'msgspec')}\n\n{table(columns, lines)}"
+            *(
+                "devices",
+                "windows of each",
+                "processor, µs a stream-window",
+                "learning, µs a stream",
+            ),
+            *("stored, stream-windows/s", "through the broker, stream-windows/s"),
+            *("memory, kB a stream", "database, bytes a stream-window"),
+        ),
+        [
+            (
+                f"{row.devices:,}",
+                row.windows,
+                f"{row.processor_us:,.0f}",
+                f"{row.learning_us:,.0f}",
+                f"{row.stored:,.0f}",
+                f"{row.beside.through_broker:,.0f}",
+                f"{row.memory_kb:,.1f}",
+                f"{row.bytes:,.0f}",
+            )
+            for row in rows
+        ],
+    )
+    taken = table(
+        (
+            *(
+                "devices",
+                "a device retracted, s",
+                "undone, s",
+                "a firmware, s",
+                "a span of a site, s",
+            ),
+            "a site re-baselined, s",
+        ),
+        [
+            (
+                f"{row.devices:,}",
+                *(f"{seconds:.2f}" for seconds in msgspec.structs.astuple(row.taken_back)),
+            )
+            for row in rows
+        ],
+    )
+    pages = table(
+        ("devices", "ready, s", "fleet page, s", "kB", "device page, s", "kB", "incidents, s"),
+        [
+            (
+                f"{row.devices:,}",
+                f"{row.beside.ready_s:.1f}",
+                *(f"{row.beside.fleet.seconds:.2f}", f"{row.beside.fleet.bytes / 1e3:,.0f}"),
+                *(f"{row.beside.device.seconds:.2f}", f"{row.beside.device.bytes / 1e3:,.0f}"),
+                f"{row.beside.incidents.seconds:.2f}",
+            )
+            for row in rows
+        ],
+    )
+    return "\n\n".join((setting("numpy", "sqlalchemy", "msgspec"), windows, taken, pages))
 
 
 def main() -> None:

@@ -119,16 +119,22 @@ def incidents(moved: Iterable[Moved], census: Census) -> list[Incident]:
     heaps: list[list[Moved]] = []
     for scope in _WIDEST:
         wider = list(heaps)
+        at: dict[tuple[str, ...], list[list[Moved]]] = {}
         for alarm in sorted((m for m in told if m.scope == scope), key=lambda m: m.since_ms):
+            there = at.setdefault(_place(alarm), [])
             home = next((h for h in wider if _takes_in(h, alarm)), None)
             if home is None:
-                home = next((h for h in heaps if h not in wider and _same(h, alarm)), None)
+                home = next((h for h in there if _overlap(h, alarm)), None)
             if home is None:
-                heaps.append([alarm])
+                there.append([alarm])
+                heaps.append(there[-1])
             else:
                 home.append(alarm)
     heaps = _across_versions(heaps)
-    found = [_judge(heap, heaps, census) for heap in heaps]
+    beside: dict[tuple[str, str], list[list[Moved]]] = {}
+    for heap in heaps:
+        beside.setdefault(_neighbourhood(heap), []).append(heap)
+    found = [_judge(heap, beside[_neighbourhood(heap)], census) for heap in heaps]
     rank = {"fleet": 0, "version": 1, "site": 2, "device": 3}
     return sorted(found, key=lambda i: (not i.open, rank[i.scope], -i.since_ms))
 
@@ -157,13 +163,14 @@ def _overlap(a: Sequence[Moved], b: Moved, slack_ms: int = SLACK_MS) -> bool:
     return b.since_ms <= last and first - slack_ms <= end
 
 
-def _same(heap: Sequence[Moved], alarm: Moved) -> bool:
-    """Whether an alarm is of the same place as a heap's, at the same time."""
-    return _place(heap[0]) == _place(alarm) and _overlap(heap, alarm)
-
-
 def _place(m: Moved) -> tuple[str, ...]:
     return (m.scope, m.site, m.device, m.model, m.version)
+
+
+def _neighbourhood(heap: Sequence[Moved]) -> tuple[str, str]:
+    """Heaps of which a sentence may say that they moved too: of a device those of its site."""
+    head = heap[0]
+    return head.scope, head.site if head.scope == "device" else ""
 
 
 def _takes_in(heap: Sequence[Moved], alarm: Moved) -> bool:
@@ -215,12 +222,12 @@ class _Case(msgspec.Struct, frozen=True, kw_only=True):
     """Other places of the same scope that moved too."""
 
 
-def _judge(heap: list[Moved], heaps: list[list[Moved]], census: Census) -> Incident:
+def _judge(heap: list[Moved], beside: list[list[Moved]], census: Census) -> Incident:
     head = heap[0]
     own = sorted((m for m in heap if m.scope == head.scope), key=lambda m: -m.weight)
     taken = sorted({f"{m.site}/{m.device}" for m in heap if m.scope == "device"})
     versions = sorted({m.version for m in own})
-    others = [h for h in heaps if h is not heap and h[0].scope == head.scope and _alike(h, own)]
+    others = [h for h in beside if h is not heap and _alike(h, own)]
     elsewhere = {(h[0].model, m.version) for h in others for m in h}
     still = sorted(
         version
@@ -229,7 +236,7 @@ def _judge(heap: list[Moved], heaps: list[list[Moved]], census: Census) -> Incid
     )
     scope: Scope = "fleet" if head.scope == "version" and not still else head.scope
     since = min(m.since_ms for m in own)
-    places = {_place(h[0])[1:3] for h in others if head.scope == "site" or h[0].site == head.site}
+    places = {_place(h[0])[1:3] for h in others}
     case = _Case(
         head=head,
         what=f"{movements(own)}, since {moment(since)}",

@@ -46,6 +46,8 @@ class Detector:
         self._since = np.zeros(MAX_STARTS)
         self._wealth = np.zeros((streams, MAX_STARTS, len(SHIFTS)))
         self._values = np.zeros(streams)
+        self.mean = 0.0
+        """R, averaged over the streams."""
 
     def update(self, p: NDArray[np.float64], before: int) -> NDArray[np.float64]:
         """Take in a p-value of each stream, small where drift is suspected.
@@ -69,23 +71,22 @@ class Detector:
         bets /= self._caution[:, None, None]
         wealth *= np.exp(bets, out=bets)
         np.minimum(wealth, MAX_WEALTH, out=wealth)
-        self._values = wealth.sum(axis=(1, 2))
+        self._set(np.add.reduce(wealth, axis=(1, 2)))
         return self._values
+
+    def _set(self, values: NDArray[np.float64]) -> None:
+        self._values = values
+        self.mean = float(np.add.reduce(values)) / len(values)
 
     @property
     def values(self) -> NDArray[np.float64]:
         """R of each stream, the evidence so far."""
         return self._values
 
-    @property
-    def mean(self) -> float:
-        """R, averaged over the streams."""
-        return float(self._values.sum()) / len(self._values)
-
     def clear(self, streams: NDArray[np.bool_]) -> None:
         """Let the evidence of some streams begin anew."""
         self._wealth[streams] = 0.0
-        self._values = np.where(streams, 0.0, self._values)
+        self._set(np.where(streams, 0.0, self._values))
 
     def windows_since_change(self, stream: int) -> int:
         """Windows since the most likely start of a change, that window included."""
@@ -108,7 +109,7 @@ class Detector:
         self._before[used], self._since[used] = before, since
         shape = (len(self._caution), self._starts, len(SHIFTS))
         self._wealth[:, used] = np.frombuffer(wealth, "<f8").reshape(shape)
-        self._values = self._wealth[:, used].sum(axis=(1, 2))
+        self._set(self._wealth[:, used].sum(axis=(1, 2)))
 
     def _merge(self) -> None:
         """Merge the neighbours whose ages differ least, relative to the age."""

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from edgeml.collector.drift.policy import RUNGS, Policy
 from edgeml.collector.drift.ranks import uniform
 from edgeml.collector.drift.saved import Arrival, Record, RungState, Saved, Source, Step
-from edgeml.collector.drift.scores import numbers, rows_of, scorer
+from edgeml.collector.drift.scores import Scorers, numbers, rows_of
 from edgeml.collector.drift.track import Point, Track, TrackState
 from edgeml.statistics import Counts, Grid
 
@@ -58,6 +58,7 @@ class Monitor:
         policy: the bounds.
         saved: what an earlier life left …
         tracks: … and its tracks' states by rung; one that is missing has not seen a window.
+        scorers: those of the statistic, where many monitors share them.
     """
 
     def __init__(
@@ -67,10 +68,12 @@ class Monitor:
         policy: Policy,
         saved: Saved | None = None,
         tracks: Mapping[int, TrackState] | None = None,
+        scorers: Scorers | None = None,
     ) -> None:
         self.grid = grid
         self.baseline = baseline
         self.policy = policy
+        self._scorers = scorers or Scorers(grid, baseline)
         self._nothing = [0] * numbers(grid, baseline).size
         self.saved = saved or Saved(pending=self._nothing, reference=self._nothing)
         self.tracks: list[Track] = []
@@ -80,7 +83,7 @@ class Monitor:
     def _begin(self, states: Mapping[int, TrackState]) -> None:
         """Set up the rungs, once the rows are known."""
         rows = self.saved.rows
-        self.scorers = {n: scorer(self.grid, self.baseline, n * rows) for n in RUNGS}
+        self.scorers = {n: self._scorers.of(n * rows) for n in RUNGS}
         self.scorer = self.scorers[1]
         if not self.saved.rungs:
             self.saved.rungs = [RungState() for _ in RUNGS]
@@ -193,7 +196,7 @@ class Monitor:
         records = [first, *self._climb(first, counts, thinned.tolist())]
         for record in records:
             track = self.tracks[RUNGS.index(record.rung)]
-            track.step(record.point, _history(source, record, self.policy))
+            record.learned = track.step(record.point, _history(source, record, self.policy))
         saved.reference = _sum(saved.reference, counts)
         saved.reference_scores = _added(saved.reference_scores, point.scores)
         saved.reference_windows += 1
@@ -300,6 +303,7 @@ class Monitor:
             track = Track(self.scorer.directions, self.policy.of_rung(length))
             points = source.points(length, self.policy.of_rung(length).longest_reference)
             track.state.count = len(points)
+            track.state.through = points[-1].index if points else -1
             track.learn(points)
             self.tracks[at] = track
             self.saved.rungs[at] = RungState()

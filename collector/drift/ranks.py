@@ -31,14 +31,14 @@ def cells_of(scores: ArrayLike) -> NDArray[np.intp]:
 
 
 def p_values(
-    bags: NDArray[np.int64], cells: NDArray[np.intp], theta: ArrayLike
+    bags: NDArray[np.integer], cells: NDArray[np.intp], theta: ArrayLike
 ) -> NDArray[np.float64]:
     """The share of a bag, with the new score in it, that lies above; ties broken by ``theta``.
 
     (#{s > score} + θ·(#{s = score} + 1)) / (n + 1), for a bag of n.
 
     Args:
-        bags: int64 [streams, :data:`CELLS`].
+        bags: integers [streams, :data:`CELLS`].
         cells: of the new scores, [streams].
         theta: uniform on (0, 1), [streams] or one for all.
 

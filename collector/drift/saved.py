@@ -22,6 +22,8 @@ class Record(msgspec.Struct, kw_only=True):
     cells: Cells
     point: Point
     """Its index is that of the first test window in it."""
+    learned: bool = False
+    """Whether its track learned with it, or tried to: what the track knows is new."""
 
 
 class RungState(msgspec.Struct, kw_only=True):

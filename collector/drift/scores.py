@@ -15,6 +15,7 @@ Categories have a distance only.
 from __future__ import annotations
 
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,10 @@ Cells = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 DISTANCE, MEAN, SPREAD = range(3)
+NARROWEST = 1e-9
+"""Of a bin, in deviations: two of denormal numbers may lie nowhere apart."""
+SQUARABLE = 1e100
+"""Deviations of the training data beyond it, or below its inverse, are taken as the unit."""
 NUMERIC_DIRECTIONS = ((DISTANCE, 1), (MEAN, 1), (MEAN, -1), (SPREAD, 1), (SPREAD, -1))
 """Which score, and which way it may move, each a direction that evidence is gathered for."""
 CATEGORICAL_DIRECTIONS = ((DISTANCE, 1),)
@@ -77,6 +82,28 @@ def scorer(grid: Grid, baseline: Counts, rows: int) -> Scorer:
     return CellScorer(grid, baseline.cells, rows)
 
 
+class Scorers:
+    """The scorers of one statistic by the rows of a window, each made once for all devices whose
+    windows have as many.
+
+    Args:
+        grid: of the stream.
+        baseline: of the training data.
+    """
+
+    def __init__(self, grid: Grid, baseline: Counts) -> None:
+        self._grid = grid
+        self._baseline = baseline
+        self._made: WeakValueDictionary[int, Scorer] = WeakValueDictionary()
+
+    def of(self, rows: int) -> Scorer:
+        """For windows of ``rows`` rows."""
+        found = self._made.get(rows)
+        if found is None:
+            found = self._made[rows] = scorer(self._grid, self._baseline, rows)
+        return found
+
+
 def numbers(grid: Grid, counts: Counts) -> Cells:
     """A window as the vector of integers that its scorer takes: its cells, and of vectors its sums
     behind them."""
@@ -115,8 +142,13 @@ class CellScorer:
         """Of freedom of the distance: groups that the training data is in, less one."""
         self._mean, self._deviation = (0.0, 1.0)
         if self._ordered.size:
-            self._mean, self._deviation = baseline_scale(grid, baseline)
-            self._bin = float(np.diff(self._centres).min(initial=self._deviation))
+            mean, deviation = baseline_scale(grid, baseline)
+            # What is squared below would not fit into a float64.
+            unit = 1.0 if 1 / SQUARABLE < deviation < SQUARABLE else deviation
+            self._centres = self._centres / unit
+            self._mean, self._deviation = mean / unit, deviation / unit
+            least = float(np.diff(self._centres).min(initial=self._deviation))
+            self._bin = max(least, NARROWEST * self._deviation)
 
     @property
     def directions(self) -> tuple[tuple[int, int], ...]:

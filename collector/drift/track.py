@@ -78,6 +78,8 @@ class TrackState(msgspec.Struct, kw_only=True):
 
     count: int = 0
     """Windows so far."""
+    through: int | None = None
+    """Index of the last window in it; None of a state that is stored with each window."""
     next_attempt: int = 0
     reason: str = ""
     models: list[Model] = []
@@ -108,7 +110,7 @@ class Track:
         self._which = np.array([which for which, _ in directions])
         self._way = np.array([way for _, way in directions])
         self._policy = policy
-        self.state = state or TrackState(next_attempt=policy.reference)
+        self.state = state or TrackState(next_attempt=policy.reference, through=-1)
         if self.armed:
             self._load()
 
@@ -138,7 +140,7 @@ class Track:
             return 0
         return self._detector.windows_since_change(int(self._detector.values.argmax()))
 
-    def step(self, point: Point, history: Callable[[], Sequence[Point]]) -> None:
+    def step(self, point: Point, history: Callable[[], Sequence[Point]]) -> bool:
         """Take in a window, and note in it what came of it.
 
         Args:
@@ -146,13 +148,28 @@ class Track:
             history: windows to learn from, this one included, the oldest first: at most
                 ``Policy.longest_reference`` of them, without those that are known to be bad. Asked
                 for only when it is time to learn.
+
+        Returns:
+            Whether it learned, or tried to.
         """
         state = self.state
-        state.count += 1
+        self._take(point)
+        due = state.count >= state.next_attempt
+        if due and self.evidence <= CHANCE * max(state.windows, 1):
+            self.learn(history())
+            return True
+        return False
+
+    def replay(self, points: Sequence[Point]) -> None:
+        """Take in the windows since a state was saved, in none of which it learned."""
+        for point in points:
+            self._take(point)
+
+    def _take(self, point: Point) -> None:
+        self.state.count += 1
+        self.state.through = point.index
         if self.armed:
             self._watch(point)
-        if state.count >= state.next_attempt and self.evidence <= CHANCE * max(state.windows, 1):
-            self.learn(history())
 
     def learn(self, points: Sequence[Point]) -> None:
         """Learn anew from these windows, with evidence starting from nothing."""
@@ -212,10 +229,11 @@ class Track:
         v = np.array([model.caution for model in models])
         return Detector(len(self._directions), v[self._which])
 
-    def _rehearse(self, learned: Learned) -> tuple[NDArray[np.int64], float]:
+    def _rehearse(self, learned: Learned) -> tuple[NDArray[np.int32], float]:
         """The bags that the reference fills, and the largest evidence on the way."""
         cells = cells_of(learned.innovations)
-        bags = np.stack([np.bincount(column, minlength=CELLS) for column in cells.T])
+        counted = [np.bincount(column, minlength=CELLS) for column in cells.T]
+        bags = np.array(counted, dtype=np.int32)
         detector = self._new_detector(learned.models)
         largest = 0.0
         for at, ranks in enumerate(rehearsed(cells)):
@@ -268,24 +286,30 @@ class Track:
 
     def save(self) -> TrackState:
         """The state, complete."""
-        state = self.state
-        if self.armed:
-            state.bags = self._bags.astype("<u4").tobytes()
-            state.filter_state = list(self._whitener.state)
-            state.filter_variance = list(self._whitener.variance)
-            state.starts, state.wealth = self._detector.save()
-        return state
+        if not self.armed:
+            return self.state
+        starts, wealth = self._detector.save()
+        return msgspec.structs.replace(
+            self.state,
+            bags=self._bags.astype("<u4").tobytes(),
+            filter_state=list(self._whitener.state),
+            filter_variance=list(self._whitener.variance),
+            starts=starts,
+            wealth=wealth,
+        )
 
     def _load(self) -> None:
         state = self.state
         models = state.models
         self._usual = Usual(models)
-        self._bags = np.frombuffer(state.bags, "<u4").astype(np.int64).reshape(-1, CELLS)
+        self._bags = np.frombuffer(state.bags, "<u4").astype(np.int32).reshape(-1, CELLS)
         self._whitener = Whitener([m.phi for m in models], [m.share for m in models])
         self._whitener.state = list(state.filter_state)
         self._whitener.variance = list(state.filter_variance)
         self._detector = self._new_detector(models)
         self._detector.load(state.starts, state.wealth)
+        # Kept once: in memory they are kilobytes a stream.
+        state.bags, state.starts, state.wealth = b"", [], b""
 
 
 def differences(point: Point, *, relative: bool) -> list[float]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
@@ -87,7 +88,9 @@ def _begin_sqlite(connection: Connection) -> None:
 def _check_schema(connection: Connection, text: str) -> None:
     if sa.inspect(connection).has_table("schema"):
         found = connection.execute(sa.select(sa.func.max(tables.schema.c.version))).scalar()
-        if found != tables.SCHEMA:
+        if found == tables.TAKEN_OVER:
+            connection.execute(sa.update(tables.schema).values(version=tables.SCHEMA))
+        elif found != tables.SCHEMA:
             raise CollectorError(
                 f"the database {text} has schema {found}",
                 expected=f"schema {tables.SCHEMA}, which this edgeml reads",
@@ -107,8 +110,17 @@ def _check_schema(connection: Connection, text: str) -> None:
 
 def insert(connection: Connection | Engine, table: sa.Table) -> Any:
     """INSERT with ON CONFLICT, in the words of the database's dialect."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return dialect.insert(table)
+    # Loaded by name: those of a dialect that is not used take 50 ms.
+    return import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(table)
+
+
+def upsert(
+    connection: Connection | Engine, table: sa.Table, *, key: Sequence[str], values: Sequence[str]
+) -> Any:
+    """INSERT of rows that take the place of those with the same key."""
+    statement = insert(connection, table)
+    replaced = {name: statement.excluded[name] for name in values}
+    return statement.on_conflict_do_update(index_elements=key, set_=replaced)
 
 
 def lock_database(text: str) -> IO[bytes] | None:

@@ -7,7 +7,8 @@ needed, and after a transaction that failed: what they know is exactly what is c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from math import isfinite
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,17 +21,15 @@ from edgeml.collector.drift.monitor import Monitor
 from edgeml.collector.drift.peers import Device, Scores, slot_length
 from edgeml.collector.drift.policy import RUNGS, Policy
 from edgeml.collector.drift.saved import Record, Saved, Step
-from edgeml.collector.drift.scores import numbers
+from edgeml.collector.drift.scores import Scorers, numbers
 from edgeml.collector.drift.stuck import Repeats, watch
 from edgeml.collector.drift.track import Point
 from edgeml.collector.store.arrivals import Arrived
-from edgeml.collector.store.database import insert
+from edgeml.collector.store.bulk import Bulk
+from edgeml.collector.store.database import upsert
 from edgeml.collector.store.fleet_tables import groups
 from edgeml.collector.store.groups import Groups, Scored, Series
-from edgeml.collector.store.past import (
-    StreamPast,
-    unpack_state,
-)
+from edgeml.collector.store.past import StreamPast, replay, unpack_state
 from edgeml.collector.store.rows import (
     Followed,
     add_effects,
@@ -49,6 +48,8 @@ Commons = Mapping[int, Scores]
 
 LIVE_MS = 30 * MS_A_DAY
 """A stream that was silent for longer has no share in the alarm budget."""
+RECOUNTED_MS = 3_600_000
+"""Counting them looks at every stream of the fleet, which is not for each batch."""
 
 
 class Known:
@@ -58,34 +59,53 @@ class Known:
         self.hash = baseline.hash if baseline else ""
         self.streams = baseline.streams if baseline else {}
         self.counts = {name: stream.baseline() for name, stream in self.streams.items()}
-        """One object a stream, that all its devices share."""
+        """One object a stream, that all its devices share …"""
+        self.scorers = {
+            name: Scorers(stream.grid, self.counts[name]) for name, stream in self.streams.items()
+        }
+        """… and what is made of it."""
 
 
-_ADD_TESTS = sa.insert(tests)
+SAVED_EVERY = 16
+"""Windows after which the state of a track is stored again: it is kilobytes, and what came since is
+taken in anew from the windows' scores, which are stored anyway."""
+
+_ADD_TESTS = Bulk(lambda _: sa.insert(tests))
 _EXCLUDE_TESTS = (
     sa.update(tests)
     .where(tests.c.stream_id == sa.bindparam("at_stream"), tests.c.role == "reference")
     .where(tests.c.index + tests.c.rung > sa.bindparam("at_index"))
     .values(role="excluded")
 )
-_CHANGE_STREAMS = (
-    sa.update(streams)
-    .where(streams.c.id == sa.bindparam("at_stream"))
-    .values(
-        {
-            name: sa.bindparam(name)
-            for name in (
-                *("saved", "phase", "reason", "reference", "offset_js"),
-                *("evidence", "windows", "threshold", "last_ms", "stuck"),
-            )
-        }
+_STREAM = (
+    *("saved", "phase", "reason", "reference", "offset_js"),
+    *("evidence", "windows", "threshold", "last_ms", "stuck"),
+)
+_CHANGE_STREAMS = Bulk(
+    lambda _: (
+        sa.update(streams)
+        .where(streams.c.id == sa.bindparam("at_stream"))
+        .values({name: sa.bindparam(name) for name in _STREAM})
     )
+)
+_SAVE_TRACKS = Bulk(
+    lambda connection: upsert(connection, tracks, key=("stream_id", "rung"), values=("state",))
 )
 _CLOSE_ALARM = (
     sa.update(alarms)
     .where(alarms.c.stream_id == sa.bindparam("at_stream"), alarms.c.closed_ms.is_(None))
     .values(closed_ms=sa.bindparam("at_ms"))
 )
+
+
+class _Place(NamedTuple):
+    """Where a window lies among those of its peers."""
+
+    device: Device
+    length_ms: int
+    """Of a window as the device counts them."""
+    slot_ms: int
+    """The usual length next to it."""
 
 
 class Evaluator:
@@ -102,6 +122,9 @@ class Evaluator:
         self._known: dict[tuple[object, ...], Followed] = {}
         self._baselines: dict[str, Known] = {}
         self._live: dict[Scope, int] = {}
+        self._counted: tuple[int, int] | None = None
+        """Streams and groups that we knew when we counted, …"""
+        self._counted_ms = 0
         self._thresholds: dict[tuple[Scope, int, int], float] = {}
         self._changed: dict[int, Followed] = {}
         self._learned: dict[tuple[int, int], Followed] = {}
@@ -119,6 +142,7 @@ class Evaluator:
         for noted in (self._added, self._excluded, self._watched, self._alarms):
             noted.clear()
         self.groups.forget()
+        self._counted = None
 
     def baseline(self, connection: Connection, bundle: str) -> Known | None:
         """The baseline of a bundle; None where the bundle is unknown."""
@@ -131,7 +155,12 @@ class Evaluator:
         return self._baselines[bundle]
 
     def count_live(self, connection: Connection, now_ms: int) -> None:
-        """Count the streams that share the budget; once a batch is enough."""
+        """Count the streams that share the budget: where one came to those we know, and again after
+        an hour, in which others may have been silent for too long."""
+        there = len(self._known), len(self.groups)
+        if there == self._counted and now_ms < self._counted_ms + RECOUNTED_MS:
+            return
+        self._counted, self._counted_ms = there, now_ms
 
         def live(table: sa.Table, *which: sa.ColumnElement[bool]) -> int:
             query = sa.select(sa.func.count()).where(table.c.last_ms > now_ms - LIVE_MS, *which)
@@ -165,8 +194,12 @@ class Evaluator:
                 by stream; its peers have seen it already, and its budget is spent.
         """
         known = self.baseline(connection, window.bundle) or Known()
+        # A merged window is one test as any other: the budget goes by the device's windows.
+        length_ms = window.duration_ms // window.merged
+        place = _Place(Device(window.site, window.device_id), length_ms, slot_length(length_ms))
         for name, counts in window.counts.items():
-            self._evaluate_stream(connection, window, known.streams[name], counts, replay)
+            stream = known.streams[name]
+            self._evaluate_stream(connection, window, place, stream, counts, replay)
 
     def flush(self, connection: Connection) -> None:
         """Write what came of the windows since the last time."""
@@ -177,17 +210,9 @@ class Evaluator:
         self._flush_tests(connection)
         for statement, values in self._alarms:
             connection.execute(statement, values)
-        if self._changed:
-            connection.execute(_CHANGE_STREAMS, [stream_row(k) for k in self._changed.values()])
-        if self._learned:
-            statement = insert(connection, tracks)
-            connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["stream_id", "rung"],
-                    set_={"state": statement.excluded.state},
-                ),
-                [track_row(known, rung) for (_, rung), known in self._learned.items()],
-            )
+        _CHANGE_STREAMS(connection, [stream_row(known) for known in self._changed.values()])
+        learned = [track_row(known, rung) for (_, rung), known in self._learned.items()]
+        _SAVE_TRACKS(connection, learned)
         self._changed.clear()
         self._learned.clear()
         self._alarms.clear()
@@ -195,7 +220,7 @@ class Evaluator:
     def _flush_tests(self, connection: Connection) -> None:
         if self._added:
             add_effects(self._added)
-            connection.execute(_ADD_TESTS, [row for _, _, row in self._added])
+            _ADD_TESTS(connection, [row for _, _, row in self._added])
         if self._excluded:
             connection.execute(_EXCLUDE_TESTS, self._excluded)
         self._added.clear()
@@ -214,6 +239,7 @@ class Evaluator:
         self,
         connection: Connection,
         window: Arrived,
+        place: _Place,
         stream: Stream,
         counts: Counts,
         replay: Commons | None,
@@ -221,21 +247,20 @@ class Evaluator:
         known = self._stream(connection, window, stream)
         self._changed[known.stream_id] = known
         known.last_ms = window.received_ms
-        # A merged window is one test as any other: the budget goes by the device's windows.
-        known.threshold = self._threshold("device", window.duration_ms // window.merged)
+        known.threshold = self._threshold("device", place.length_ms)
         if self._is_stuck(known, window, counts):  # no drift, and no reference to anything
             return
         cells = numbers(stream.grid, counts)
         if replay is not None:
             self._step(connection, known, window, stream, cells, replay.get(known.stream_id))
             return
-        series, device = _series(window, stream), Device(window.site, window.device_id)
-        common = self.groups.common(connection, series, device, window.start_ms)
+        series = Series(window.model, window.version, stream.name, place.slot_ms)
+        common = self.groups.common(connection, series, place.device, window.start_ms)
         for record in self._step(connection, known, window, stream, cells, common):
             if record.rung == 1 and record.point.evidence is not None:
                 self._watched.append(known.threshold)
             if record.rung == 1:
-                self._tell_peers(connection, known, window, series, record)
+                self._tell_peers(connection, known, window, place, series, record)
 
     def _is_stuck(self, known: Followed, window: Arrived, counts: Counts) -> bool:
         reference = known.monitor.reference_cells[: counts.cells.size]
@@ -277,8 +302,9 @@ class Evaluator:
             self._alarms.append(
                 (sa.insert(alarms), alarm_row(known, step, received_ms=window.received_ms))
             )
-        if step.closed:
+        if step.opened or step.closed:
             self._learned |= {(known.stream_id, rung): known for rung in RUNGS}
+        if step.closed:
             values = {"at_stream": known.stream_id, "at_ms": window.received_ms}
             self._alarms.append((_CLOSE_ALARM, values))
         return step.records
@@ -288,59 +314,62 @@ class Evaluator:
         connection: Connection,
         known: Followed,
         window: Arrived,
+        place: _Place,
         series: Series,
         record: Record,
     ) -> None:
         scores = tuple(record.point.scores)
-        if not np.isfinite(scores).all():
+        if not all(map(isfinite, scores)):
             return
         scored = Scored(
             series=series,
-            device=Device(window.site, window.device_id),
+            device=place.device,
             start_ms=record.point.start_ms,
             scores=scores,
             received_ms=window.received_ms,
-            duration_ms=window.duration_ms // window.merged,
+            duration_ms=place.length_ms,
             least=known.monitor.scorer.least(self._policy.min_effect),
         )
         self.groups.add(connection, scored)
 
     def _stream(self, connection: Connection, window: Arrived, stream: Stream) -> Followed:
-        key = {
-            "device_id": window.device_id,
-            "model": window.model,
-            "version": window.version,
-            "artifact": window.artifact,
-            "stream": stream.name,
-            "grid": stream.grid.hash,
-        }
-        found = self._known.get(tuple(key.values()))
+        run = (window.device_id, window.model, window.version, window.artifact)
+        key = (*run, stream.name, stream.grid.hash)
+        found = self._known.get(key)
         if found is None:
-            found = self._load(connection, key, window, stream)
-            self._known[tuple(key.values())] = found
+            names = ("device_id", "model", "version", "artifact", "stream", "grid")
+            found = self._load(connection, dict(zip(names, key, strict=True)), window, stream)
+            self._known[key] = found
         return found
 
     def _load(
         self, connection: Connection, key: dict[str, Any], window: Arrived, stream: Stream
     ) -> Followed:
-        baseline = self._baselines[window.bundle].counts[stream.name]
+        bundle = self._baselines[window.bundle]
+        baseline, shared = bundle.counts[stream.name], bundle.scorers[stream.name]
         query = sa.select(streams.c.id, streams.c.saved, streams.c.offset_js, streams.c.stuck)
         row = connection.execute(query.filter_by(**key)).first()
         if row is not None:
             saved = msgspec.msgpack.decode(row.saved, type=Saved)
             states = sa.select(tracks.c.rung, tracks.c.state).filter_by(stream_id=row.id)
             found = {rung: unpack_state(state) for rung, state in connection.execute(states)}
-            monitor = Monitor(stream.grid, baseline, self._policy, saved, found)
+            monitor = Monitor(stream.grid, baseline, self._policy, saved, found, shared)
+            replay(connection, row.id, monitor)
             repeats = msgspec.json.decode(row.stuck, type=Repeats)
             return Followed(row.id, monitor, row.offset_js, repeats=repeats)
-        known = Followed(
-            0, Monitor(stream.grid, baseline, self._policy), last_ms=window.received_ms
-        )
+        monitor = Monitor(stream.grid, baseline, self._policy, scorers=shared)
+        known = Followed(0, monitor, last_ms=window.received_ms)
         values = {**key, **stream_row(known), "bundle": window.bundle}
         del values["at_stream"]
         added = sa.insert(streams).values(**values).returning(streams.c.id)
         known.stream_id = connection.execute(added).scalar_one()
         return known
+
+    def _is_due(self, known: Followed, rung: int) -> bool:
+        """Whether a track is to be stored: each once in :data:`SAVED_EVERY` windows, not all of a
+        fleet in the same one."""
+        count = known.monitor.tracks[RUNGS.index(rung)].state.count
+        return (count * rung + known.stream_id) % SAVED_EVERY < rung
 
     def _note_records(self, known: Followed, window: Arrived, step: Step) -> None:
         """Note the test windows that are new, and from where on others are no reference."""
@@ -352,11 +381,7 @@ class Evaluator:
             if not excluded:
                 at = known.stream_id, record.rung
                 self._unwritten.setdefault(at, []).append(record.point)
-            self._learned[known.stream_id, record.rung] = known
+            if record.learned or self._is_due(known, record.rung):
+                self._learned[known.stream_id, record.rung] = known
         if step.opened:
             self._excluded.append({"at_stream": known.stream_id, "at_index": after})
-
-
-def _series(window: Arrived, stream: Stream) -> Series:
-    length = slot_length(window.duration_ms // window.merged)
-    return Series(window.model, window.version, stream.name, length)

@@ -39,6 +39,10 @@ FALSE_DISCOVERIES = 0.05
 """Share of mistakes that the list of what drifts now may hold, on average."""
 
 
+_SHOWN = [c for c in groups.c if c.name not in {"saved", "state"}]
+"""Of groups; the rest is kilobytes of state."""
+
+
 class FleetReader:
     """Reads. Safe between threads."""
 
@@ -57,7 +61,7 @@ class FleetReader:
         """Where each group stream stands, by model, version and site."""
         order = (groups.c.model, groups.c.version, groups.c.site, groups.c.id)
         with self._engine.begin() as connection:
-            rows = connection.execute(sa.select(groups).order_by(*order)).mappings().all()
+            rows = connection.execute(sa.select(*_SHOWN).order_by(*order)).mappings().all()
         return [
             GroupView(
                 scope="site" if row["site"] else "version",
@@ -92,9 +96,10 @@ class FleetReader:
 
     def drifting(self) -> list[DriftingView]:
         """The list of what drifts now (e-BH at :data:`FALSE_DISCOVERIES`), the surest first."""
-        query = sa.select(streams, devices.c.site, devices.c.device).join(
-            devices, devices.c.id == streams.c.device_id
-        )
+        names = ("id", "model", "version", "stream", "evidence", "windows")
+        query = sa.select(
+            *(streams.c[name] for name in names), devices.c.site, devices.c.device
+        ).join(devices, devices.c.id == streams.c.device_id)
         with self._engine.begin() as connection:
             rows: Sequence[sa.RowMapping] = connection.execute(query).mappings().all()
             raised: dict[int, float] = {

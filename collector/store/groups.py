@@ -25,6 +25,7 @@ from edgeml.collector.drift.peers import (
     slot_length,
 )
 from edgeml.collector.drift.policy import Policy
+from edgeml.collector.store.bulk import Bulk
 from edgeml.collector.store.database import insert
 from edgeml.collector.store.fleet_tables import group_alarms, group_points, groups
 from edgeml.collector.store.past import (
@@ -37,11 +38,14 @@ from edgeml.collector.store.past import (
 from edgeml.collector.store.tables import devices, streams, tests, windows
 
 _STATE = ("saved", "state", "phase", "reason", "reference", "devices", "evidence", "threshold")
-_CHANGE_GROUPS = (
-    sa.update(groups)
-    .where(groups.c.id == sa.bindparam("at_group"))
-    .values({name: sa.bindparam(name) for name in (*_STATE, "last_slot", "last_ms")})
+_CHANGE_GROUPS = Bulk(
+    lambda _: (
+        sa.update(groups)
+        .where(groups.c.id == sa.bindparam("at_group"))
+        .values({name: sa.bindparam(name) for name in (*_STATE, "last_slot", "last_ms")})
+    )
 )
+_ADD_POINTS = Bulk(lambda _: sa.insert(group_points))
 _EXCLUDE_POINTS = (
     sa.update(group_points)
     .where(
@@ -107,6 +111,10 @@ class Groups:
         self._excluded: list[dict[str, Any]] = []
         self._watched: list[float] = []
         self._alarms: list[tuple[sa.Executable, dict[str, Any]]] = []
+
+    def __len__(self) -> int:
+        """Groups that are known."""
+        return len(self._known)
 
     def forget(self) -> None:
         """Drop what is in memory: the database knows better."""
@@ -185,8 +193,7 @@ class Groups:
         return watched
 
     def _flush_points(self, connection: Connection) -> None:
-        if self._points:
-            connection.execute(sa.insert(group_points), list(self._points.values()))
+        _ADD_POINTS(connection, list(self._points.values()))
         if self._excluded:
             connection.execute(_EXCLUDE_POINTS, self._excluded)
         self._points.clear()
@@ -200,8 +207,7 @@ class Groups:
         self._flush_points(connection)
         for statement, values in self._alarms:
             connection.execute(statement, values)
-        if self._changed:
-            connection.execute(_CHANGE_GROUPS, [_state(g) for g in self._changed.values()])
+        _CHANGE_GROUPS(connection, [_state(group) for group in self._changed.values()])
         self._changed.clear()
         self._alarms.clear()
 

@@ -7,7 +7,7 @@ because they do not fit the bundle: the device must not send it for ever.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,8 +19,9 @@ from edgeml.bundle.archive import BASELINE, MANIFEST
 from edgeml.collector.ingest.validate import Received, read_statistics
 from edgeml.collector.store.arrivals import Arrived, arrived, window_key
 from edgeml.collector.store.boots import note_boot
+from edgeml.collector.store.bulk import Bulk
 from edgeml.collector.store.change import Change, carry_out
-from edgeml.collector.store.database import insert
+from edgeml.collector.store.database import insert, upsert
 from edgeml.collector.store.evaluation import Evaluator, Known
 from edgeml.collector.store.marks import Mark, advance
 from edgeml.collector.store.rollups import Rollups
@@ -43,17 +44,31 @@ _COPIED = (
     *("rows", "merged", "baseline"),
 )
 _WINDOW_COLUMNS = (*_COPIED, "device_id", "outcomes", "received_ms", "evaluated", "refused")
-_ADD_COUNTS = sa.insert(counts)
+_ADD_COUNTS = Bulk(lambda _: sa.insert(counts))
 _WAITING = (
     sa.select(windows.c.id)
     .where(windows.c.evaluated.is_(False), windows.c.retraction_id.is_(None))
     .where(windows.c.bundle == sa.bindparam("bundle"))
     .limit(1)
 )
-_SEEN = (
-    sa.update(devices)
-    .where(devices.c.id == sa.bindparam("at_device"))
-    .values(last_seen_ms=sa.bindparam("at_ms"))
+_SEEN = Bulk(
+    lambda _: (
+        sa.update(devices)
+        .where(devices.c.id == sa.bindparam("at_device"))
+        .values(last_seen_ms=sa.bindparam("at_ms"))
+    )
+)
+_THROUGH = sa.select(boots.c.through).where(
+    boots.c.device_id == sa.bindparam("device_id"), boots.c.boot == sa.bindparam("boot")
+)
+_ABOVE = (
+    sa.select(windows.c.sequence)
+    .where(windows.c.device_id == sa.bindparam("device_id"))
+    .where(windows.c.boot == sa.bindparam("boot"), windows.c.sequence > sa.bindparam("settled"))
+    .order_by(windows.c.sequence)
+)
+_MARK = Bulk(
+    lambda connection: upsert(connection, boots, key=("device_id", "boot"), values=("through",))
 )
 
 
@@ -105,9 +120,7 @@ class Intake:
                         at = (_topics(received), received.message.boot)
                         heard[at] = max(heard.get(at, 0), received.message.oldest)
                 self._flush(connection)
-                for (topics, boot), oldest in heard.items():
-                    through = self._advance(connection, self._devices[topics], boot, oldest)
-                    outcome.marks.append(Mark(topics, boot, through))
+                outcome.marks = self._advance(connection, heard)
         except BaseException:
             self.forget()
             raise
@@ -321,14 +334,11 @@ class Intake:
         self._evaluator.evaluate(connection, window)
 
     def _flush(self, connection: Connection) -> None:
-        if self._counts:
-            connection.execute(_ADD_COUNTS, self._counts)
+        _ADD_COUNTS(connection, self._counts)
         self._counts.clear()
         self._rollups.flush(connection)
         self._evaluator.flush(connection)
-        if self._seen:
-            rows = [{"at_device": d, "at_ms": ms} for d, ms in self._seen.items()]
-            connection.execute(_SEEN, rows)
+        _SEEN(connection, [{"at_device": d, "at_ms": ms} for d, ms in self._seen.items()])
         self._seen.clear()
 
     def _store_event(
@@ -349,23 +359,26 @@ class Intake:
         )
         connection.execute(statement.on_conflict_do_nothing())
 
-    def _advance(self, connection: Connection, device_id: int, boot: str, oldest: int) -> int:
-        query = sa.select(boots.c.through).filter_by(device_id=device_id, boot=boot)
-        through = connection.execute(query).scalar() or 0
-        above = (
-            sa.select(windows.c.sequence)
-            .where(windows.c.device_id == device_id, windows.c.boot == boot)
-            .where(windows.c.sequence > max(through, oldest - 1))
-            .order_by(windows.c.sequence)
-        )
-        mark = advance(through, oldest, connection.execute(above).scalars())
-        statement = insert(connection, boots).values(device_id=device_id, boot=boot, through=mark)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["device_id", "boot"], set_={"through": mark}
-            )
-        )
-        return mark
+    def _advance(
+        self, connection: Connection, heard: Mapping[tuple[Topics, str], int]
+    ) -> list[Mark]:
+        """Bring the high-water marks of boots up to what is stored.
+
+        Args:
+            connection: of the transaction.
+            heard: the oldest window that each boot still has.
+        """
+        marks: list[Mark] = []
+        rows: list[dict[str, Any]] = []
+        for (topics, boot), oldest in heard.items():
+            at = {"device_id": self._devices[topics], "boot": boot}
+            through = connection.execute(_THROUGH, at).scalar() or 0
+            above = connection.execute(_ABOVE, at | {"settled": max(through, oldest - 1)})
+            mark = advance(through, oldest, above.scalars())
+            marks.append(Mark(topics, boot, mark))
+            rows.append(at | {"through": mark})
+        _MARK(connection, rows)
+        return marks
 
 
 def _read(

@@ -13,10 +13,25 @@ from numpy.typing import NDArray
 from sqlalchemy.engine import Connection
 
 from edgeml.collector.drift.groups import GroupSaved
+from edgeml.collector.drift.monitor import Monitor
+from edgeml.collector.drift.policy import RUNGS
 from edgeml.collector.drift.track import Point, TrackState
 from edgeml.collector.store.fleet_tables import group_points
 from edgeml.collector.store.packing import unpack
 from edgeml.collector.store.tables import tests
+
+_OF_POINT = ("index", "start_ms", "seed", "scores", "common")
+
+
+def _point(row: sa.RowMapping) -> Point:
+    """Of a row of ``tests``, as it went into its track."""
+    return Point(
+        index=row["index"],
+        start_ms=row["start_ms"],
+        seed=row["seed"],
+        scores=decode_numbers(row["scores"]),
+        common=decode_numbers(row["common"]) if row["common"] else None,
+    )
 
 
 class StreamPast:
@@ -50,24 +65,14 @@ class StreamPast:
         newest: Sequence[Point] = unwritten or ()
         table = tests
         query = (
-            sa.select(*(table.c[n] for n in ("index", "start_ms", "seed", "scores", "common")))
+            sa.select(*(table.c[name] for name in _OF_POINT))
             .where(table.c.stream_id == self._stream_id, table.c.rung == rung)
             .where(table.c.role == "reference")
             .order_by(table.c.index.desc())
             .limit(max(limit - len(newest), 0))
         )
         rows = self._connection.execute(query).mappings().all()
-        written = [
-            Point(
-                index=row["index"],
-                start_ms=row["start_ms"],
-                seed=row["seed"],
-                scores=decode_numbers(row["scores"]),
-                common=decode_numbers(row["common"]) if row["common"] else None,
-            )
-            for row in reversed(rows)
-        ]
-        return [*written, *newest][-limit:]
+        return [*map(_point, reversed(rows)), *newest][-limit:]
 
     def cells_from(self, index: int, limit: int) -> NDArray[np.int64]:
         """Counts [windows, cells] of the last single test windows from an index on."""
@@ -81,6 +86,32 @@ class StreamPast:
         )
         rows = [unpack(cells) for cells in self._connection.execute(query).scalars()]
         return np.array(rows, dtype=np.int64).reshape(len(rows), -1)
+
+
+def replay(connection: Connection, stream_id: int, monitor: Monitor) -> None:
+    """Have the tracks of a monitor that was loaded take in the windows since they were stored."""
+    behind = {
+        length: track
+        for length, track in zip(RUNGS, monitor.tracks, strict=False)
+        if track.state.through is not None
+    }
+    if not behind:
+        return
+    query = (
+        sa.select(tests.c.rung, *(tests.c[name] for name in _OF_POINT))
+        .where(tests.c.stream_id == stream_id, tests.c.role == "reference")
+        .where(
+            sa.or_(
+                *(
+                    sa.and_(tests.c.rung == length, tests.c.index > track.state.through)
+                    for length, track in behind.items()
+                )
+            )
+        )
+        .order_by(tests.c.rung, tests.c.index)
+    )
+    for row in connection.execute(query).mappings():
+        behind[row["rung"]].replay([_point(row)])
 
 
 class GroupPast:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -12,13 +14,13 @@ from sqlalchemy.engine import Connection, Engine
 from edgeml.collector.drift.saved import Saved
 from edgeml.collector.drift.stuck import Repeats
 from edgeml.collector.store.histograms import two_baselines
+from edgeml.collector.store.overview import is_last_test, standings, with_outcomes
 from edgeml.collector.store.packing import unpack
 from edgeml.collector.store.tables import (
     alarms,
     bundles,
     devices,
     events,
-    outcome_rollups,
     streams,
     tests,
     windows,
@@ -29,12 +31,10 @@ from edgeml.collector.views import (
     DeviceView,
     EventView,
     Histogram,
-    ModelView,
     Point,
     StreamView,
 )
 from edgeml.statistics import Baseline
-from edgeml.telemetry import Reported, Status
 
 RECENT_MS = 3_600_000
 """Outcomes of the last hour are shown beside those of all time."""
@@ -55,27 +55,25 @@ class Reader:
 
     def devices(self, *, now_ms: int) -> list[DeviceView]:
         """The fleet, by site and name."""
+        return self.with_outcomes(self.standings(), now_ms=now_ms)
+
+    def device(self, site: str, device: str, *, now_ms: int) -> DeviceView | None:
+        """One of them; None where nobody has heard of it."""
+        of_it = sa.and_(devices.c.site == site, devices.c.device == device)
         with self._engine.begin() as connection:
-            rows = connection.execute(
-                sa.select(devices).order_by(devices.c.site, devices.c.device)
-            ).mappings()
-            found = [dict(row) for row in rows]
-            outcomes = self._outcomes(connection, None)
-            recent = self._outcomes(connection, now_ms - RECENT_MS)
-            per_device: dict[tuple[str, str], list[StreamView]] = {}
-            for view in self._streams(connection):
-                per_device.setdefault((view.site, view.device), []).append(view)
-            last = self._last_models(connection)
-        return [
-            _device(
-                row,
-                outcomes=outcomes.get(row["id"], {}),
-                recent=recent.get(row["id"], {}),
-                streams=per_device.get((row["site"], row["device"]), []),
-                last=last.get(row["id"]),
-            )
-            for row in found
-        ]
+            found = standings(connection, of_it)
+        return self.with_outcomes(found, now_ms=now_ms)[0] if found else None
+
+    def standings(self) -> list[DeviceView]:
+        """The fleet, by site and name, without the requests of each device, which are the sum of
+        all its hours."""
+        with self._engine.begin() as connection:
+            return standings(connection)
+
+    def with_outcomes(self, views: Sequence[DeviceView], *, now_ms: int) -> list[DeviceView]:
+        """The same devices with their requests."""
+        with self._engine.begin() as connection:
+            return with_outcomes(connection, views, recent_ms=now_ms - RECENT_MS)
 
     def streams(self, *, site: str = "", device: str = "") -> list[StreamView]:
         """Where each stream of the fleet, or of a device, stands."""
@@ -111,7 +109,7 @@ class Reader:
             ).scalar()
         if row is None or row.baseline is None or last is None:
             return None
-        stream = Baseline.decode(row.baseline).streams[row.stream]
+        stream = _decoded(row.baseline).streams[row.stream]
         saved = msgspec.msgpack.decode(row.saved, type=Saved)
         return two_baselines(stream, unpack(last), np.asarray(saved.reference, dtype=np.int64))
 
@@ -210,17 +208,11 @@ class Reader:
     def _streams(
         self, connection: Connection, *, site: str = "", device: str = ""
     ) -> list[StreamView]:
-        latest = (
-            sa.select(tests.c.stream_id, sa.func.max(tests.c.index).label("index"))
-            .where(tests.c.rung == 1)
-            .group_by(tests.c.stream_id)
-            .subquery()
-        )
         open_alarms = sa.select(alarms).where(alarms.c.closed_ms.is_(None)).subquery()
         last = tests.alias()
         query = (
             sa.select(
-                *(c for c in streams.c if c.name not in {"evidence", "threshold"}),
+                *(c for c in streams.c if c.name not in {"evidence", "threshold", "saved"}),
                 devices.c.site,
                 devices.c.device,
                 open_alarms.c.opened_ms.label("alarm_ms"),
@@ -231,37 +223,18 @@ class Reader:
                 *(last.c[name].label(f"last_{name}") for name in _LAST),
             )
             .join(devices, devices.c.id == streams.c.device_id)
-            .outerjoin(latest, latest.c.stream_id == streams.c.id)
-            .outerjoin(
-                last,
-                sa.and_(
-                    last.c.stream_id == latest.c.stream_id,
-                    last.c.rung == 1,
-                    last.c.index == latest.c.index,
-                ),
-            )
+            .outerjoin(last, is_last_test(last))
             .outerjoin(open_alarms, open_alarms.c.stream_id == streams.c.id)
             .order_by(devices.c.site, devices.c.device, streams.c.model, streams.c.id)
         )
         rows = connection.execute(_of_device(query, site, device)).mappings()
         return [_stream(dict(row)) for row in rows]
 
-    def _outcomes(self, connection: Connection, since_ms: int | None) -> dict[int, dict[str, int]]:
-        table = outcome_rollups
-        query = sa.select(table.c.device_id, table.c.outcome, sa.func.sum(table.c["count"]))
-        if since_ms is not None:
-            query = query.where(table.c.hour_ms >= since_ms)
-        result: dict[int, dict[str, int]] = {}
-        for device, outcome, count in connection.execute(
-            query.group_by(table.c.device_id, table.c.outcome)
-        ):
-            result.setdefault(device, {})[outcome] = int(count)
-        return result
 
-    def _last_models(self, connection: Connection) -> dict[int, sa.RowMapping]:
-        last = sa.select(sa.func.max(windows.c.id)).group_by(windows.c.device_id)
-        rows = connection.execute(sa.select(windows).where(windows.c.id.in_(last))).mappings()
-        return {row["device_id"]: row for row in rows}
+@lru_cache(maxsize=8)
+def _decoded(baseline: bytes) -> Baseline:
+    """Of a bundle, which all cards of a page are of."""
+    return Baseline.decode(baseline)
 
 
 def _of_device(query: Any, site: str, device: str) -> Any:
@@ -280,92 +253,3 @@ def _stream(row: dict[str, Any]) -> StreamView:
         armed=row["phase"] != "collecting",
         last=last if tested else None,
     )
-
-
-def _device(
-    row: dict[str, Any],
-    *,
-    outcomes: dict[str, int],
-    recent: dict[str, int],
-    streams: list[StreamView],
-    last: sa.RowMapping | None,
-) -> DeviceView:
-    status = msgspec.json.decode(row["status"], type=Status) if row["status"] else None
-    reported = msgspec.json.decode(row["reported"], type=Reported) if row["reported"] else None
-    models: list[ModelView] = []
-    if reported is not None:
-        models = [
-            ModelView(
-                name=m.name,
-                version=m.version,
-                bundle=m.bundle,
-                artifact=m.artifact,
-                phase=m.phase,
-                error=m.error,
-                memory_limit=m.memory_limit,
-                building=m.building,
-            )
-            for m in reported.models
-        ]
-    elif status is not None:
-        models = [
-            ModelView(name=m.name, version=m.version, bundle=m.bundle, artifact=m.artifact)
-            for m in status.models
-        ]
-    if not models and last is not None:
-        models = [
-            ModelView(
-                name=last["model"],
-                version=last["version"],
-                bundle=last["bundle"],
-                artifact=last["artifact"],
-            )
-        ]
-    current = {(m.name, m.version, m.artifact) for m in models}
-    live = [s for s in streams if (s.model, s.version, s.artifact) in current] or streams
-    state, reason = _state(live)
-    ranked = [s for s in live if s.armed]
-    worst = max(ranked, key=lambda s: s.relative_evidence, default=None)
-    return DeviceView(
-        site=row["site"],
-        device=row["device"],
-        first_seen_ms=row["first_seen_ms"],
-        last_seen_ms=row["last_seen_ms"],
-        online=row["online"],
-        agent=status.agent if status else "",
-        machine=status.facts.machine if status else "",
-        system=status.facts.system if status else "",
-        cores=status.facts.cores if status else 0,
-        memory_mb=status.facts.memory_mb if status else 0,
-        started_ms=status.started_ms if status else 0,
-        models=models,
-        outcomes=outcomes,
-        recent_outcomes=recent,
-        state=state,
-        reason=reason,
-        streams=len(live),
-        armed=sum(s.armed for s in live),
-        alarms=sum(s.phase == "alarm" for s in live),
-        worst=worst.stream if worst else "",
-        worst_relative_evidence=worst.relative_evidence if worst else None,
-    )
-
-
-def _state(streams: list[StreamView]) -> tuple[str, str]:
-    """One word for a device, and why."""
-    in_alarm = [s.stream for s in streams if s.phase == "alarm"]
-    if in_alarm:
-        return "alarm", f"drift in {', '.join(in_alarm)}"
-    stuck = [f"{s.stream}: {s.stuck}" for s in streams if s.stuck]
-    if stuck:
-        more = f" (and {len(stuck) - 1} more)" if len(stuck) > 1 else ""
-        return "stuck", stuck[0] + more
-    if not streams:
-        return "unknown", "no statistics yet, or their bundle is not known here"
-    unarmed = [s for s in streams if not s.armed]
-    if not unarmed:
-        return "armed", ""
-    more = f" (and {len(unarmed) - 1} more)" if len(unarmed) > 1 else ""
-    why = f"{unarmed[0].stream}: {unarmed[0].reason}{more}"
-    # A few statistics that are not watched do not make a device that is not.
-    return ("armed" if 4 * len(unarmed) <= len(streams) else "not armed"), why

@@ -10,13 +10,13 @@ reason ``retracted``, and stays in the list.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from edgeml.collector.drift.peers import SITE_PEERS, VERSION_PEERS, Point, Scores
+from edgeml.collector.drift.peers import SITE_PEERS, VERSION_PEERS, Point, Scores, slot_length
 from edgeml.collector.ingest.validate import read_statistics
 from edgeml.collector.store.anew import empty
 from edgeml.collector.store.arrivals import arrived
@@ -26,6 +26,9 @@ from edgeml.collector.store.groups import Series, scored_rows, scored_tests
 from edgeml.collector.store.past import blank_state, decode_numbers
 from edgeml.collector.store.tables import alarms, counts, devices, streams, tests, windows
 from edgeml.statistics import Counts
+
+Touched = dict[tuple[str, Series], set[int]]
+"""Slots in which a site's devices, or all of a version's (no site), have other scores now."""
 
 RETRACTED = "retracted"
 FLUSH = 500
@@ -39,10 +42,16 @@ def rebuild(
     evaluator.forget()
     evaluator.count_live(connection, now_ms)
     runs = sorted({(w["device_id"], w["model"], w["version"], w["artifact"]) for w in changed})
+    touched: Touched = {}
     for run in runs:
-        _rebuild_run(connection, evaluator, run, now_ms)
+        for series, slots in _rebuild_run(connection, evaluator, run, now_ms).items():
+            for site in (_site(connection, run[0]), ""):
+                touched.setdefault((site, series), set()).update(slots)
     for row in _groups(connection, runs):
-        _rebuild_group(connection, evaluator, row, now_ms)
+        series = Series(row["model"], row["version"], row["stream"], row["slot_ms"])
+        slots = touched.get((row["site"], series))
+        if slots:
+            _rebuild_group(connection, evaluator, row, series, slots, now_ms)
     evaluator.flush(connection)
     evaluator.forget()
 
@@ -52,22 +61,27 @@ def _groups(connection: Connection, runs: Iterable[tuple[Any, ...]]) -> list[sa.
     has in common is of other devices."""
     found: dict[int, sa.RowMapping] = {}
     for device_id, model, version, _ in runs:
-        site = sa.select(devices.c.site).where(devices.c.id == device_id).scalar_subquery()
         query = sa.select(groups).filter_by(model=model, version=version)
-        query = query.where(sa.or_(groups.c.site == "", groups.c.site == site))
+        query = query.where(groups.c.site.in_(("", _site(connection, device_id))))
         found |= {row["id"]: row for row in connection.execute(query).mappings()}
     return [found[number] for number in sorted(found)]
 
 
+def _site(connection: Connection, device_id: int) -> str:
+    return connection.execute(sa.select(devices.c.site).filter_by(id=device_id)).scalar_one()
+
+
 def _rebuild_run(
     connection: Connection, evaluator: Evaluator, run: tuple[Any, ...], now_ms: int
-) -> None:
-    """All streams of a device with one model version and artifact."""
+) -> dict[Series, set[int]]:
+    """All streams of a device with one model version and artifact; the slots in which its scores
+    are others now."""
     names = ("device_id", "model", "version", "artifact")
     of_run = dict(zip(names, run, strict=True))
     ids = connection.execute(sa.select(streams.c.id).filter_by(**of_run)).scalars().all()
     if not ids:
-        return
+        return {}
+    before = _scores(connection, ids)
     commons = _commons(connection, ids)
     old = _set_aside(connection, alarms, "stream_id", ids, now_ms)
     connection.execute(sa.delete(tests).where(tests.c.stream_id.in_(ids)))
@@ -86,6 +100,29 @@ def _rebuild_run(
             evaluator.flush(connection)
     evaluator.flush(connection)
     _settle(connection, alarms, "stream_id", ids, old, now_ms)
+    after = _scores(connection, ids)
+    return {
+        series: {slot for slot, _ in before.get(series, set()) ^ after.get(series, set())}
+        for series in before.keys() | after.keys()
+    }
+
+
+def _scores(connection: Connection, ids: Sequence[int]) -> dict[Series, set[tuple[int, str]]]:
+    """Slot and scores of each test window of streams."""
+    query = (
+        sa.select(streams.c.model, streams.c.version, streams.c.stream, tests.c.start_ms)
+        .add_columns(tests.c.scores, windows.c.duration_ms, windows.c.merged)
+        .select_from(tests)
+        .join(streams, streams.c.id == tests.c.stream_id)
+        .join(windows, windows.c.id == tests.c.window_id)
+        .where(tests.c.stream_id.in_(ids), tests.c.rung == 1)
+    )
+    found: dict[Series, set[tuple[int, str]]] = {}
+    for row in connection.execute(query):
+        length = slot_length(row.duration_ms // row.merged)
+        series = Series(row.model, row.version, row.stream, length)
+        found.setdefault(series, set()).add((row.start_ms // length, row.scores))
+    return found
 
 
 def stored_counts(
@@ -110,28 +147,49 @@ def _commons(connection: Connection, ids: Sequence[int]) -> dict[int, dict[int, 
 
 
 def _rebuild_group(
-    connection: Connection, evaluator: Evaluator, row: sa.RowMapping, now_ms: int
+    connection: Connection,
+    evaluator: Evaluator,
+    row: sa.RowMapping,
+    series: Series,
+    touched: Collection[int],
+    now_ms: int,
 ) -> None:
-    """A group's points are the medians of the scores that its devices have now, slot by slot."""
-    series = Series(row["model"], row["version"], row["stream"], row["slot_ms"])
+    """A group's points in these slots are the medians of the scores that its devices have now; the
+    others stay, and all go through its monitor again."""
+    points = {
+        point.slot: Point(
+            site=row["site"],
+            slot=point.slot,
+            devices=point.devices,
+            scores=tuple(decode_numbers(point.scores)),
+        )
+        for point in connection.execute(sa.select(group_points).filter_by(group_id=row["id"]))
+        if point.slot not in touched
+    }
     slots: dict[int, dict[int, Scores]] = {}
-    query = scored_tests(series)
+    query = scored_tests(series).where(
+        tests.c.start_ms >= min(touched) * series.slot_ms,
+        tests.c.start_ms < (max(touched) + 1) * series.slot_ms,
+    )
     if row["site"]:
         query = query.where(devices.c.site == row["site"])
     for device, slot, scores in scored_rows(connection, query, series):
-        if slot <= row["last_slot"]:
+        if slot in touched and slot <= row["last_slot"]:
             slots.setdefault(slot, {})[device.id] = scores
+    least = SITE_PEERS if row["site"] else VERSION_PEERS
+    points |= {
+        slot: Point.of(row["site"], slot, list(scores.values()))
+        for slot, scores in slots.items()
+        if len(scores) >= least
+    }
     ids = [row["id"]]
     old = _set_aside(connection, group_alarms, "group_id", ids, now_ms)
     connection.execute(sa.delete(group_points).where(group_points.c.group_id == row["id"]))
     change = sa.update(groups).where(groups.c.id == row["id"])
     connection.execute(change.values(**blank_state(row), reason=""))
-    least = SITE_PEERS if row["site"] else VERSION_PEERS
-    for slot, scores in sorted(slots.items()):
-        if len(scores) >= least:
-            point = Point.of(row["site"], slot, list(scores.values()))
-            at_ms = (slot + 1) * series.slot_ms
-            evaluator.groups.step(connection, series, point, at_ms=at_ms, c=row["threshold"])
+    for slot, point in sorted(points.items()):
+        at_ms = (slot + 1) * series.slot_ms
+        evaluator.groups.step(connection, series, point, at_ms=at_ms, c=row["threshold"])
     evaluator.groups.watched()  # their budget was spent when they first came
     evaluator.groups.flush(connection)
     _settle(connection, group_alarms, "group_id", ids, old, now_ms)

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from edgeml.collector.store.database import insert
+from edgeml.collector.store.bulk import Bulk
+from edgeml.collector.store.database import insert, upsert
 from edgeml.collector.store.tables import count_rollups, outcome_rollups
 from edgeml.statistics import Counts, merged, pack
 
@@ -21,6 +22,20 @@ _OUTCOME_KEY = ("device_id", "model", "version", "hour_ms", "outcome")
 _FIND_COUNTS = sa.select(count_rollups.c.packed, count_rollups.c.windows).where(
     *(count_rollups.c[name] == sa.bindparam(name) for name in _COUNT_KEY)
 )
+_SAVE_COUNTS = Bulk(
+    lambda connection: upsert(
+        connection, count_rollups, key=_COUNT_KEY, values=("windows", "packed")
+    )
+)
+
+
+def _add_outcomes(connection: Connection) -> sa.Executable:
+    statement = insert(connection, outcome_rollups)
+    total = outcome_rollups.c["count"] + statement.excluded["count"]
+    return statement.on_conflict_do_update(index_elements=_OUTCOME_KEY, set_={"count": total})
+
+
+_ADD_OUTCOMES = Bulk(_add_outcomes)
 
 
 def hour(time_ms: int) -> int:
@@ -83,29 +98,12 @@ class Rollups:
         """Add what was gathered to what the database holds."""
         if self._counts:
             rows = [self._merged(connection, key, *sums) for key, sums in self._counts.items()]
-            statement = insert(connection, count_rollups)
-            connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=_COUNT_KEY,
-                    set_={
-                        "windows": statement.excluded.windows,
-                        "packed": statement.excluded.packed,
-                    },
-                ),
-                rows,
-            )
-        if self._outcomes:
-            statement = insert(connection, outcome_rollups)
-            connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=_OUTCOME_KEY,
-                    set_={"count": outcome_rollups.c["count"] + statement.excluded["count"]},
-                ),
-                [
-                    {**dict(zip(_OUTCOME_KEY, key, strict=True)), "count": count}
-                    for key, count in self._outcomes.items()
-                ],
-            )
+            _SAVE_COUNTS(connection, rows)
+        outcomes = [
+            {**dict(zip(_OUTCOME_KEY, key, strict=True)), "count": count}
+            for key, count in self._outcomes.items()
+        ]
+        _ADD_OUTCOMES(connection, outcomes)
         self._clear()
 
     def _merged(

@@ -22,9 +22,13 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = 3
-"""Of the tables; a database with another one is refused. 1 and 2 held counts on grids, and bundles
-with baselines, that are no longer read."""
+SCHEMA = 4
+"""Of the tables; a database with another one is refused, but for those that can be taken over. 1
+and 2 held counts on grids, and bundles with baselines, that are no longer read."""
+
+TAKEN_OVER = 3
+"""Held the state of each track as of its last window, which may lie some windows back now: it is
+read as before, and is of this schema once it was opened."""
 
 metadata = MetaData()
 

@@ -52,8 +52,7 @@ def read(backend: Backend, site: str, device: str) -> DeviceData:
     """Read it, in a thread that may wait."""
     now_ms = backend.now_ms()
     reader = backend.reader
-    views = [d for d in reader.devices(now_ms=now_ms) if (d.site, d.device) == (site, device)]
-    found = views[0] if views else None
+    found = reader.device(site, device, now_ms=now_ms)
     streams = reader.streams(site=site, device=device) if found else []
     if found:
         current = {(m.name, m.version, m.artifact) for m in found.models}

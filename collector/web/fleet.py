@@ -1,7 +1,8 @@
-"""The fleet page: incidents on top, then the budget, every device in a row, and the groups."""
+"""The fleet page: incidents on top, then the budget, the devices, and what sites have in common."""
 
 from __future__ import annotations
 
+import time
 from html import escape
 from typing import Any
 
@@ -17,17 +18,19 @@ from edgeml.collector.views import (
     GroupView,
     View,
 )
-from edgeml.collector.web.frame import badge, page
+from edgeml.collector.web.frame import page
 from edgeml.collector.web.incidents import (
-    link,
     show_budget,
     show_groups,
     show_incidents,
     show_stuck,
 )
-from edgeml.collector.web.words import ago, count, statistic
+from edgeml.collector.web.table import DeviceTable
+from edgeml.collector.web.words import count
 
 REFRESH_S = 2.0
+RESTS = 10
+"""A large fleet takes longer to read: so many times that long is waited before it is read again."""
 
 
 class FleetData(View, frozen=True, kw_only=True):
@@ -49,7 +52,7 @@ def read(backend: Backend) -> FleetData:
     now_ms = backend.now_ms()
     return FleetData(
         now_ms=now_ms,
-        devices=backend.reader.devices(now_ms=now_ms),
+        devices=backend.reader.standings(),
         incidents=backend.fleet.incidents(now_ms=now_ms),
         groups=backend.fleet.groups(),
         budget=backend.fleet.budget(now_ms=now_ms),
@@ -62,31 +65,45 @@ def read(backend: Backend) -> FleetData:
 
 async def fleet_page(backend: Backend) -> None:
     """Build the page, and keep it fresh."""
+    began = time.monotonic()
     data = await run.io_bound(read, backend)
     if data is None:  # the collector is stopping
         return
     with page("edgeml fleet", data.health):
 
         @ui.refreshable
-        def content(shown: FleetData) -> None:
+        def above(shown: FleetData) -> None:
             _summary(shown)
             if shown.devices:
                 show_incidents(shown.incidents, shown.now_ms)
                 show_stuck(shown.devices)
                 show_budget(shown.budget, shown.drifting)
-                _devices(shown)
-                show_groups(shown.groups)
             else:
                 _nobody(shown)
+
+        @ui.refreshable
+        def below(shown: FleetData) -> None:
+            show_groups(shown.groups)
             _missing_bundles(shown)
 
-        content(data)
+        above(data)
+        table = DeviceTable(backend.reader)
+        below(data)
+
+        async def show(shown: FleetData) -> None:
+            await table.show(shown.devices, shown.now_ms)
+            timer.interval = max(REFRESH_S, RESTS * (time.monotonic() - began))
 
         async def refresh() -> None:
+            nonlocal began
+            began = time.monotonic()
             if (newer := await run.io_bound(read, backend)) is not None:
-                content.refresh(newer)
+                above.refresh(newer)
+                below.refresh(newer)
+                await show(newer)
 
-        ui.timer(REFRESH_S, refresh, immediate=False)
+        timer = ui.timer(REFRESH_S, refresh, immediate=False)
+        await show(data)
 
 
 def _summary(data: FleetData) -> None:
@@ -96,9 +113,9 @@ def _summary(data: FleetData) -> None:
     online = sum(device.online for device in data.devices)
     refused = sum(data.counters["refused"].values())
     figures = (
-        ("Devices online", f"{online} of {len(data.devices)}", ""),
-        ("Open incidents", str(opened), "alarm" if opened else ""),
-        ("Statistics armed", f"{armed} of {streams}", ""),
+        ("Devices online", f"{online:,} of {len(data.devices):,}", ""),
+        ("Open incidents", count(opened), "alarm" if opened else ""),
+        ("Statistics armed", f"{armed:,} of {streams:,}", ""),
         ("Windows since start", count(data.counters["accepted"]), ""),
         ("Messages refused", count(refused), ""),
     )
@@ -109,64 +126,6 @@ def _summary(data: FleetData) -> None:
             with ui.element("div").classes("card"):
                 ui.label(name).classes("muted small")
                 ui.label(figure).classes(f"figure {style}")
-
-
-def _devices(data: FleetData) -> None:
-    ranked = sorted(data.devices, key=lambda d: (-d.alarms, d.site, d.device))
-    heads = (
-        *("State", "Device", "Last contact", "Model", "Artifact"),
-        *('<span class="right">Requests</span>', "Nearest to an alarm"),
-    )
-    rows = "".join(_row(device, data.now_ms) for device in ranked)
-    with ui.element("div").classes("card").style("overflow-x:auto"):
-        head = "".join(f"<th>{name}</th>" for name in heads)
-        ui.html(
-            f'<table class="fleet"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>',
-            sanitize=False,
-        )
-
-
-def _row(device: DeviceView, now_ms: int) -> str:
-    models = "<br>".join(f"{escape(m.name)} {escape(m.version)}" for m in device.models) or "–"
-    artifacts = "<br>".join(escape(m.artifact) or "–" for m in device.models) or "–"
-    served = device.outcomes.get("served", 0)
-    others = ", ".join(
-        f"{count(number)} {escape(name)}"
-        for name, number in sorted(device.outcomes.items())
-        if name != "served" and number
-    )
-    trouble = [f"{m.name}: {m.error}" for m in device.models if m.error]
-    note = escape(
-        "; ".join(trouble) or (device.reason if device.state in {"not armed", "stuck"} else "")
-    )
-    online = "online" if device.online else "offline"
-    offline = "" if device.online else ' <span class="muted">· offline</span>'
-    below = f'<div class="muted small">{others}</div>' if others else ""
-    return (
-        f'<tr data-device="{escape(device.device)}"><td>{badge(device.state)}</td>'
-        f'<td><a href="{link(device.site, device.device)}">{escape(device.device)}</a>'
-        f'<div class="muted small">{escape(device.site)}</div></td>'
-        f'<td><span class="dot {"on" if device.online else "off"}" title="{online}"></span> '
-        f"{ago(device.last_seen_ms, now_ms)}"
-        f"{offline}</td>"
-        f"<td>{models}</td><td>{artifacts}</td>"
-        f'<td class="number">{count(served)} served'
-        f"{below}</td>"
-        f"<td>{_nearest(device)}<div class='muted small'>{note}</div></td></tr>"
-    )
-
-
-def _nearest(device: DeviceView) -> str:
-    if device.worst_relative_evidence is None:
-        return '<span class="muted">–</span>'
-    name, tensor = statistic(device.worst)
-    share = min(max(device.worst_relative_evidence, 0.0), 1.0)
-    style = "alarm" if device.alarms else ""
-    return (
-        f'{escape(name)} <span class="muted small">{escape(tensor)}</span>'
-        f'<div class="bar" style="margin-top:5px" title="evidence on a logarithmic scale, '
-        f'full at the alarm"><div class="{style}" style="width:{100 * share:.0f}%"></div></div>'
-    )
 
 
 def _nobody(data: FleetData) -> None:

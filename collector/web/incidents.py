@@ -15,6 +15,9 @@ from edgeml.collector.web.words import ago, evidence, statistic
 SHOWN = 8
 """Incidents at a time, and statistics of one: the rest is counted."""
 
+GROUPS = 12
+"""Sites and versions likewise."""
+
 _SCOPES = {"device": "device", "site": "site", "version": "version", "fleet": "fleet"}
 
 
@@ -85,12 +88,16 @@ def show_budget(budget: BudgetView, drifting: list[DriftingView]) -> None:
     """How much of the promise is spent, and the list of what drifts now."""
     share = min(budget.expected / budget.allowed, 1.0) if budget.allowed else 0.0
     over = " alarm" if budget.expected > budget.allowed else ""
+    of_device: dict[tuple[str, str], list[str]] = {}
+    for d in drifting:  # the surest first
+        of_device.setdefault((d.site, d.device), []).append(statistic(d.stream)[0])
     names = [
-        f"<a class='plain' href='{link(d.site, d.device)}'>{escape(d.site)}/{escape(d.device)}</a> "
-        f"<span class='muted'>{escape(statistic(d.stream)[0])}</span>"
-        for d in drifting[:SHOWN]
+        f"<a class='plain' href='{link(*at)}'>{escape('/'.join(at))}</a> "
+        f"<span class='muted'>{escape(_some(statistics))}</span>"
+        for at, statistics in list(of_device.items())[:SHOWN]
     ]
-    more = f" <span class='muted'>and {len(drifting) - SHOWN} more</span>" * (len(drifting) > SHOWN)
+    left = len(of_device) - SHOWN
+    more = f" <span class='muted'>and {left} more devices</span>" * (left > 0)
     listed = (
         f"<div class='small' style='margin-top:10px'><span class='muted'>Drifts now (at most 5 % "
         f"of this list is wrong):</span> {', '.join(names)}{more}</div>"
@@ -110,6 +117,12 @@ def show_budget(budget: BudgetView, drifting: list[DriftingView]) -> None:
             f"{escape(budget.promise)}.</div>{listed}",
             sanitize=False,
         )
+
+
+def _some(names: list[str]) -> str:
+    """The first three, and how many more."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def show_stuck(devices: list[DeviceView]) -> None:
@@ -136,7 +149,9 @@ def show_groups(groups: list[GroupView]) -> None:
         heaps.setdefault((group.model, group.version, group.site), []).append(group)
     if not heaps:
         return
-    rows = "".join(_group_row(found) for _, found in sorted(heaps.items()))
+    ordered = sorted(heaps.values(), key=_group_trouble)
+    rows = "".join(map(_group_row, ordered[:GROUPS]))
+    more = len(ordered) - GROUPS
     heads = ("State", "Group", "Model", "Devices", "Statistics armed", "Nearest to an alarm")
     head = "".join(f"<th>{name}</th>" for name in heads)
     with ui.element("div").classes("card").style("overflow-x:auto"):
@@ -149,10 +164,19 @@ def show_groups(groups: list[GroupView]) -> None:
             f"<tbody>{rows}</tbody></table>",
             sanitize=False,
         )
+        if more > 0:
+            ui.label(f"{more} more sites, farther from an alarm.").classes("muted small")
 
 
 def _urgency(group: GroupView) -> tuple[bool, float]:
     return group.phase == "alarm", group.evidence / max(group.threshold, 1.0)
+
+
+def _group_trouble(found: list[GroupView]) -> tuple[bool, bool, float, str, str, str]:
+    """Alarms first, then versions, then sites that are nearest to an alarm."""
+    head = found[0]
+    alarm, nearest = max(map(_urgency, found))
+    return not alarm, bool(head.site), -nearest, head.model, head.version, head.site
 
 
 def _group_row(found: list[GroupView]) -> str:

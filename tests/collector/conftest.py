@@ -5,15 +5,45 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.bundles import tiny_bundle
 from support.collectors import CollectorProcess, Start
+from support.devices import Source
+from support.fleets import FleetStore
 
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny classifier's bundle."""
     return tiny_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="session")
+def troubled(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Path:
+    """A database of two sites of four cameras, 44 windows of each: those of one site are dark since
+    the 27th, one of the other as well, and another is frozen since the 31st."""
+    path = tmp_path_factory.mktemp("troubled") / "fleet.sqlite"
+    store = FleetStore(path, bundle)
+    hall, yard = ([f"{site}/cam-{n}" for n in range(1, 5)] for site in ("hall", "yard"))
+    sources = {name: Source(bundle, seed=n) for n, name in enumerate([*hall, *yard])}
+    store.send(*((name, source.status()) for name, source in sources.items()))
+    frozen = sources["yard/cam-4"].window()
+    for slot in range(44):
+        dark = {"yard/cam-1", *hall} if slot >= 26 else set[str]()
+        batch = [(name, source.window(broken=name in dark)) for name, source in sources.items()]
+        if slot >= 30:
+            again = {"sequence": batch[-1][1].sequence, "start_ms": batch[-1][1].start_ms}
+            batch[-1] = ("yard/cam-4", msgspec.structs.replace(frozen, **again))
+        store.send(*batch)
+    store.engine.dispose()  # the last connection leaves nothing beside the file
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path, bundle: Path) -> FleetStore:
+    """A database that knows the bundle."""
+    return FleetStore(tmp_path / "fleet.sqlite", bundle)
 
 
 @pytest.fixture

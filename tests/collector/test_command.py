@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from support.collectors import Start
 from support.devices import Source, wire
 from support.fleets import FleetStore
 
+from edgeml.cli import main
 from edgeml.collector.config import CollectorConfig, load_config, override
 from edgeml.errors import UsageError
 
@@ -20,6 +23,14 @@ def edgeml(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "edgeml", *arguments], capture_output=True, text=True, check=False
     )
+
+
+def fleet(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """``edgeml fleet …`` within this process: a new one takes longer to load than to ask."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(["fleet", *arguments])
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
 def test_a_file_says_what_options_say(tmp_path: Path) -> None:
@@ -92,32 +103,30 @@ def test_a_taken_port_is_named(start: Start) -> None:
 def test_the_fleet_answers_for_people_and_for_programs(start: Start, bundle: Path) -> None:
     collector = start("--embedded-broker").wait_ready()
     at = ("--collector", collector.page)
-    added = edgeml("fleet", "add", str(bundle), *at)
+    added = fleet("add", str(bundle), *at)
     assert added.returncode == 0
     assert "is known now: 17 statistics" in added.stdout
-    assert "was known already" in edgeml("fleet", "add", str(bundle), *at).stdout
+    assert "was known already" in fleet("add", str(bundle), *at).stdout
 
     source = Source(bundle, seed=1)
     with wire("hall", "cam", collector.host, collector.port) as device:
         device.send(source.status(), *source.windows(28), *source.windows(9, broken=True))
         device.wait_stored(37)
 
-    status = json.loads(edgeml("fleet", "status", "--json", *at).stdout)
+    status = json.loads(fleet("status", "--json", *at).stdout)
     assert status["devices"][0]["device"] == "cam"
     assert status["devices"][0]["models"][0]["version"] == "1.0"
-    assert "hall/cam" in edgeml("fleet", "status", *at).stdout
+    assert "hall/cam" in fleet("status", *at).stdout
 
-    drift = json.loads(edgeml("fleet", "drift", "--device", "cam", "--json", *at).stdout)
+    drift = json.loads(fleet("drift", "--device", "cam", "--json", *at).stdout)
     luma = next(s for s in drift["streams"] if s["stream"] == "input.image.luma_mean")
     assert luma["phase"] == "alarm"
     assert luma["last"]["w1"] > 0.5
     assert luma["last"]["p"] < 1e-6
     assert {"chi2", "dof", "n", "m", "effect", "detectable", "psi", "ks"} <= set(luma["last"])
     assert 0.05 < luma["last"]["excess_js"] < luma["last"]["js"]
-    assert json.loads(edgeml("fleet", "drift", "--device", "no", "--json", *at).stdout) == {
-        "streams": []
-    }
-    shown = edgeml("fleet", "drift", *at).stdout
+    assert json.loads(fleet("drift", "--device", "no", "--json", *at).stdout) == {"streams": []}
+    shown = fleet("drift", *at).stdout
     assert "excess JS (bits)" in shown
     assert f"{luma['last']['excess_js']:.3f}" in shown
     assert f"{luma['evidence']:,.0f}" in shown
@@ -129,7 +138,7 @@ def test_the_fleet_answers_for_people_and_for_programs(start: Start, bundle: Pat
     ranks = [(s["phase"] == "alarm", s["evidence"] / s["threshold"]) for s in listed]
     assert ranks == sorted(ranks, reverse=True)
     assert {alarmed for alarmed, _ in ranks} == {True, False}
-    assert "input.image.luma_mean" in edgeml("fleet", "alarms", "--open", *at).stdout
+    assert "input.image.luma_mean" in fleet("alarms", "--open", *at).stdout
 
 
 def test_incidents_retraction_and_feedback_at_the_command_line(
@@ -142,27 +151,27 @@ def test_incidents_retraction_and_feedback_at_the_command_line(
     store.engine.dispose()
     collector = start("--embedded-broker").wait_ready()
     at = ("--collector", collector.page)
-    said = edgeml("fleet", "incidents", *at).stdout
+    said = fleet("incidents", *at).stdout
     assert "open    cam (hall) changed: " in said
     assert "it has no peers on its site" in said
     assert "alarms raised, at most" in said
 
     since = str(sent[28].start_ms)
-    done = edgeml("fleet", "retract", "--device", "cam", "--from", since, "--why", "fog", *at)
+    done = fleet("retract", "--device", "cam", "--from", since, "--why", "fog", *at)
     assert "9 windows of 1 device (360 rows) retracted." in done.stdout
-    assert "No incidents." in edgeml("fleet", "incidents", *at).stdout
-    listed = edgeml("fleet", "retractions", *at).stdout
+    assert "No incidents." in fleet("incidents", *at).stdout
+    listed = fleet("retractions", *at).stdout
     assert "fog" in listed
     assert "stands" in listed
-    (row,) = json.loads(edgeml("fleet", "retractions", "--json", *at).stdout)["retractions"]
+    (row,) = json.loads(fleet("retractions", "--json", *at).stdout)["retractions"]
     number = str(row["id"])
-    assert "put back" in edgeml("fleet", "retract", "--undo", number, *at).stdout
-    assert "open    cam" in edgeml("fleet", "incidents", *at).stdout
-    again = edgeml("fleet", "retract", "--undo", number, *at)
+    assert "put back" in fleet("retract", "--undo", number, *at).stdout
+    assert "open    cam" in fleet("incidents", *at).stdout
+    again = fleet("retract", "--undo", number, *at)
     assert (again.returncode, "is undone" in again.stderr) == (1, True)
-    refused = edgeml("fleet", "retract", *at)
+    refused = fleet("retract", *at)
     assert (refused.returncode, "neither a device" in refused.stderr) == (1, True)
-    anew = edgeml("fleet", "rebaseline", "--device", "cam", *at).stdout
+    anew = fleet("rebaseline", "--device", "cam", *at).stdout
     assert "streams start anew, " in anew
 
     file = tmp_path / "labels.csv"
@@ -171,13 +180,13 @@ def test_incidents_retraction_and_feedback_at_the_command_line(
         + "cam,tiny,2027-01-15T08:00:05,3,3,0.9,day\n" * 30
         + "cam,tiny,2027-01-15T08:00:05,3,4,0.9,night\n" * 10
     )
-    assert "40 labels added." in edgeml("fleet", "feedback", str(file), *at).stdout
-    assert "nothing changed" in edgeml("fleet", "feedback", str(file), *at).stdout
-    table = edgeml("fleet", "accuracy", "--by", "device", *at).stdout
+    assert "40 labels added." in fleet("feedback", str(file), *at).stdout
+    assert "nothing changed" in fleet("feedback", str(file), *at).stdout
+    table = fleet("accuracy", "--by", "device", *at).stdout
     for shown in ("tiny 1.0", "hall/cam", "40", "0.750", "day is 1.000 above night"):
         assert shown in table
     file.write_text("device,model\ncam,tiny\n")
-    lacking = edgeml("fleet", "feedback", str(file), *at)
+    lacking = fleet("feedback", str(file), *at)
     assert (lacking.returncode, "lacks time, prediction, label" in lacking.stderr) == (2, True)
 
 
@@ -192,6 +201,6 @@ def test_a_damaged_bundle_is_refused_at_the_command_line(start: Start, tmp_path:
     collector = start("--embedded-broker").wait_ready()
     damaged = tmp_path / "damaged.edgeml"
     damaged.write_bytes(b"PK\x03\x04 and then nothing")
-    done = edgeml("fleet", "add", str(damaged), "--collector", collector.page)
+    done = fleet("add", str(damaged), "--collector", collector.page)
     assert done.returncode == 1
     assert "is damaged, or no bundle" in done.stderr

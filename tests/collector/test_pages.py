@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import msgspec
 import pytest
+from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Page, expect, sync_playwright
 from support.collectors import CollectorProcess, Start
 from support.devices import Source, wire
 from support.fleets import FleetStore
+
+from edgeml.collector.web.table import A_PAGE
 
 SCREENSHOTS = os.environ.get("EDGEML_SCREENSHOTS", "")
 """A folder that takes pictures of the pages, where one wants to look at them."""
@@ -38,17 +41,23 @@ class Browser:
             self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
 
 
-@pytest.fixture
-def browser(require: Callable[[str], Path]) -> Iterator[Browser]:
+@pytest.fixture(scope="module")
+def chromium(require: Callable[[str], Path]) -> Iterator[Chromium]:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
             executable_path=require("chromium"),
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
-        page = chromium.new_page(viewport={"width": 1360, "height": 900})
-        page.set_default_timeout(30_000)
-        yield Browser(page)
+        yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def browser(chromium: Chromium) -> Iterator[Browser]:
+    page = chromium.new_page(viewport={"width": 1360, "height": 900})  # remembers nothing
+    page.set_default_timeout(30_000)
+    yield Browser(page)
+    page.close()
 
 
 expect.set_options(timeout=30_000)
@@ -116,21 +125,9 @@ def test_the_fleet_and_a_device_with_an_alarm(start: Start, bundle: Path, browse
 
 
 def test_a_site_a_device_and_a_frozen_camera_are_told_apart(
-    start: Start, bundle: Path, browser: Browser, tmp_path: Path
+    start: Start, browser: Browser, troubled: Path, tmp_path: Path
 ) -> None:
-    store = FleetStore(tmp_path / "fleet.sqlite", bundle)
-    hall, yard = ([f"{site}/cam-{n}" for n in range(1, 5)] for site in ("hall", "yard"))
-    sources = {name: Source(bundle, seed=n) for n, name in enumerate([*hall, *yard])}
-    store.send(*((name, source.status()) for name, source in sources.items()))
-    frozen = sources["yard/cam-4"].window()
-    for slot in range(45):
-        dark = {"yard/cam-1", *hall} if slot >= 26 else set[str]()
-        batch = [(name, source.window(broken=name in dark)) for name, source in sources.items()]
-        if slot >= 30:
-            again = {"sequence": batch[-1][1].sequence, "start_ms": batch[-1][1].start_ms}
-            batch[-1] = ("yard/cam-4", msgspec.structs.replace(frozen, **again))
-        store.send(*batch)
-    store.engine.dispose()
+    shutil.copy(troubled, tmp_path / "fleet.sqlite")
     collector = start("--embedded-broker").wait_ready()
     page = browser.page
     page.goto(collector.page)
@@ -146,6 +143,39 @@ def test_a_site_a_device_and_a_frozen_camera_are_told_apart(
     expect(page.locator("tr", has_text="site hall")).to_contain_text("alarm")
     expect(page.locator("tr", has_text="site yard")).to_contain_text("armed")
     browser.keep("incidents")
+    assert browser.faults == []
+
+
+def test_of_many_devices_a_page_is_shown_and_the_others_are_found(
+    start: Start, bundle: Path, browser: Browser, tmp_path: Path
+) -> None:
+    store = FleetStore(tmp_path / "fleet.sqlite", bundle)
+    source = Source(bundle, seed=1)
+    window, online = source.window(), source.status()
+    names = [f"{site}/cam-{n:02}" for site in ("hall", "yard") for n in range(A_PAGE)]
+    heard = [name for name in names if name != "yard/cam-07"]  # that one is off line
+    store.send(*((name, online) for name in heard), *((name, window) for name in names))
+    store.engine.dispose()
+    collector = start("--embedded-broker").wait_ready()
+    page, rows = browser.page, browser.page.locator("tr[data-device]")
+    page.goto(collector.page)
+    expect(rows).to_have_count(A_PAGE)
+    expect(rows.first).to_contain_text("yard")  # trouble first
+    expect(rows.first).to_contain_text("cam-07")
+    expect(page.locator("body")).to_contain_text(f"1 to {A_PAGE} of {2 * A_PAGE}")
+    browser.keep("many")
+    page.locator("button", has_text="chevron_right").click()
+    expect(page.locator("body")).to_contain_text(f"{A_PAGE + 1} to {2 * A_PAGE} of {2 * A_PAGE}")
+    expect(rows.last).to_contain_text("cam-24")
+    # What is looked for stays while the page keeps itself fresh.
+    page.get_by_placeholder("Site, device, model").fill("yard 03")
+    expect(rows).to_have_count(1)
+    with wire("yard", "cam-03", collector.host, collector.port) as device:
+        source.sequence = 1
+        device.send(source.window())
+        device.wait_stored(2)
+        expect(rows.first).to_contain_text("80 served")
+    expect(rows).to_have_count(1)
     assert browser.faults == []
 
 

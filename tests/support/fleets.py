@@ -20,9 +20,18 @@ from edgeml.collector.store.selection import Selection
 from edgeml.collector.views import RetractionView
 from edgeml.statistics import Counts, unpack
 from edgeml.telemetry import Status, Topic, Window
-from support.devices import START_MS
+from support.devices import START_MS, Source
 
 ALARMS = AlarmConfig(reference_windows=20, per_windows=2000, season="none")
+
+LUMA = "input.image.luma_mean"
+HALL = [f"hall/cam-{n}" for n in range(4)]
+YARD = [f"yard/cam-{n}" for n in range(4)]
+
+
+def fleet(bundle: Path, names: list[str]) -> dict[str, Source]:
+    """A source of windows for each."""
+    return {name: Source(bundle, seed=n) for n, name in enumerate(names, start=1)}
 
 
 class FleetStore:
@@ -116,3 +125,11 @@ class FleetStore:
 def _sums(counts: Counts) -> tuple[list[int], list[int]]:
     """All that adds and subtracts; extremes are bounds after a subtraction."""
     return counts.cells.tolist(), counts.sums.tolist()
+
+
+def phases(store: FleetStore, stream: str = LUMA) -> dict[str, str]:
+    """Phase of each group of a statistic, by site."""
+    g = fleet_tables.groups.c
+    with store.engine.begin() as connection:
+        rows = connection.execute(sa.select(g.site, g.phase).where(g.stream == stream)).all()
+    return {row.site: row.phase for row in rows}

@@ -1,0 +1,83 @@
+"""A collector that starts again goes on from what it stored, which need not be all it knew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from support.devices import Source
+from support.fleets import HALL, FleetStore, fleet
+
+from edgeml.collector.store import evaluation, tables
+from edgeml.collector.store.past import pack_state, unpack_state
+
+
+def test_a_restart_in_the_middle_changes_nothing_for_groups(bundle: Path, tmp_path: Path) -> None:
+    found: list[dict[str, Any]] = []
+    for restarts in (set[int](), {3, 22, 30}):
+        store = FleetStore(tmp_path / f"{len(restarts)}.sqlite", bundle)
+        sources = fleet(bundle, HALL)
+        for slot in range(34):
+            if slot in restarts:
+                store.restart()
+            # One device is late by one slot, all the time.
+            late = [("hall/cam-3", sources["hall/cam-3"].window())] if slot else []
+            store.send(*((n, sources[n].window()) for n in HALL[:3]), *late)
+        found.append(store.contents())
+    assert found[0] == found[1]
+    assert found[0]["points"]
+
+
+def a_camera_that_was_dark(store: FleetStore, bundle: Path, restarts: set[int]) -> dict[str, Any]:
+    """What is stored after 70 windows of one, with the alarm raised and closed."""
+    source = Source(bundle, seed=1)
+    for slot in range(70):
+        if slot in restarts:
+            store.restart()
+        store.send(("hall/cam", source.window(broken=26 <= slot < 45)))
+    return store.contents()
+
+
+def test_a_restart_at_any_point_of_an_alarm_changes_nothing(bundle: Path, tmp_path: Path) -> None:
+    """A track's state is stored each sixteenth window: between two of them it is that state, and
+    the windows since."""
+    plain = FleetStore(tmp_path / "plain.sqlite", bundle)
+    found = a_camera_that_was_dark(plain, bundle, set())
+    assert {is_open for *_, is_open in found["alarms"]} == {False}
+    with plain.engine.begin() as connection:
+        stored = connection.execute(sa.select(tables.tracks.c.state)).scalars()
+        states = [unpack_state(state) for state in stored]
+        (last,) = connection.execute(sa.select(sa.func.max(tables.tests.c.index))).scalars()
+    assert any(state.through is not None and state.through < last for state in states)
+    restarted = FleetStore(tmp_path / "restarted.sqlite", bundle)
+    assert a_camera_that_was_dark(restarted, bundle, {5, 21, 24, 29, 33, 47, 56, 63}) == found
+
+
+def test_a_database_of_schema_3_is_taken_over(
+    store: FleetStore, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the state of each track as of its last window, and does not say so."""
+    source = Source(bundle, seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "SAVED_EVERY", 1)
+        store.send(*(("hall/cam", window) for window in source.windows(30)))
+    t = tables.tracks
+    with store.engine.begin() as connection:
+        for row in connection.execute(sa.select(t)).all():
+            state = msgspec.structs.replace(unpack_state(row.state), through=None)
+            of_row = (t.c.stream_id == row.stream_id, t.c.rung == row.rung)
+            connection.execute(sa.update(t).where(*of_row).values(state=pack_state(state)))
+        connection.execute(sa.update(tables.schema).values(version=3))
+    store.restart()
+    plain = FleetStore(tmp_path / "plain.sqlite", bundle)
+    same = Source(bundle, seed=1)
+    plain.send(*(("hall/cam", window) for window in same.windows(30)))
+    for slot in range(20):
+        if slot == 10:
+            store.restart()
+        store.send(("hall/cam", source.window()))
+        plain.send(("hall/cam", same.window()))
+    assert store.contents() == plain.contents()
