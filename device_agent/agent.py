@@ -330,7 +330,7 @@ class Agent:
         self._bell.ring()
 
     def _by_name(self) -> dict[str, Service]:
-        return {service.state.name: service for service in self._services}
+        return {service.name: service for service in self._services}
 
     def _restart(self) -> None:
         self.restarts = True

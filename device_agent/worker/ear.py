@@ -2,7 +2,8 @@
 
 To wake a process on a sleeping core costs more than a small model's inference, 30 µs and more in a
 virtual machine. So whoever expects to hear soon looks again and again, and lets any other process
-that wants the core go first.
+that wants the core go first. Where that has been in vain for a while it sleeps at once: to look on
+takes others the core, and the interpreter, which is dropped and taken back with each look.
 """
 
 from __future__ import annotations
@@ -15,6 +16,13 @@ import time
 
 CORES = len(os.sched_getaffinity(0))
 """That this process may use; with one, it is the other side that must run while this one waits."""
+
+IN_VAIN = 8
+"""Waits in a row that were far too long to stay awake for; then it is not tried."""
+
+SOON = 3
+"""Times ``awake_s``: whoever slept and has heard within so long had better have been awake. A wake
+takes as long again as the time that one stays awake."""
 
 LINK = 0
 """What is heard of the link, in place of a number."""
@@ -59,6 +67,7 @@ class Ear:
         self._poll.register(bell, select.POLLIN)
         self._poll.register(link, select.POLLIN if messages else 0)
         self._awake_s = awake_s if CORES > 1 else 0.0
+        self._in_vain = 0
 
     def hears(self, timeout_s: float | None) -> int | None:
         """Wait for the bell or the link.
@@ -71,14 +80,18 @@ class Ear:
         """
         poll, now = self._poll.poll, time.monotonic
         begin = now()
-        awake_s = self._awake_s if timeout_s is None else min(timeout_s, self._awake_s)
-        until = begin + awake_s
-        while now() < until:
-            if found := poll(0):
-                return self._which(found)
-            os.sched_yield()
+        if self._in_vain < IN_VAIN:
+            awake_s = self._awake_s if timeout_s is None else min(timeout_s, self._awake_s)
+            until = begin + awake_s
+            while now() < until:
+                if found := poll(0):
+                    self._in_vain = 0
+                    return self._which(found)
+                os.sched_yield()
         left_ms = None if timeout_s is None else max(0.0, (begin + timeout_s - now()) * 1000)
         found = poll(left_ms)
+        soon = now() - begin < SOON * self._awake_s
+        self._in_vain = 0 if soon else min(self._in_vain + 1, IN_VAIN)
         return self._which(found) if found else None
 
     def _which(self, found: list[tuple[int, int]]) -> int:

@@ -22,7 +22,7 @@ from edgeml.device_agent.local import socket_wire as wire
 from edgeml.device_agent.local.socket_address import connected
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.device_agent.worker import ear
-from edgeml.device_agent.worker.ear import LINK, Bell, Ear
+from edgeml.device_agent.worker.ear import IN_VAIN, LINK, Bell, Ear
 from edgeml.statistics import Baseline, unpack
 
 
@@ -152,3 +152,27 @@ def test_an_ear_hears_what_comes_awake_or_asleep(monkeypatch: pytest.MonkeyPatch
         assert deaf.hears(None) == LINK
     with pytest.raises(OSError, match="Bad file descriptor"):
         bell.ring(9)
+
+
+def test_an_ear_that_stays_awake_in_vain_sleeps_at_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ear, "CORES", 2)
+    bell, looks = Bell(), [0]
+
+    def count() -> None:
+        looks[0] += 1
+
+    def look(timeout_s: float) -> int:
+        """How often it looked again before it slept."""
+        looks[0] = 0
+        heard.hears(timeout_s)
+        return looks[0]
+
+    monkeypatch.setattr(ear.os, "sched_yield", count)
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with contextlib.closing(bell), here, there:
+        heard = Ear(bell.handle, here, awake_s=0.001)
+        assert all(look(0.02) for _ in range(IN_VAIN))
+        assert look(0.02) == 0
+        bell.ring(7)
+        assert look(0.02) == 0  # heard at once, so
+        assert look(0.02) > 0
