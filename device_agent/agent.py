@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -330,7 +331,7 @@ class Agent:
         self._bell.ring()
 
     def _by_name(self) -> dict[str, Service]:
-        return {service.state.name: service for service in self._services}
+        return {service.name: service for service in self._services}
 
     def _restart(self) -> None:
         self.restarts = True
@@ -338,11 +339,11 @@ class Agent:
 
     def _publish_answer(self, payload: bytes) -> None:
         if self._uplink is not None:
-            self._uplink.publish_result(self._topics.leaf("cmd/result"), payload, qos=1)
+            self._uplink.publish_result(self._topics.leaf("cmd/result"), lambda: payload, qos=1)
 
-    def _publish_result(self, topic: str, payload: bytes) -> None:
+    def _publish_result(self, topic: str, encode: Callable[[], bytes]) -> None:
         if self._uplink is not None:
-            self._uplink.publish_result(topic, payload)
+            self._uplink.publish_result(topic, encode)
 
 
 def _state_path(config: Config) -> Path:

@@ -16,7 +16,8 @@ from edgeml.errors import AgentError, SourceError
 if TYPE_CHECKING:
     from edgeml.device_agent.serving.service import Service
 
-Publish = Callable[[str, bytes], None]
+Publish = Callable[[str, Callable[[], bytes]], None]
+"""Takes a topic, and what encodes the message for it on the thread that sends it."""
 
 OnFrame = Callable[[str, bytes], None]
 """Takes topic and payload of a frame that came in."""
@@ -44,11 +45,13 @@ def answering(topic: str, service: Service, publish: Publish) -> Callable[[Ticke
 
     def answer(ticket: Ticket) -> None:
         if topic and ticket.outcome == "served":
-            manifest = service.manifest
-            encoded = oip.encode_response(
-                ticket.outputs, model=manifest.name, version=manifest.version
+            manifest, outputs = service.manifest, ticket.outputs
+            publish(
+                topic,
+                lambda: (
+                    oip.encode_response(outputs, model=manifest.name, version=manifest.version).body
+                ),
             )
-            publish(topic, encoded.body)
 
     return answer
 

@@ -156,6 +156,11 @@ class Service:
             thread.start()
 
     @property
+    def name(self) -> str:
+        """Of the model."""
+        return self._standing.name
+
+    @property
     def state(self) -> ModelState:
         """For the reported state."""
         return self._standing.state

@@ -64,7 +64,9 @@ class Sender:
         self._windows_sent: dict[int, Key] = {}
         self._taken: set[Key] = set()
         """Windows that the broker has taken on this connection."""
-        self._results: deque[tuple[str, bytes, int]] = deque(maxlen=bounds.MAX_RESULTS)
+        self._results: deque[tuple[str, Callable[[], bytes], int]] = deque(
+            maxlen=bounds.MAX_RESULTS
+        )
 
     # From any thread.
 
@@ -72,9 +74,9 @@ class Sender:
         """Status and reported state are others."""
         self._dirty.set()
 
-    def result(self, topic: str, payload: bytes, qos: int) -> None:
-        """An answer, which may be lost with the connection."""
-        self._results.append((topic, payload, qos))
+    def result(self, topic: str, encode: Callable[[], bytes], qos: int) -> None:
+        """An answer, which may be lost with the connection; encoded when it goes out."""
+        self._results.append((topic, encode, qos))
 
     def hurry(self) -> None:
         """The agent is ending: what waits is to go as fast as it can."""
@@ -126,8 +128,8 @@ class Sender:
             self._dirty.clear()
             self.send_state(client)
         while self._results:
-            topic, payload, qos = self._results.popleft()
-            client.publish(topic, payload, qos=qos)
+            topic, encode_result, qos = self._results.popleft()
+            client.publish(topic, encode_result(), qos=qos)
         underway = set(self._events_sent.values())
         for number, event in self._outbox.events():
             if number not in underway and len(self._events_sent) < self._config.in_flight:

@@ -109,9 +109,16 @@ class Uplink:
         with contextlib.suppress(BlockingIOError, OSError):
             os.write(self._writer, b"\0")
 
-    def publish_result(self, topic: str, payload: bytes, *, qos: int = 0) -> None:
-        """Send an answer, or lose it with the connection. From any thread."""
-        self._sender.result(topic, payload, qos)
+    def publish_result(self, topic: str, encode: Callable[[], bytes], *, qos: int = 0) -> None:
+        """Send an answer, or lose it with the connection. From any thread.
+
+        Args:
+            topic: to send it to.
+            encode: makes the message, on the uplink's thread: a large tensor takes JSON longer than
+                many a model, and whoever has served it has the next one waiting.
+            qos: MQTT's.
+        """
+        self._sender.result(topic, encode, qos)
         self.wake()
 
     def flush(self, timeout_s: float) -> None:

@@ -16,12 +16,12 @@ def main() -> None:
     """Runs until the agent goes away."""
     # Ctrl-C reaches the whole foreground group; the agent alone decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    doorbell = socket.socket(fileno=json.loads(sys.argv[1])["socket"])
-    if not doorbell.recv(1):
+    link = socket.socket(fileno=json.loads(sys.argv[1])["link"])
+    if not link.recv(1):
         return  # the agent has changed its mind, or is gone
     from edgeml.device_agent.worker.child import serve
 
-    serve(sys.argv[1], doorbell)
+    serve(sys.argv[1], link)
 
 
 if __name__ == "__main__":

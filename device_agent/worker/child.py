@@ -1,16 +1,16 @@
-"""The worker: loads one artifact, then runs it whenever the doorbell rings.
+"""The worker: loads one artifact, then runs it whenever the bell rings.
 
 It imports NumPy and its own runtime, nothing of the agent. It ends when the agent does: the kernel
-kills it (``PR_SET_PDEATHSIG``), and the doorbell's end of file says the same.
+kills it (``PR_SET_PDEATHSIG``), and the end of the link says the same.
 """
 
 from __future__ import annotations
 
 import gc
 import mmap
+import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,12 @@ AWAKE_S = 0.0002
 """After an answer: a program that has its next input ready asks again within this."""
 
 
-def serve(argument: str, doorbell: socket.socket) -> None:
+def serve(argument: str, link: socket.socket) -> None:
     """Load and run until the agent goes away.
 
     Args:
         argument: a :class:`~edgeml.device_agent.worker.wire.WorkerSpec` as JSON.
-        doorbell: this side of the socket pair.
+        link: this side of the socket pair.
     """
     spec = msgspec.json.decode(argument, type=wire.WorkerSpec)
     die_with_parent(spec.parent)
@@ -46,21 +46,37 @@ def serve(argument: str, doorbell: socket.socket) -> None:
         )
         run = session.bound(inputs)
     except Exception as error:  # noqa: BLE001 - whatever a runtime raises, the agent must hear it
-        doorbell.send(wire.message(wire.BROKEN, text=_sentence(error)))
+        link.send(wire.message(wire.BROKEN, text=_sentence(error)))
         return
     gc.collect()
     gc.freeze()  # a full collection takes milliseconds, and finds nothing
-    breaker = _Breaker(session, socket.socket(fileno=spec.control))
-    doorbell.send(wire.message(wire.READY, text=wire.CAN_CANCEL if session.can_cancel else ""))
-    _serve(doorbell, run, breaker, outputs)
+    breaker = _Breaker(session, link)
+    link.send(wire.message(wire.READY, text=wire.CAN_CANCEL if session.can_cancel else ""))
+    bells = Ear(spec.requests, link, messages=False, awake_s=AWAKE_S)
+    while number := bells.hears(None):
+        fault = ""
+        try:
+            breaker.running(number)
+            try:
+                results = run()
+            finally:
+                breaker.running(0)
+            for name, place in outputs.items():
+                _put(name, results[name], place)
+        except Exception as error:  # noqa: BLE001 - likewise
+            fault = _sentence(error)
+        if fault:
+            link.send(wire.message(wire.ERROR, number, fault))
+        else:
+            os.eventfd_write(spec.results, number)
 
 
 class _Breaker:
     """Breaks an inference off when the agent says so, from a thread of its own."""
 
-    def __init__(self, session: NamedSession, control: socket.socket) -> None:
+    def __init__(self, session: NamedSession, link: socket.socket) -> None:
         self._session = session
-        self._control = control
+        self._link = link
         self._lock = threading.Lock()
         self._running = 0
         if session.can_cancel:
@@ -72,34 +88,11 @@ class _Breaker:
             self._running = number
 
     def _listen(self) -> None:
-        while ring := self._control.recv(wire.MAX_MESSAGE):
+        while ring := self._link.recv(wire.MAX_MESSAGE):
             _, number, _ = wire.parse(ring)
             with self._lock:  # never the request after it
                 if number == self._running:
                     self._session.cancel()
-
-
-def _serve(
-    doorbell: socket.socket,
-    run: Callable[[], dict[str, Array]],
-    breaker: _Breaker,
-    outputs: Mapping[str, Array],
-) -> None:
-    ear = Ear(doorbell, awake_s=AWAKE_S)
-    while ear.hears(None) and (ring := doorbell.recv(wire.MAX_MESSAGE)):
-        _, number, _ = wire.parse(ring)
-        try:
-            breaker.running(number)
-            try:
-                results = run()
-            finally:
-                breaker.running(0)
-            for name, place in outputs.items():
-                _put(name, results[name], place)
-            answer = wire.HEAD.pack(wire.DONE, number)
-        except Exception as error:  # noqa: BLE001 - likewise
-            answer = wire.message(wire.ERROR, number, _sentence(error))
-        doorbell.send(answer)
 
 
 def _put(name: str, result: Any, place: Array) -> None:

@@ -24,7 +24,7 @@ import msgspec
 
 from edgeml.device_agent.config import ENVIRONMENT, HEAP_ENVIRONMENT
 from edgeml.device_agent.worker import wire
-from edgeml.device_agent.worker.ear import Ear
+from edgeml.device_agent.worker.ear import LINK, Bell, Ear
 from edgeml.device_agent.worker.layout import Array
 from edgeml.device_agent.worker.output import Output
 from edgeml.errors import AgentError
@@ -75,22 +75,29 @@ class Worker:
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
             theirs.callback(os.close, handle)
             try:
-                self._doorbell, doorbell = _socket_pair(ours, theirs)
-                self._control, control = _socket_pair(ours, theirs)
+                self._link, link = _socket_pair(ours, theirs)
+                self._requests, self._results = Bell(), Bell()
+                ours.callback(self._requests.close)
+                ours.callback(self._results.close)
                 self._output = Output(log)
                 theirs.callback(self._output.started)
                 told = msgspec.structs.replace(
-                    spec, socket=doorbell, control=control, memory=handle, parent=os.getpid()
+                    spec,
+                    link=link,
+                    requests=self._requests.handle,
+                    results=self._results.handle,
+                    memory=handle,
+                    parent=os.getpid(),
                 )
                 self._process = _spawn(
                     [sys.executable, "-m", _MODULE, msgspec.json.encode(told).decode()],
                     output=self._output.writer,
-                    handles=(doorbell, control, handle),
+                    handles=(link, told.requests, told.results, handle),
                 )
             except OSError as error:
                 raise WorkerError(f"A worker process cannot be started: {error}") from error
             ours.pop_all()
-        self._ear = Ear(self._doorbell, awake_s=AWAKE_S)
+        self._ear = Ear(self._results.handle, self._link, awake_s=AWAKE_S)
         self.pid = self._process.pid
         # Kept open: it is read fifty times a second, while others wait for the interpreter.
         self._statm = os.open(f"/proc/{self.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
@@ -103,7 +110,7 @@ class Worker:
             WorkerError: it cannot be, or takes longer; the process is gone.
         """
         try:
-            self._doorbell.send(wire.message(wire.GO))
+            self._link.send(wire.message(wire.GO))
         except OSError as error:
             raise self._died() from error
         try:
@@ -148,7 +155,7 @@ class Worker:
             place[...] = given
         self._number += 1
         try:
-            self._doorbell.send(wire.HEAD.pack(wire.RUN, self._number))
+            self._requests.ring(self._number)
         except OSError as error:
             raise self._died() from error
         return self._inputs
@@ -186,7 +193,7 @@ class Worker:
         until = time.monotonic() + grace_s
         try:
             if self._can_cancel:
-                self._control.send(wire.message(wire.CANCEL, self._number))
+                self._link.send(wire.message(wire.CANCEL, self._number))
             while self._answer(until - time.monotonic())[1] != self._number:
                 pass
         except (WorkerError, OSError):
@@ -219,18 +226,23 @@ class Worker:
                 os.close(self._statm)
             self._alive = False
         self._process.wait()
-        self._doorbell.close()
-        self._control.close()
+        self._link.close()
+        self._requests.close()
+        self._results.close()
         self._inputs = {}
         self._outputs = {}
         with contextlib.suppress(BufferError):  # a traceback may still hold a view
             self._memory.close()
 
     def _answer(self, timeout_s: float) -> tuple[int, int, str]:
+        """Code, number and text: of a message, or of a result."""
         try:
-            if not self._ear.hears(timeout_s):
+            number = self._ear.hears(timeout_s)
+            if number is None:
                 raise WorkerLateError(f"No answer within {timeout_s * 1000:.0f} ms")
-            datagram = self._doorbell.recv(wire.MAX_MESSAGE)
+            if number != LINK:
+                return wire.DONE, number, ""
+            datagram = self._link.recv(wire.MAX_MESSAGE)
         except OSError as error:
             raise self._died() from error
         if not datagram:

@@ -46,6 +46,21 @@ def test_several_inferences_take_as_long_as_so_many_ever_did_lately(times, count
     assert latency.of_several(3) == 0
 
 
+@given(
+    st.lists(st.tuples(st.floats(1e-5, 1), st.sets(st.integers(1, 6), max_size=2)), max_size=200)
+)
+def test_it_does_not_matter_when_one_asks_what_several_take(steps):
+    span = 16
+    asked = Latency(span=span)
+    for number, (seconds, counts) in enumerate(steps, 1):
+        asked.add(seconds)
+        fresh = Latency(span=span)
+        for before, _ in steps[max(0, number - span) : number]:
+            fresh.add(before)
+        for count in counts:
+            assert asked.of_several(count) == pytest.approx(fresh.of_several(count))
+
+
 def test_a_worker_that_dies_now_and_then_is_back_at_once():
     policy = RestartPolicy(limit=3, span_s=60, base_s=0.5, cap_s=5)
     assert [policy.died(now) for now in (0.0, 100.0, 200.0)] == [0.0, 0.0, 0.0]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.agents import AgentProcess, Collector, StartAgent
 from support.bundles import tiny_bundle
+from support.services import serving
 from support.weights import images, scores
+
+from edgeml.device_agent.inputs.frames import answering
 
 
 def npy(array: np.ndarray) -> bytes:
@@ -53,6 +57,19 @@ def test_a_frame_on_a_topic_is_answered_on_another(
     np.testing.assert_allclose(
         answer["outputs"][0]["data"], scores(image[np.newaxis])[0], atol=1e-5
     )
+
+
+def test_an_answer_is_encoded_by_whoever_sends_it(tmp_path: Path):
+    """A large tensor as JSON may take longer than the model, whose thread has more to do."""
+    waiting: list[tuple[str, Callable[[], bytes]]] = []
+    with serving(tiny_bundle(tmp_path), tmp_path) as desk:
+        answer = answering("results", desk.service, lambda *one: waiting.append(one))
+        ticket = desk.service.submit({"image": images(1)}, done=answer)
+        assert ticket.wait() == "served"
+        (topic, encode) = waiting[0]
+        expected = ticket.outputs["scores"].ravel().tolist()
+    assert topic == "results"
+    assert json.loads(encode())["outputs"][0]["data"] == pytest.approx(expected)
 
 
 BAD_FRAMES = {

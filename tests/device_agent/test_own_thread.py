@@ -3,6 +3,7 @@ is counted; what a program does to its memory meanwhile is not what is counted."
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from pathlib import Path
@@ -21,7 +22,7 @@ from edgeml.device_agent.local import socket_wire as wire
 from edgeml.device_agent.local.socket_address import connected
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.device_agent.worker import ear
-from edgeml.device_agent.worker.ear import Ear
+from edgeml.device_agent.worker.ear import IN_VAIN, LINK, Bell, Ear
 from edgeml.statistics import Baseline, unpack
 
 
@@ -129,15 +130,49 @@ def _ask_without_end(link: socket.socket) -> None:
 @pytest.mark.parametrize("cores", [1, 2])
 def test_an_ear_hears_what_comes_awake_or_asleep(monkeypatch: pytest.MonkeyPatch, cores: int):
     monkeypatch.setattr(ear, "CORES", cores)
+    bell = Bell()
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with here, there:
-        heard = Ear(here, awake_s=0.001)
-        assert not heard.hears(0.0)
-        assert not heard.hears(0.01)
-        assert not heard.hears(-1.0)  # a deadline that has passed already
+    with contextlib.closing(bell), here, there:
+        heard = Ear(bell.handle, here, awake_s=0.001)
+        deaf = Ear(bell.handle, here, messages=False, awake_s=0.001)
+        assert heard.hears(0.0) is None
+        assert heard.hears(0.01) is None
+        assert heard.hears(-1.0) is None  # a deadline that has passed already
+        bell.ring(7)
+        assert heard.hears(0.0) == 7
+        assert heard.hears(0.0) is None, "it is heard once"
         there.send(b"x")
-        assert heard.hears(0.0)
-        assert heard.hears(None)
+        assert heard.hears(None) == LINK
+        assert deaf.hears(0.01) is None, "messages are somebody else's"
         here.recv(1)
+        bell.ring(8)
         there.close()
-        assert heard.hears(None)  # the end is heard, too
+        assert heard.hears(None) == 8, "what was rung before the end"
+        assert heard.hears(None) == LINK, "the end is heard, too"
+        assert deaf.hears(None) == LINK
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        bell.ring(9)
+
+
+def test_an_ear_that_stays_awake_in_vain_sleeps_at_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ear, "CORES", 2)
+    bell, looks = Bell(), [0]
+
+    def count() -> None:
+        looks[0] += 1
+
+    def look(timeout_s: float) -> int:
+        """How often it looked again before it slept."""
+        looks[0] = 0
+        heard.hears(timeout_s)
+        return looks[0]
+
+    monkeypatch.setattr(ear.os, "sched_yield", count)
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with contextlib.closing(bell), here, there:
+        heard = Ear(bell.handle, here, awake_s=0.001)
+        assert all(look(0.02) for _ in range(IN_VAIN))
+        assert look(0.02) == 0
+        bell.ring(7)
+        assert look(0.02) == 0  # heard at once, so
+        assert look(0.02) > 0
