@@ -79,34 +79,35 @@ class Places:
     """
 
     def __init__(self, grids: Sequence[Grid], *, abreast: int = 1) -> None:
-        starts = np.cumsum([0] + [2 * MARGIN + grid.bins + 4 for grid in grids])
-        firsts = np.cumsum([0] + [grid.cells for grid in grids])
-        self.size = int(starts[-1])
+        starts = [0, *itertools.accumulate(2 * MARGIN + grid.bins + 4 for grid in grids)]
+        firsts = [0, *itertools.accumulate(grid.cells for grid in grids)]
+        self.size = starts[-1]
         """Of the vector."""
-        self.slices = [slice(*ends) for ends in itertools.pairwise(firsts.tolist())]
+        self.slices = [slice(*ends) for ends in itertools.pairwise(firsts)]
         """The cells of each grid, among those of all."""
-        edges, targets = zip(*map(_stretch, grids), strict=True)
-        self._edges = np.concatenate(list(map(np.add, starts, edges)))
-        self._targets = np.concatenate(list(map(np.add, firsts, targets)))
+        self._edges, self._targets = _stretches(grids, starts, firsts)
         scale, shift = np.array([_line(grid) for grid in grids]).T
+        lasts = np.array([(grid.bins + MARGIN) * UNITS - 1.0 for grid in grids])
+        self._least, self._most = float(FIRST), float(lasts.min())
+        self._scale, self._log_scale = np.tile(scale, abreast), None
+        self._shift, self._last = np.tile(shift, abreast), _along(lasts, abreast)
         log = np.array([grid.log for grid in grids])
         self.logarithmic = bool(log.any())
         """Whether any grid is."""
         self._mixed = self.logarithmic and not log.all()
-        # Of the two scales, of numbers and of their logarithms, a stream has one: the other is 0.
-        self._scale = np.tile(np.where(log, 0.0, scale), abreast)
-        self._log_scale = np.tile(np.where(log, scale, 0.0), abreast)
-        self._shift = np.tile(shift, abreast)
-        lasts = np.array([(grid.bins + MARGIN) * UNITS - 1.0 for grid in grids])
-        self._last = _along(lasts, abreast)
-        zero = np.where(log, np.floor(shift), -np.inf)
-        infinity = np.where(log, np.floor(logarithm(np.array([np.inf])) * scale + shift), np.inf)
-        self._zero = np.tile(zero, abreast)
-        self._least = max(FIRST, zero.max() + 1)
-        self._most = min(lasts.min(), infinity.min() - 1)
-        self._low = np.tile(starts[:-1] + MARGIN, abreast).astype(np.int32)
-        self._special = starts[1:] - 4
-        self._grids, self._firsts, self._atoms = grids, firsts[:-1], _atoms(grids)
+        if self.logarithmic:
+            # Of the two scales, of numbers and of logarithms, a stream has one: the other is 0.
+            self._scale = np.tile(np.where(log, 0.0, scale), abreast)
+            self._log_scale = np.tile(np.where(log, scale, 0.0), abreast)
+            zero = np.where(log, np.floor(shift), -np.inf)
+            infinity = np.floor(logarithm(np.array([np.inf])) * scale + shift)
+            self._zero = np.tile(zero, abreast)
+            self._least = max(self._least, float(zero.max()) + 1)
+            self._most = min(self._most, float(infinity[log].min()) - 1)
+        low = np.array(starts[:-1], dtype=np.int32) + np.int32(MARGIN)
+        self._low = np.tile(low, abreast)
+        self._special = np.array(starts[1:]) - 4
+        self._grids, self._firsts, self._atoms = grids, np.array(firsts[:-1]), _atoms(grids)
         self.atoms = [_along(each, abreast) for each in self._atoms]
         """The first atom of each grid, then the second, and so on, along a line; NaN, which is
         equal to nothing, where a grid has no more."""
@@ -123,7 +124,7 @@ class Places:
                 finite either, or not :meth:`plain`.
         """
         width = values.shape[1]
-        if self.logarithmic:
+        if self._log_scale is not None:
             # A number's bits are its logarithm; see settle() for zero and what is negative.
             np.multiply(values.view(np.int64), self._log_scale[:width], out=units)
             if self._mixed:
@@ -219,12 +220,18 @@ def _line(grid: Grid) -> tuple[float, float]:
     return scale, -low * scale
 
 
-def _stretch(grid: Grid) -> tuple[Integers, Integers]:
-    """Where a stretch has the first place of each cell, and which cell."""
-    over, nan = MARGIN + grid.bins, 2 * MARGIN + grid.bins
-    edges = np.concatenate([[0], np.arange(MARGIN, over + 1), np.arange(nan, nan + 4)])
-    cells = np.concatenate([np.arange(grid.bins + 2), np.arange(grid.nan, grid.cells)])
-    return edges, cells
+def _stretches(
+    grids: Sequence[Grid], starts: Sequence[int], firsts: Sequence[int]
+) -> tuple[Integers, Integers]:
+    """Where the long vector has the first place of each cell, and which cell of all."""
+    edges: list[int] = []
+    cells: list[int] = []
+    for grid, start, first in zip(grids, starts, firsts, strict=False):
+        low, over, nan = start + MARGIN, start + MARGIN + grid.bins, start + 2 * MARGIN + grid.bins
+        edges += [start, *range(low, over + 1), *range(nan, nan + 4)]
+        cells += [*range(first, first + grid.bins + 2)]
+        cells += [*range(first + grid.nan, first + grid.cells)]
+    return np.array(edges), np.array(cells)
 
 
 def _atoms(grids: Sequence[Grid]) -> Matrix:
@@ -244,10 +251,10 @@ def _along(each: Matrix, abreast: int) -> Matrix:
 
 def _kind(values: Matrix) -> Integers:
     """Of values that are not finite: 0 NaN, 1 -Inf, 2 +Inf, 3 missing."""
-    found = np.where(values > 0, 2, 1)
-    found[np.isnan(values)] = 0
     missing = np.array([MISSING]).view(np.int64)
-    found[values.view(np.int64) == missing] = 3
+    found = 3 * (values.view(np.int64) == missing)
+    found += values == -np.inf
+    found += 2 * (values == np.inf)
     return found
 
 
