@@ -1,22 +1,24 @@
 """Counting numbers as they come: all numeric streams of a tensor together.
 
-Rows gather until they fill a buffer [rows, streams]. It is counted in about fifteen passes of
-NumPy, whatever the number of streams; where values fall is in :mod:`edgeml.statistics.places`.
+Rows gather until they fill a buffer [rows, streams]. It is counted in about twenty passes of NumPy,
+whatever the number of streams; where values fall is in :mod:`edgeml.statistics.places`, how often
+one value comes in a row in :mod:`edgeml.statistics.runs`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from edgeml.statistics.counts import NOTHING, Counts
 from edgeml.statistics.grid import Grid
-from edgeml.statistics.places import FIRST, Cells, Integers, Matrix, Places, strange
+from edgeml.statistics.places import FARTHEST, Cells, Matrix, Places
+from edgeml.statistics.runs import Runs
 
-BLOCK = 32768
-"""Numbers in the buffer of a group, 256 KiB: few enough for a processor's caches, and so many that
+BLOCK = 65536
+"""Numbers in the buffer of a group, 512 KiB: few enough for a processor's caches, and so many that
 calling NumPy costs little beside its work."""
 
 STREAMS = 32
@@ -24,6 +26,14 @@ STREAMS = 32
 
 WIDTH = 1024
 """Numbers, or a little fewer, that NumPy is given as one line: long enough for its inner loops."""
+
+MANY = 64
+"""Arrays, so many that Python joins them as bytes in less than half the time that NumPy takes to
+concatenate them; with fewer, longer ones the new memory costs more than that."""
+
+NUMPY_BUFFER = 1024
+"""Numbers in NumPy's own buffer while it counts: fewer than two lines. A larger one it fills with
+copies of what is the same for every line, which takes half as long as the arithmetic with it."""
 
 
 class NumericTally:
@@ -34,28 +44,31 @@ class NumericTally:
     """
 
     def __init__(self, grids: Sequence[Grid]) -> None:
-        workspace = _Workspace()
+        memory = _Memory()
         self._columns = [slice(n, n + STREAMS) for n in range(0, len(grids), STREAMS)]
-        self._groups = [_Group(grids[columns], workspace) for columns in self._columns]
+        self._groups = [_Group(grids[columns], memory) for columns in self._columns]
         self._room = min((group.room for group in self._groups), default=BLOCK)
-        """Rows in the buffer."""
-        self._rows = np.empty((self._room, len(grids)))
+        """Rows that are counted at once."""
+        self._rows = np.empty((1 + self._room, len(grids)))
+        self._before = np.full((1, len(grids)), np.nan)
+        """The last row that was counted."""
         self._waiting: list[Matrix] = []
-        self._filled = 0
+        self._left = self._room
+        """Rows for which there is room yet."""
 
     def add(self, matrix: Matrix) -> None:
         """Take in float64 [n, streams], in the order of time. It is kept until it is counted, and
         must not be written to."""
-        self._waiting.append(matrix)
-        self._filled += len(matrix)
-        while self._filled >= self._room:
-            over = self._filled - self._room
-            last = self._waiting.pop()
-            self._waiting.append(last[: len(last) - over])
-            self._filled = self._room
+        rows = len(matrix) if self._groups else 0
+        while rows >= self._left:
+            first = matrix[: self._left]
+            matrix, rows = matrix[self._left :], rows - self._left
+            self._waiting.append(first)
+            self._left = 0
             self._count()
-            self._waiting.append(last[len(last) - over :])
-            self._filled = over
+        if rows:
+            self._waiting.append(matrix)
+            self._left -= rows
 
     def take(self) -> list[Counts]:
         """The counts since the last call, and start anew; but a run of one value goes on."""
@@ -63,17 +76,36 @@ class NumericTally:
         return [counts for group in self._groups for counts in group.take()]
 
     def _count(self) -> None:
-        if not self._filled:
+        if not self._waiting:
             return
-        # One call for all of them: to copy each as it comes costs as much as to count it.
-        rows = np.concatenate(self._waiting, out=self._rows[: self._filled])
+        rows = self._gathered()
+        size = np.setbufsize(NUMPY_BUFFER)
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                for group, columns in zip(self._groups, self._columns, strict=True):
+                    group.count(
+                        np.ascontiguousarray(rows[:, columns]),
+                        lambda columns=columns: np.ascontiguousarray(self._gathered()[:, columns]),
+                    )
+        finally:
+            np.setbufsize(size)
+        self._before = self._waiting[-1][-1:].copy()
         self._waiting = []
-        self._filled = 0
-        for group, columns in zip(self._groups, self._columns, strict=True):
-            group.count(np.ascontiguousarray(rows[:, columns]))
+        self._left = self._room
+
+    def _gathered(self) -> Matrix:
+        """A copy of the rows that wait, after the last one that was counted."""
+        parts: list[Any] = [self._before, *self._waiting]
+        rows = self._rows[: 1 + self._room - self._left]
+        if len(parts) < MANY:
+            return np.concatenate(parts, out=rows)
+        try:
+            return np.frombuffer(bytearray().join(parts)).reshape(rows.shape)
+        except TypeError:  # some are not contiguous
+            return np.concatenate(parts, out=rows)
 
 
-class _Workspace:
+class _Memory:
     """The memory that counting takes, for one group after another. New memory would cost more than
     the arithmetic."""
 
@@ -81,126 +113,106 @@ class _Workspace:
         self._units = np.empty(BLOCK)
         self._cells = np.empty(BLOCK, dtype=np.int32)
 
-    def shaped(self, shape: tuple[int, int]) -> tuple[Matrix, Cells]:
-        """Units and cells for so many values, contiguous."""
-        size = shape[0] * shape[1]
-        return self._units[:size].reshape(shape), self._cells[:size].reshape(shape)
+    def shaped(self, values: Matrix, *, logarithmic: bool) -> tuple[Matrix, Cells]:
+        """For the units of values, which without logarithms are theirs, and for their cells."""
+        cells = self._cells[: values.size].reshape(values.shape)
+        return (self._units[: values.size].reshape(values.shape) if logarithmic else values), cells
 
 
 class _Group:
-    def __init__(self, grids: Sequence[Grid], workspace: _Workspace) -> None:
+    def __init__(self, grids: Sequence[Grid], memory: _Memory) -> None:
         self._grids = grids
-        self._workspace = workspace
+        self._memory = memory
         self._streams = len(grids)
         self._abreast = max(1, WIDTH // self._streams)
         self._width = self._abreast * self._streams
         self._places = Places(grids, abreast=self._abreast)
         self.room = BLOCK // self._width * self._abreast
         """Rows to count at a time, whole lines of them."""
-        self._last = np.full(self._streams, np.nan)
-        self._once = np.ones(self._streams, dtype=np.int64)
-        self._run = self._once
-        """How often each stream has had its last value in a row."""
+        self._runs = Runs(self._streams, width=self._width)
         self._odd = False
         """Whether the last buffer held what is not finite, or far out: then the next one may."""
         self._clear()
 
     def _clear(self) -> None:
         # Along a line; what belongs to one stream comes together when it is taken.
-        self._table = np.zeros(self._places.shape, dtype=np.int64)
-        self._sums = np.zeros(self._width, dtype=np.int64)
-        self._squares = np.zeros(self._width, dtype=np.int64)
-        self._smallest = np.full(self._width, NOTHING)
-        self._largest = np.full(self._width, -NOTHING)
-        self._longest = np.zeros(self._streams, dtype=np.int64)
+        self._table = np.zeros(self._places.size, dtype=np.int64)
+        self._equal = np.zeros((len(self._places.atoms), self._width), dtype=np.int64)
+        self._sums = np.zeros((2, self._width), dtype=np.int64)
+        self._smallest = np.full(self._width, np.inf)
+        self._largest = np.full(self._width, -np.inf)
 
     def take(self) -> list[Counts]:
         streams = self._streams
-        sums = np.stack([self._sums, self._squares]).reshape(2, -1, streams).sum(axis=1)
+        sums = self._sums.reshape(2, -1, streams).sum(axis=1)
         smallest = self._smallest.reshape(-1, streams).min(axis=0)
         largest = self._largest.reshape(-1, streams).max(axis=0)
-        extremes = np.stack([smallest, largest, self._longest], axis=1)
-        cells = np.zeros(self._places.cells[-1].stop, dtype=np.int64)
-        np.add.at(cells, self._places.fold, self._table)
+        extremes = np.empty((streams, 3), dtype=np.int64)
+        extremes[:, 0] = np.clip(smallest, -FARTHEST, FARTHEST)
+        extremes[:, 1] = np.clip(largest, -FARTHEST, FARTHEST)
+        extremes[smallest > largest, :2] = NOTHING, -NOTHING
+        extremes[:, 2] = self._runs.take()
+        equal = self._equal.reshape(-1, self._abreast, streams).sum(axis=1)
+        cells = self._places.fold(self._table, equal)
+        parts = zip(self._grids, self._places.slices, sums.T, extremes, strict=True)
         taken = [
-            Counts.checked(grid.hash, cells[its].copy(), sums[:, stream], extremes[stream])
-            for stream, (grid, its) in enumerate(zip(self._grids, self._places.cells, strict=True))
+            Counts.checked(grid.hash, cells[its], its_sums, its_extremes)
+            for grid, its, its_sums, its_extremes in parts
         ]
         self._clear()
         return taken
 
-    def count(self, rows: Matrix) -> None:
-        """Of float64 [n, streams], contiguous, the rows after those of the last call."""
-        whole = len(rows) // self._abreast * self._abreast
-        with np.errstate(over="ignore", invalid="ignore"):
-            if whole:
-                self._count_lines(rows[:whole].reshape(-1, self._width))
-            if whole < len(rows):
-                self._count_lines(rows[whole:])
-        self._add_runs(rows)
+    def count(self, rows: Matrix, again: Callable[[], Matrix]) -> None:
+        """Count rows.
 
-    def _count_lines(self, values: Matrix) -> None:
-        """Of lines [m, width], or [m, streams]."""
+        Args:
+            rows: float64 [1 + n, streams], contiguous: the last one of the call before, and n.
+                They are written over.
+            again: gives them once more.
+        """
+        self._runs.add(rows)
+        whole = 1 + (len(rows) - 1) // self._abreast * self._abreast
+        for part, shape in (slice(1, whole), (-1, self._width)), (slice(whole, None), (1, -1)):
+            values = rows[part]
+            if values.size:
+                self._count_atoms(values.reshape(shape))
+                if not self._count_lines(values.reshape(shape)):
+                    self._count_lines(again()[part].reshape(shape))
+
+    def _count_atoms(self, values: Matrix) -> None:
+        width = values.shape[1]
+        for equal, atoms in zip(self._equal, self._places.atoms, strict=True):
+            found = values == atoms[:width]
+            equal[:width] += np.add.reduce(found.view(np.uint8), axis=0, dtype=np.uint8)
+
+    def _count_lines(self, values: Matrix) -> bool:
+        """Of lines [m, width], or of one that is shorter. Their memory becomes that of their units
+        and then of their places: what is written is what was just read, and is in the cache.
+
+        Returns:
+            Whether they were counted; if not, something is not finite or far out, of which the next
+            call takes care.
+        """
         places, width = self._places, values.shape[1]
-        units, cells = self._workspace.shaped(values.shape)
-        odd = strange(values) if self._odd else None
-        places.place(values, units, cells, strange=odd)
+        units, cells = self._memory.shaped(values, logarithmic=places.logarithmic)
+        odd = places.odd(values) if self._odd else None
+        places.measure(values, units)
+        ends = None if odd is None else places.settle(units, odd)
         squares: Matrix = np.einsum("ij,ij->j", units, units)
-        smallest, largest = np.minimum.reduce(cells, axis=0), np.maximum.reduce(cells, axis=0)
-        # A NaN shows in the squares. What is infinite, or so far out that its unit does not say
-        # where, is clipped.
-        clipped = bool(smallest.min() <= FIRST or (largest >= places.last(width)).any())
-        if odd is None and (clipped or not math.isfinite(squares.sum())):
-            odd = strange(values)
-            places.place(values, units, cells, strange=odd)
-            squares = np.einsum("ij,ij->j", units, units)
-        self._odd = odd is not None and (clipped or odd.size > 0)
-        if odd is not None:
-            smallest, largest = self._ends(values, odd, room=units)
-        np.minimum(self._smallest[:width], smallest, out=self._smallest[:width])
-        np.maximum(self._largest[:width], largest, out=self._largest[:width])
+        np.copyto(cells, units, casting="unsafe")
+        if ends is None:
+            ends = np.minimum.reduce(cells, axis=0), np.maximum.reduce(cells, axis=0)
+        # A NaN shows in the squares, whatever integer the processor makes of it.
+        plain = np.maximum.reduce(squares) < np.inf and places.plain(*ends)
+        self._odd = not plain if odd is None else odd.at.size > 0 or not plain
+        if odd is None and not plain:
+            return False
+        np.minimum(self._smallest[:width], ends[0], out=self._smallest[:width])
+        np.maximum(self._largest[:width], ends[1], out=self._largest[:width])
         # Exact in any order: integers below 2³¹ and 2⁵³ all along.
-        self._sums[:width] += np.add.reduce(cells, axis=0, dtype=np.int32)
-        self._squares[:width] += squares.astype(np.int64)
-        places.name(values, cells, strange=odd)
-        found = np.bincount(cells.ravel(), minlength=self._table.size)
-        self._table += found.reshape(self._table.shape)
-
-    def _ends(self, values: Matrix, odd: Integers, *, room: Matrix) -> tuple[Integers, Integers]:
-        """The smallest and the largest place along a line, of what is finite, however far out."""
-        least = np.minimum.reduce(_replaced(values, odd, np.inf, out=room), axis=0)
-        most = np.maximum.reduce(_replaced(values, odd, -np.inf, out=room), axis=0)
-        least, most = (end.reshape(-1, self._streams) for end in (least, most))
-        ends = self._places.ends(least.min(axis=0), most.max(axis=0))
-        smallest, largest = (np.tile(end, len(least)) for end in ends)
-        return smallest, largest
-
-    def _add_runs(self, rows: Matrix) -> None:
-        """Lengthen the runs of one value. A NaN is equal to nothing, and so ends a run."""
-        same = np.empty(rows.shape, dtype=bool)
-        flat, streams = rows.ravel(), self._streams
-        np.equal(flat[streams:], flat[:-streams], out=same.ravel()[streams:])
-        np.equal(rows[0], self._last, out=same[0])
-        self._last = rows[-1].copy()
-        np.maximum(self._longest, 1, out=self._longest)
-        if not same.any():
-            self._run = self._once
-            return
-        before, self._run = self._run, self._once.copy()
-        # Stream by stream, where a value is that of the row before: next to each other in a run.
-        n = len(rows)
-        at = np.flatnonzero(same.T)
-        stream, row = np.divmod(at, n)
-        first = np.flatnonzero((np.diff(at, prepend=-2) != 1) | (row == 0))
-        steps = np.diff(first, append=len(at))
-        whose, begin = stream[first], row[first]
-        lengths = steps + np.where(begin == 0, before[whose], 1)
-        np.maximum.at(self._longest, whose, lengths)
-        lasts = begin + steps == n
-        self._run[whose[lasts]] = lengths[lasts]
-
-
-def _replaced(values: Matrix, where: Integers, by: float, *, out: Matrix) -> Matrix:
-    np.copyto(out, values)
-    out.ravel()[where] = by
-    return out
+        self._sums[0, :width] += np.add.reduce(cells, axis=0, dtype=np.int32)
+        self._sums[1, :width] += squares.astype(np.int64)
+        at = units.view(np.int64)
+        places.name(cells, odd, out=at)
+        self._table += np.bincount(at.ravel(), minlength=self._table.size)
+        return True

@@ -16,16 +16,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgeml.statistics.counts import NOTHING
 from edgeml.statistics.grid import UNITS, Grid, logarithm
 
 Matrix = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Cells = NDArray[np.int32]
+Units = Cells | Matrix
 
 MARGIN = 32
 """Bins beyond either end of the grid that sums still tell apart."""
@@ -55,13 +57,21 @@ def as_numbers(values: ArrayLike) -> Matrix:
     return numbers if missing is None else np.where(missing, MISSING, numbers)
 
 
-class Places:
-    """The grids of several streams, each with a stretch of one long vector of cells.
+class Odd(NamedTuple):
+    """What is not finite among values."""
 
-    A stretch holds ``MARGIN`` cells for the underflow, the bins, ``MARGIN`` for the overflow, NaN,
-    -Inf, +Inf, missing. The vector is as long once more for each atom that a grid has at most:
-    where a value equals its grid's first atom, its place lies one length further on, and so forth.
-    Adding that is several times as fast as to write over the places of some values in no order.
+    at: Integers
+    """Indices of the flattened."""
+    places: Integers
+    """Theirs, on the long vector."""
+
+
+class Places:
+    """The grids of several streams, each with a stretch of one long vector of places.
+
+    A stretch holds ``MARGIN`` places for the underflow, the bins, ``MARGIN`` for the overflow, NaN,
+    -Inf, +Inf, missing. Atoms have none: all that equals an atom falls in the same bin, so that it
+    is enough to know how often that was, and :meth:`fold` takes so many out of the bin.
 
     Args:
         grids: one a stream.
@@ -69,85 +79,137 @@ class Places:
     """
 
     def __init__(self, grids: Sequence[Grid], *, abreast: int = 1) -> None:
-        starts = np.cumsum([0] + [2 * MARGIN + grid.bins + 4 for grid in grids])
-        atoms = _atoms(grids)
-        self.shape = (1 + len(atoms), int(starts[-1]))
-        """Of the vector, by how-manieth atom."""
-        firsts = np.cumsum([0] + [grid.cells for grid in grids]).tolist()
-        self.fold = np.concatenate(
-            [first + _fold(grid, len(atoms)) for first, grid in zip(firsts, grids, strict=False)],
-            axis=1,
-        )
-        """For each place on the vector the cell of its grid, among the cells of all grids."""
-        self.cells = [slice(*ends) for ends in itertools.pairwise(firsts)]
+        starts = [0, *itertools.accumulate(2 * MARGIN + grid.bins + 4 for grid in grids)]
+        firsts = [0, *itertools.accumulate(grid.cells for grid in grids)]
+        self.size = starts[-1]
+        """Of the vector."""
+        self.slices = [slice(*ends) for ends in itertools.pairwise(firsts)]
         """The cells of each grid, among those of all."""
-        self.streams = len(grids)
+        self._edges, self._targets = _stretches(grids, starts, firsts)
         scale, shift = np.array([_line(grid) for grid in grids]).T
-        self._scale, self._shift = np.tile(scale, abreast), np.tile(shift, abreast)
-        ends = np.array([(grid.bins + MARGIN) * UNITS - 1.0 for grid in grids])
-        # One bound for all, of no dimension, is twice as fast as one each.
-        self._last = np.array(ends[0]) if (ends == ends[0]).all() else np.tile(ends, abreast)
-        self._low = np.tile(starts[:-1] + MARGIN, abreast).astype(np.int32)
-        self._special = (starts[1:] - 4).astype(np.int32)
-        logarithmic = np.array([grid.log for grid in grids])
-        self._logarithmic = np.tile(logarithmic, abreast) if logarithmic.any() else None
-        self._atoms = [np.tile(each, abreast) for each in atoms]
+        lasts = np.array([(grid.bins + MARGIN) * UNITS - 1.0 for grid in grids])
+        self._least, self._most = float(FIRST), float(lasts.min())
+        self._scale, self._log_scale = np.tile(scale, abreast), None
+        self._shift, self._last = np.tile(shift, abreast), _along(lasts, abreast)
+        log = np.array([grid.log for grid in grids])
+        self.logarithmic = bool(log.any())
+        """Whether any grid is."""
+        self._mixed = self.logarithmic and not log.all()
+        if self.logarithmic:
+            # Of the two scales, of numbers and of logarithms, a stream has one: the other is 0.
+            self._scale = np.tile(np.where(log, 0.0, scale), abreast)
+            self._log_scale = np.tile(np.where(log, scale, 0.0), abreast)
+            zero = np.where(log, np.floor(shift), -np.inf)
+            infinity = np.floor(logarithm(np.array([np.inf])) * scale + shift)
+            self._zero = np.tile(zero, abreast)
+            self._least = max(self._least, float(zero.max()) + 1)
+            self._most = min(self._most, float(infinity[log].min()) - 1)
+        low = np.array(starts[:-1], dtype=np.int32) + np.int32(MARGIN)
+        self._low = np.tile(low, abreast)
+        self._special = np.array(starts[1:]) - 4
+        self._grids, self._firsts, self._atoms = grids, np.array(firsts[:-1]), _atoms(grids)
+        self.atoms = [_along(each, abreast) for each in self._atoms]
+        """The first atom of each grid, then the second, and so on, along a line; NaN, which is
+        equal to nothing, where a grid has no more."""
 
-    def place(
-        self, values: Matrix, units: Matrix, cells: Cells, *, strange: Integers | None
-    ) -> None:
-        """Fill in where values fall. The caller has NumPy silent about overflow and NaN.
+    def measure(self, values: Matrix, units: Matrix) -> None:
+        """Find where values lie on the lines of their grids. The caller has NumPy silent about
+        overflow and NaN.
 
         Args:
-            values: the numbers, [m, ``streams``] or [m, ``streams`` · ``abreast``], contiguous.
-            units: gets their place in units from ``low``, rounded down and clipped; what is not
-                finite gets 0, which adds nothing to a sum.
-            cells: gets the same as integers; :meth:`name` makes cells of them.
-            strange: where values are not finite, as indices of the flattened; None where all are,
-                or where that is still to be seen (a NaN stays one among the units).
+            values: the numbers, [m, streams] or [m, streams · ``abreast``], contiguous. Written
+                over where some grids are logarithmic and some are not.
+            units: float64 of the same shape, gets their place in units from ``low``, rounded down;
+                the same memory where no grid is logarithmic. Of what is not finite it is not
+                finite either, or not :meth:`plain`.
         """
         width = values.shape[1]
-        np.multiply(self._on_line(values, units, width), self._scale[:width], out=units)
+        if self._log_scale is not None:
+            # A number's bits are its logarithm; see settle() for zero and what is negative.
+            np.multiply(values.view(np.int64), self._log_scale[:width], out=units)
+            if self._mixed:
+                np.add(units, np.multiply(values, self._scale[:width], out=values), out=units)
+        else:
+            np.multiply(values, self._scale[:width], out=units)
         np.add(units, self._shift[:width], out=units)
-        np.clip(units, FIRST, self.last(width), out=units)
-        if strange is not None:
-            units.ravel()[strange] = 0.0
         np.floor(units, out=units)
-        np.copyto(cells, units, casting="unsafe")
 
-    def name(self, values: Matrix, cells: Cells, *, strange: Integers | None) -> None:
-        """Make of whole units, as :meth:`place` gives them, places on the flattened vector."""
-        width = values.shape[1]
+    def plain(self, smallest: Units, largest: Units) -> bool:
+        """Whether units between these are what sums are of, without any :meth:`settle`: finite, not
+        so far out that they are clipped, nor at the ends of a logarithmic line."""
+        least, most = np.minimum.reduce(smallest), np.maximum.reduce(largest)
+        return bool(least >= self._least and most <= self._most)
+
+    def odd(self, values: Matrix) -> Odd:
+        """What is not finite among values."""
+        at = np.flatnonzero(~np.isfinite(values))
+        return Odd(at, self._special[at % len(self._grids)] + _kind(values.ravel()[at]))
+
+    def settle(self, units: Matrix, odd: Odd) -> tuple[Matrix, Matrix]:
+        """Make of :meth:`measure`'s units what sums are of: clip them, and give 0, which adds
+        nothing, to what is not finite.
+
+        Returns:
+            The smallest and the largest unit of what is finite down each column, before it was
+            clipped; ±inf of nothing.
+        """
+        width, flat = units.shape[1], units.ravel()
+        if self.logarithmic:
+            np.maximum(units, self._zero[:width], out=units)
+        flat[odd.at] = np.inf
+        smallest = np.minimum.reduce(units, axis=0, initial=np.inf)
+        flat[odd.at] = -np.inf
+        largest = np.maximum.reduce(units, axis=0, initial=-np.inf)
+        flat[odd.at] = 0.0
+        if not self.plain(smallest, largest):
+            np.clip(units, FIRST, self._last[:width], out=units)
+        return smallest, largest
+
+    def name(self, cells: Cells, odd: Odd | None, *, out: Integers) -> None:
+        """Make of units that were settled, or are plain, places on the flattened vector."""
         np.right_shift(cells, _BITS, out=cells)
-        np.add(cells, self._low[:width], out=cells)
-        for number, atoms in enumerate(self._atoms, start=1):
-            cells += (values == atoms[:width]) * np.int32(number * self.shape[1])
-        if strange is not None:
-            special = self._special[strange % self.streams] + _kind(values.ravel()[strange])
-            cells.ravel()[strange] = special
+        np.add(cells, self._low[: cells.shape[1]], out=out, dtype=np.int32)
+        if odd is not None:
+            out.ravel()[odd.at] = odd.places
 
-    def last(self, width: int) -> Matrix:
-        """The largest unit of each of a line's numbers, or of all of them; the smallest is
-        :data:`FIRST`."""
-        return self._last[:width] if self._last.ndim else self._last
+    def find(self, values: Matrix) -> Integers:
+        """All of this, of numbers [m, streams]: the place of each."""
+        values, odd, units = values.copy(), self.odd(values), np.empty(values.shape)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.measure(values, units)
+        self.settle(units, odd)
+        places = np.empty(values.shape, dtype=np.int64)
+        self.name(units.astype(np.int32), odd, out=places)
+        return places
 
-    def _on_line(self, values: Matrix, room: Matrix, width: int) -> Matrix:
-        """Values on the lines of their grids, where bins are equal."""
-        if self._logarithmic is None:
-            return values
-        np.copyto(room, values)
-        np.copyto(room, logarithm(values), where=self._logarithmic[:width])
-        return room
+    @cached_property
+    def cell_of(self) -> Integers:
+        """The cell of each place on the vector, among those of all grids."""
+        return np.repeat(self._targets, np.diff(self._edges, append=self.size))
 
-    def ends(self, smallest: Matrix, largest: Matrix) -> tuple[Integers, Integers]:
-        """Where the smallest and the largest finite value of each stream lie, in units, no matter
-        how far out; :data:`~edgeml.statistics.counts.NOTHING` and its negative of no value."""
-        both = np.stack([smallest, largest])
-        line = self._on_line(both, np.empty(both.shape), self.streams)
-        units = np.floor(line * self._scale[: self.streams] + self._shift[: self.streams])
-        low, high = np.clip(units, -FARTHEST, FARTHEST).astype(np.int64)
-        none = smallest > largest
-        return np.where(none, NOTHING, low), np.where(none, -NOTHING, high)
+    def fold(self, found: Integers, equal: Integers) -> Integers:
+        """The cells of all grids, one behind the other.
+
+        Args:
+            found: how many values were at each place on the vector.
+            equal: [most, streams], how many were equal to each atom.
+        """
+        cells = np.zeros(self.slices[-1].stop, dtype=np.int64)
+        cells[self._targets] = np.add.reduceat(found, self._edges)
+        if equal.size:
+            them, bins, own = self._moves
+            np.subtract.at(cells, bins, equal[them])
+            cells[own] = equal[them]
+        return cells
+
+    @cached_property
+    def _moves(self) -> tuple[NDArray[np.bool_], Integers, Integers]:
+        """Which of all atoms there are, the cells that they fall in, and the cells of their own."""
+        them = ~np.isnan(self._atoms)
+        number, stream = np.nonzero(them)
+        bins = np.array([grid.bins for grid in self._grids])
+        own = self._firsts[stream] + bins[stream] + 2 + number
+        return them, self.cell_of[self.find(self._atoms)][them], own
 
 
 def _line(grid: Grid) -> tuple[float, float]:
@@ -158,16 +220,18 @@ def _line(grid: Grid) -> tuple[float, float]:
     return scale, -low * scale
 
 
-def _fold(grid: Grid, atoms: int) -> Integers:
-    """[1 + atoms, length of its stretch]."""
-    under, over = np.zeros(MARGIN, dtype=np.int64), np.full(MARGIN, grid.bins + 1, dtype=np.int64)
-    bins, rest = np.arange(1, grid.bins + 1), np.arange(grid.nan, grid.cells)
-    fold = np.empty((1 + atoms, 2 * MARGIN + grid.bins + len(rest)), dtype=np.int64)
-    fold[:] = np.concatenate([under, bins, over, rest])
-    first = grid.bins + 2
-    for number in range(len(grid.atoms)):
-        fold[1 + number] = first + number
-    return fold
+def _stretches(
+    grids: Sequence[Grid], starts: Sequence[int], firsts: Sequence[int]
+) -> tuple[Integers, Integers]:
+    """Where the long vector has the first place of each cell, and which cell of all."""
+    edges: list[int] = []
+    cells: list[int] = []
+    for grid, start, first in zip(grids, starts, firsts, strict=False):
+        low, over, nan = start + MARGIN, start + MARGIN + grid.bins, start + 2 * MARGIN + grid.bins
+        edges += [start, *range(low, over + 1), *range(nan, nan + 4)]
+        cells += [*range(first, first + grid.bins + 2)]
+        cells += [*range(first + grid.nan, first + grid.cells)]
+    return np.array(edges), np.array(cells)
 
 
 def _atoms(grids: Sequence[Grid]) -> Matrix:
@@ -179,26 +243,26 @@ def _atoms(grids: Sequence[Grid]) -> Matrix:
     return atoms
 
 
-def _kind(values: Matrix) -> Cells:
+def _along(each: Matrix, abreast: int) -> Matrix:
+    """What the streams have, along a line; where all have the same, that alone: a half to a quarter
+    of the work."""
+    return each[:1] if (each == each[0]).all() else np.tile(each, abreast)
+
+
+def _kind(values: Matrix) -> Integers:
     """Of values that are not finite: 0 NaN, 1 -Inf, 2 +Inf, 3 missing."""
-    found = np.where(values > 0, 2, 1).astype(np.int32)
-    found[np.isnan(values)] = 0
     missing = np.array([MISSING]).view(np.int64)
-    found[values.view(np.int64) == missing] = 3
+    found = 3 * (values.view(np.int64) == missing)
+    found += values == -np.inf
+    found += 2 * (values == np.inf)
     return found
-
-
-def strange(values: Matrix) -> Integers:
-    """Indices of what is not finite among the flattened values."""
-    return np.flatnonzero(~np.isfinite(values))
 
 
 def locate(grid: Grid, values: ArrayLike) -> Integers:
     """Cell of each number, flattened: int64 in 0 … ``grid.cells`` − 1."""
     column = np.ascontiguousarray(as_numbers(values).reshape(-1, 1))
     places = Places([grid])
-    cells = np.empty(column.shape, dtype=np.int32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        places.place(column, np.empty(column.shape), cells, strange=strange(column))
-        places.name(column, cells, strange=strange(column))
-    return places.fold.ravel()[cells[:, 0]]
+    cells = places.cell_of[places.find(column)[:, 0]]
+    for number, atom in enumerate(grid.atoms):
+        cells[column[:, 0] == atom] = grid.bins + 2 + number
+    return cells
