@@ -87,10 +87,13 @@ def _begin_sqlite(connection: Connection) -> None:
 def _check_schema(connection: Connection, text: str) -> None:
     if sa.inspect(connection).has_table("schema"):
         found = connection.execute(sa.select(sa.func.max(tables.schema.c.version))).scalar()
-        if found != tables.SCHEMA:
+        if found == tables.PLAIN_SCHEMA:
+            connection.execute(sa.update(tables.schema).values(version=tables.SCHEMA))
+        elif found != tables.SCHEMA:
             raise CollectorError(
                 f"the database {text} has schema {found}",
-                expected=f"schema {tables.SCHEMA}, which this edgeml reads",
+                expected=f"schema {tables.PLAIN_SCHEMA} or {tables.SCHEMA}, which this edgeml "
+                "reads",
                 remedy="Name another --database, or use the edgeml that wrote this one. Counts of "
                 "schema 1 and 2 are on grids that no longer exist, so they cannot be taken over.",
             )

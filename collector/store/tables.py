@@ -22,9 +22,13 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = 3
-"""Of the tables; a database with another one is refused. 1 and 2 held counts on grids, and bundles
-with baselines, that are no longer read."""
+SCHEMA = 4
+"""Of the tables; a database with another one is refused, but for 3. 1 and 2 held counts on grids,
+and bundles with baselines, that are no longer read."""
+
+PLAIN_SCHEMA = 3
+"""Its tables are the same, and its counts packed plainly, which is read as ever. When it is opened
+it becomes 4, lest an edgeml that cannot read the counts to come opens it again."""
 
 metadata = MetaData()
 
