@@ -40,8 +40,8 @@ ROWS_A_VALUE = 4
 
 CHANNELS = (1, 3, 4)
 
-RANGE = dict.fromkeys(("image", "audio"), ("low", "high"))
-"""Of families that clip at a range: what in their context is a part of a baseline's name, even where
+RANGE: dict[str, tuple[str, ...]] = dict.fromkeys(("image", "audio"), ("low", "high"))
+"""Of families that clip at a range: what in their context is a part of a baseline's name even where
 it is that of the default."""
 
 NO_FAMILY = "none"

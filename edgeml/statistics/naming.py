@@ -1,5 +1,5 @@
-"""Hashes that name what counts mean, by content alone: equal things have one hash, however they were
-made, copied or sent. (msgspec's ``omit_defaults`` asks whether a number *is* the default.)"""
+"""Hashes that name what counts mean, by content alone: equal things have one hash, however they
+were made, copied or sent. (msgspec's ``omit_defaults`` asks whether a number *is* the default.)"""
 
 from __future__ import annotations
 
