@@ -165,9 +165,9 @@ def _without_small(labels: Cells, masses: Cells, expected: NDArray[np.float64]) 
     if not (small & (rows > 0)).any():
         return labels
     some = np.where(small, rows, 0).sum(axis=1) >= NO_ROWS
-    into: NDArray[np.int64] = np.where(
-        some, (small & (rows > 0)).argmax(axis=1), rows.argmax(axis=1)
-    )
+    first: NDArray[np.int64] = (small & (rows > 0)).argmax(axis=1)
+    largest: NDArray[np.int64] = rows.argmax(axis=1)
+    into = np.where(some, first, largest)
     return np.where(np.take_along_axis(small, labels, axis=1), into[:, None], labels)
 
 
