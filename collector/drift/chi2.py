@@ -24,6 +24,11 @@ LEVEL = 0.05
 POWER = 0.8
 ROWS_A_GROUP = 5
 """Expected rows of the smaller sample in a group: the textbook minimum for the χ² tail."""
+FEW_ROWS = 1
+"""Groups of fewer expected rows are taken together (Cochran, 1954)."""
+NO_ROWS = 0.18
+"""Where all of those have fewer together, a single row by chance would be a difference of
+(1 − .18)² / .18 = 3.8, which one degree of freedom exceeds at 5 %: they are no group."""
 MAX_GROUPS = 16
 
 
@@ -130,7 +135,11 @@ def _groups(grid: Grid, windows: Cells, baseline: Cells) -> NDArray[np.int64]:
         order = np.argsort(-pooled, axis=1, kind="stable")
     masses = np.take_along_axis(pooled, order, axis=1)
     labels = np.empty_like(masses)
-    labels[:, :on_line] = _line_groups(masses[:, :on_line], groups[:, None])
+    line = masses[:, :on_line]
+    expected = smaller / np.maximum(pooled.sum(axis=1), 1)
+    labels[:, :on_line] = _without_small(
+        _line_groups(line, groups[:, None]), line, expected[:, None]
+    )
     apart = np.arange(1, masses.shape[1] - on_line + 1, dtype=np.int64)
     labels[:, on_line:] = labels[:, on_line - 1 : on_line] + apart
     used = _by_group(labels, masses) > 0
@@ -145,6 +154,21 @@ def _line_groups(masses: Cells, groups: Cells) -> NDArray[np.int64]:
     through = np.cumsum(masses, axis=1)
     labels = (2 * through - masses) * groups // np.maximum(2 * through[:, -1:], 1)
     return np.cumsum(np.diff(labels, axis=1, prepend=-1) != 0, axis=1) - 1
+
+
+def _without_small(labels: Cells, masses: Cells, expected: NDArray[np.float64]) -> Cells:
+    """Labels [windows, cells] with all groups of fewer than :data:`FEW_ROWS` as one, or where these
+    are fewer than :data:`NO_ROWS` as a part of the largest; ``expected`` rows of the smaller sample
+    for each that was counted [windows, 1]."""
+    rows = _by_group(labels, masses) * expected
+    small = rows < FEW_ROWS
+    if not (small & (rows > 0)).any():
+        return labels
+    some = np.where(small, rows, 0).sum(axis=1) >= NO_ROWS
+    first: NDArray[np.int64] = (small & (rows > 0)).argmax(axis=1)
+    largest: NDArray[np.int64] = rows.argmax(axis=1)
+    into = np.where(some, first, largest)
+    return np.where(np.take_along_axis(small, labels, axis=1), into[:, None], labels)
 
 
 def _by_group(labels: NDArray[np.int64], counts: Cells) -> Cells:

@@ -23,12 +23,13 @@ from sqlalchemy import (
 )
 
 SCHEMA = 4
-"""Of the tables; a database with another one is refused, but for those that can be taken over. 1
-and 2 held counts on grids, and bundles with baselines, that are no longer read."""
+"""Of the tables; a database with another one is refused, but for :data:`TAKEN_OVER`. 1 and 2 held
+counts on grids, and bundles with baselines, that are no longer read."""
 
 TAKEN_OVER = 3
-"""Held the state of each track as of its last window, which may lie some windows back now: it is
-read as before, and is of this schema once it was opened."""
+"""Its tables are the same. It held the state of each track as of its last window, which may lie
+some windows back now, and all counts packed plainly; both are read as ever. Once it is opened it
+is of this schema, lest an edgeml that knows neither opens it again."""
 
 metadata = MetaData()
 

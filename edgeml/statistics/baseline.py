@@ -6,7 +6,6 @@ The exporter fits it, the agent counts on its grids, the collector compares with
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
@@ -28,6 +27,7 @@ from edgeml.statistics.families import (
 from edgeml.statistics.families.sampling import row_step
 from edgeml.statistics.fitting import fit_categories, fit_grid, fit_vectors
 from edgeml.statistics.grid import MAX_DIMENSIONS, NUMERIC_BINS, Grid
+from edgeml.statistics.naming import changed, digest
 
 SCHEMA = 2
 """Of the baseline. 1 had other cells, and neither sums nor extremes."""
@@ -39,6 +39,10 @@ ROWS_A_VALUE = 4
 """Calibration samples for each of them, at least."""
 
 CHANNELS = (1, 3, 4)
+
+RANGE: dict[str, tuple[str, ...]] = dict.fromkeys(("image", "audio"), ("low", "high"))
+"""Of families that clip at a range: what in their context is a part of a baseline's name even where
+it is that of the default."""
 
 NO_FAMILY = "none"
 """Asked for where an input is to have no statistics."""
@@ -122,12 +126,12 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
                 each.tensor,
                 each.side,
                 each.family,
-                each.context,
-                [(s.name, s.grid) for s in each.streams],
+                changed(each.context, besides=RANGE.get(each.family, ())),
+                [(s.name, s.grid.content) for s in each.streams],
             )
             for each in self.tensors
         ]
-        return hashlib.sha256(msgspec.json.encode(meaning, order="sorted")).hexdigest()[:16]
+        return digest(meaning)
 
     @property
     def streams(self) -> dict[str, Stream]:

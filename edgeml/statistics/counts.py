@@ -95,15 +95,16 @@ class Counts:
         return int(self.cells.sum())
 
     def _on_same_grid(self, other: Counts) -> None:
-        if self.grid != other.grid or self._shape != other._shape:
+        if self.grid != other.grid or self.shape != other.shape:
             raise StatisticsError(
-                f"counts on grid {other.grid} with {' + '.join(map(str, other._shape))} numbers",
-                expected=f"grid {self.grid} with {' + '.join(map(str, self._shape))}",
+                f"counts on grid {other.grid} with {' + '.join(map(str, other.shape))} numbers",
+                expected=f"grid {self.grid} with {' + '.join(map(str, self.shape))}",
                 remedy="Counts of two model versions do not merge: keep them apart.",
             )
 
     @property
-    def _shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, int, int]:
+        """How many cells, sums and extremes there are."""
         return self.cells.size, self.sums.size, self.extremes.size
 
     def __add__(self, other: Counts) -> Counts:

@@ -8,15 +8,15 @@ another grid are refused. Which cell a value falls in is in :mod:`edgeml.statist
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeml.errors import StatisticsError
+from edgeml.statistics.naming import changed, digest
 
 if TYPE_CHECKING:
     from edgeml.statistics.counts import Counts
@@ -107,7 +107,14 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=T
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits that name exactly this grid."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:16]
+        return digest(self.content)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """All that tells it from other grids; the ends of its line both or neither."""
+        line = ("low", "high", "bandwidth") if self.kind == "vector" else ("low", "high")
+        fitted = changed(self).keys() - {"kind", "bins", "values"}
+        return changed(self, besides=line if fitted else ())
 
     @property
     def missing(self) -> int:

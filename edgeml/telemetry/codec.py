@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from edgeml.errors import TelemetryError
-from edgeml.telemetry.messages import SCHEMA, Message
+from edgeml.telemetry.messages import Message
 
 M = TypeVar("M", bound=Message)
 
@@ -40,10 +40,10 @@ def decode(payload: bytes, kind: type[M]) -> M:
     module = msgspec.msgpack if kind.BINARY else msgspec.json
     try:
         found = module.decode(payload, type=_Head).schema
-        if found != SCHEMA:
+        if found not in kind.SCHEMAS:
             raise TelemetryError(
                 f"a {kind.__name__} of schema {found}",
-                expected=f"schema {SCHEMA}",
+                expected=f"schema {' or '.join(map(str, kind.SCHEMAS))}",
                 remedy="Update the older side: the agent there or the collector here.",
             )
         return module.decode(payload, type=kind)

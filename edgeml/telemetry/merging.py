@@ -11,7 +11,7 @@ from collections import Counter
 import msgspec
 
 from edgeml.errors import StatisticsError, TelemetryError
-from edgeml.telemetry.messages import Window
+from edgeml.telemetry.messages import WINDOW_SCHEMA, Window
 
 
 def merge_key(window: Window) -> str:
@@ -49,6 +49,7 @@ def merge(first: Window, second: Window) -> Window:
         ) from error
     return msgspec.structs.replace(
         first,
+        schema=WINDOW_SCHEMA,
         duration_ms=first.duration_ms + second.duration_ms,
         merged=first.merged + second.merged,
         rows=first.rows + second.rows,

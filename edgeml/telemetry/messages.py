@@ -14,6 +14,9 @@ from msgspec import Meta
 SCHEMA = 2
 """1 named each stream and its grid in a window, and had a list of integers for its counts."""
 
+WINDOW_SCHEMA = 3
+"""Of windows. In those of 2 all counts were packed plainly, which is read as ever."""
+
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -28,6 +31,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """A longer payload is refused unread."""
     BINARY: ClassVar[bool] = False
     """MessagePack instead of JSON."""
+    SCHEMAS: ClassVar[tuple[int, ...]] = (SCHEMA,)
+    """Those that are read."""
 
     schema: int = SCHEMA
 
@@ -40,7 +45,9 @@ class Window(Message, frozen=True, kw_only=True):
 
     MAX_BYTES: ClassVar[int] = 1024 * 1024
     BINARY: ClassVar[bool] = True
+    SCHEMAS: ClassVar[tuple[int, ...]] = (SCHEMA, WINDOW_SCHEMA)
 
+    schema: int = WINDOW_SCHEMA
     boot: Name
     """Names the run of the agent that first sent it; sequences count from 1 within it."""
     sequence: Positive

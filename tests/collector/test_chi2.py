@@ -82,6 +82,37 @@ def test_groups_are_contiguous_and_no_more_than_asked_for(masses: list[int], gro
     assert len(edges) <= groups + 1
 
 
+@pytest.mark.parametrize("share", [0.97, 0.995, 0.999])
+@pytest.mark.parametrize("atoms", [(0.05,), (-1.05, 1.05)], ids=["one atom", "two"])
+def test_beside_atoms_that_have_nearly_all_rows_it_holds_its_level(
+    atoms: tuple[float, ...], share: float
+) -> None:
+    """Not by far too few rows in groups between them: .12 of them were rejected for two atoms with
+    .999 of the rows."""
+    random = np.random.default_rng(7)
+    grid = Grid(kind="numeric", bins=32, low=-4.0, high=4.0, atoms=atoms)
+    p = np.zeros(grid.cells)
+    p[1:33] = (1 - share) / 32
+    p[34 : 34 + len(atoms)] = share / len(atoms)
+    found = [
+        each.p
+        for _ in range(60)
+        for each in chi_squares(
+            grid, random.multinomial(300, p, size=100), random.multinomial(10_000, p)
+        )
+    ]
+    assert np.mean(np.asarray(found) < LEVEL) < 0.07
+
+
+def test_what_leaves_an_atom_is_seen() -> None:
+    """A tenth of the rows, where one in a thousand did before."""
+    grid = Grid(kind="numeric", bins=32, low=-4.0, high=4.0, atoms=(0.05,))
+    baseline, window = np.zeros((2, grid.cells), dtype=np.int64)
+    baseline[[10, 25, 34]] = 5, 5, 9990
+    window[[10, 34]] = 10, 90
+    assert chi_square(grid, window, baseline).p < 1e-6
+
+
 def test_invalid_values_are_a_group_of_their_own() -> None:
     random = np.random.default_rng(6)
     baseline = Counts.of(GRID, random.normal(size=500)).cells

@@ -29,6 +29,7 @@ from edgeml.collector.store.queries import Reader
 from edgeml.collector.web.words import building as words_of
 from edgeml.errors import CollectorError
 from edgeml.statistics import unpack
+from edgeml.statistics.packed import plain
 from edgeml.telemetry import (
     Building,
     Event,
@@ -37,6 +38,7 @@ from edgeml.telemetry import (
     Reported,
     Topic,
     Window,
+    decode,
     encode,
     merge,
 )
@@ -200,9 +202,44 @@ def test_the_store_of_another_version_is_refused_and_left_alone(
         connection.exec_driver_sql(f"UPDATE schema SET version = {schema}")
     engine.dispose()
     before = path.read_bytes()
-    with pytest.raises(CollectorError, match=f"schema {schema}.*Expected schema 4"):
+    with pytest.raises(CollectorError, match=f"schema {schema}.*Expected schema 3 or 4"):
         open_intake(path)
     assert path.read_bytes() == before
+
+
+def test_a_store_of_plainly_packed_counts_is_taken_over(bundle: Path, tmp_path: Path) -> None:
+    """Windows of schema 2, and rollups of a database of schema 3, count as those of today."""
+    baseline = open_bundle(bundle).baseline()
+    assert baseline is not None
+    windows = Source(bundle, seed=1).windows(4)
+    old = [
+        msgspec.structs.replace(
+            window, schema=2, statistics=list(map(plain, counts_of(window, baseline).values()))
+        )
+        for window in windows[:2]
+    ]
+    path = tmp_path / "fleet.sqlite"
+    intake, engine = open_intake(path)
+    intake.add_bundle(open_bundle(bundle), size=1, now_ms=1)
+    intake.store([received(decode(encode(window), Window)) for window in old])
+    with engine.begin() as connection:
+        rollups = connection.execute(sa.select(tables.count_rollups)).mappings().all()
+        for row in rollups:
+            counts = unpack(row["packed"], baseline.streams[row["stream"]].grid)
+            change = sa.update(tables.count_rollups).filter_by(stream=row["stream"])
+            connection.execute(change.values(packed=plain(counts)))
+        connection.exec_driver_sql("UPDATE schema SET version = 3")
+    engine.dispose()
+
+    intake, engine = open_intake(path)
+    assert intake.store([received(window) for window in windows[2:]]).accepted == 2
+    with engine.begin() as connection:
+        assert connection.execute(sa.select(tables.schema.c.version)).scalar() == 4
+
+    intake, today = open_intake(tmp_path / "today.sqlite")
+    intake.add_bundle(open_bundle(bundle), size=1, now_ms=1)
+    intake.store([received(window) for window in windows])
+    assert contents(engine) == contents(today)
 
 
 def test_what_failed_to_commit_left_nothing_in_memory_either(bundle: Path, tmp_path: Path) -> None:
