@@ -93,8 +93,7 @@ def _check_schema(connection: Connection, text: str) -> None:
         elif found != tables.SCHEMA:
             raise CollectorError(
                 f"the database {text} has schema {found}",
-                expected=f"schema {tables.TAKEN_OVER} or {tables.SCHEMA}, which this edgeml "
-                "reads",
+                expected=f"schema {tables.TAKEN_OVER} or {tables.SCHEMA}, which this edgeml reads",
                 remedy="Name another --database, or use the edgeml that wrote this one. Counts of "
                 "schema 1 and 2 are on grids that no longer exist, so they cannot be taken over.",
             )
