@@ -325,11 +325,15 @@ def claimed(make: Any) -> Generator[Path]:
     """
     while True:
         folder: Path = make()
-        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        # Until it is locked it looks like one of the dead, and somebody may tidy it up.
+        try:
+            handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
         fcntl.flock(handle, fcntl.LOCK_EX)
         if folder.exists():
             break
-        os.close(handle)  # somebody tidied up between the two
+        os.close(handle)
     try:
         yield folder
     finally:

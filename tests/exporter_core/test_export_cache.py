@@ -189,6 +189,24 @@ def test_folders_of_the_dead_are_removed_and_those_of_the_living_are_not(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_somebody_tidied_up_before_it_was_locked_is_made_again(tmp_path: Path):
+    from edgeml.exporter.repeat.cache import claimed, remove_abandoned
+
+    made: list[Path] = []
+
+    def make() -> Path:
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        made.append(folder)
+        if len(made) == 1:
+            remove_abandoned([folder])
+        return folder
+
+    with claimed(make) as folder:
+        assert folder == made[1]
+        assert folder.is_dir()
+
+
 READ = """
 import glob, pathlib, sys
 from edgeml.exporter.repeat.recording import record
