@@ -35,7 +35,7 @@ from edgeml.exporter.repeat.dependencies import read_record
 from edgeml.exporter.repeat.recording import VARIABLE as RECORD
 from edgeml.exporter.repeat.recording import record
 from edgeml.processes import describe_exit, die_with_parent, group_cpu
-from edgeml.targets.frameworks import uncollected
+from edgeml.targets.frameworks import threads, uncollected
 
 T = TypeVar("T")
 
@@ -49,6 +49,7 @@ ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "",  # conversion is the processor's work, and must not differ by GPU
     "KERAS_BACKEND": "tensorflow",
     "PYTHONHASHSEED": "0",  # the order of a set of names must not reach an artifact
+    "OMP_NUM_THREADS": str(threads()),
     "PYTHONFAULTHANDLER": "1",
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime tells its maker of every session otherwise
 }
