@@ -67,7 +67,13 @@ def reproduce(request: Reproduction, *, emit: Emit, children: Children, folder: 
     old = bundle.manifest
     manifest, members = pack.assemble(
         msgspec.structs.replace(
-            results.contents(planned, material, then.targets, old.provenance.source_accuracy),
+            results.contents(
+                planned,
+                material,
+                results.describe(planned, material),
+                then.targets,
+                old.provenance.source_accuracy,
+            ),
             name=old.name,
             version=old.version,
         ),
