@@ -22,7 +22,8 @@ import msgspec
 
 from edgeml.errors import EdgemlError, RefusedError
 from edgeml.exporter.candidates import Candidate
-from edgeml.exporter.child import Child, Children
+from edgeml.exporter.child import Child
+from edgeml.exporter.children import Children
 from edgeml.exporter.repeat.shelf import Shelf
 from edgeml.targets.compiling import CompileJob, CompileResult, compile_here
 from edgeml.targets.frameworks import framework

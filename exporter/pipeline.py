@@ -15,7 +15,7 @@ import msgspec
 from edgeml.exporter.bridges import bridges
 from edgeml.exporter.bulk import Bulk
 from edgeml.exporter.candidates import nothing_left
-from edgeml.exporter.child import Children
+from edgeml.exporter.children import Children
 from edgeml.exporter.compile import Converters
 from edgeml.exporter.conclude import conclude
 from edgeml.exporter.events import Done, Note, Refusal

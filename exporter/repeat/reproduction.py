@@ -21,7 +21,7 @@ from edgeml.errors import BundleError, EdgemlError, SourceError
 from edgeml.exporter import pack, results
 from edgeml.exporter.bridges import bridges
 from edgeml.exporter.candidates import Candidate
-from edgeml.exporter.child import Children
+from edgeml.exporter.children import Children
 from edgeml.exporter.compile import Converters, Jobs
 from edgeml.exporter.events import Cause, Difference, Done, Stage
 from edgeml.exporter.intake import Material, Stock, take_in

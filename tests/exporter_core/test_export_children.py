@@ -14,7 +14,7 @@ import pytest
 from support.export_calls import Order
 
 from edgeml.errors import RefusedError, ToolchainError
-from edgeml.exporter.child import Children
+from edgeml.exporter.children import Children
 
 TESTS = Path(__file__).resolve().parents[1]
 
