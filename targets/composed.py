@@ -51,14 +51,17 @@ def rewritten(graph: Any, taken: Collection[str], composed: Mapping[str, Rule]) 
     for node in graph.nodes:
         if node.op != "call_function":
             continue
+        after = node.meta.get("val")
+        if not _closed(after):
+            return False
         name = str(node.target).removeprefix("aten.")
         if name in taken:
             continue
         rule = composed.get(name)
         if rule is None:
             return False
-        before, after = (each.meta.get("val") for each in (node.args[0], node))
-        if not (_closed(before) and _closed(after)):
+        before = node.args[0].meta.get("val")
+        if not _closed(before):
             return False
         change = _Change(node, rule, before, after)
         if change.same() is None:

@@ -105,7 +105,8 @@ def test_an_output_keeps_its_name():
     assert not take_apart(exported(nn.Sequential(nn.ReLU(), nn.Flatten())))
 
 
-def test_an_open_axis_is_left_to_torch():
+@pytest.mark.parametrize("last", [nn.AdaptiveAvgPool2d(1), nn.Conv2d(1, 1, 1)])
+def test_an_open_axis_is_left_to_torch(last: nn.Module):
     shapes = ({2: torch.export.Dim.DYNAMIC},)
-    pooled = nn.Sequential(nn.Conv2d(1, 1, 3), nn.AdaptiveAvgPool2d(1), nn.ReLU())
-    assert not take_apart(exported(pooled.eval(), dynamic_shapes=shapes))
+    network = nn.Sequential(nn.Conv2d(1, 1, 3), last, nn.ReLU())
+    assert not take_apart(exported(network.eval(), dynamic_shapes=shapes))
