@@ -111,10 +111,10 @@ def _from_torch(
 ) -> None:
     program = sources.torch_program(source)
     if take_apart(program):
+        sources.torch_program.cache_clear()  # whoever asks next wants it as it was
         with contextlib.suppress(Exception):  # tried again in a moment, and told then
             _exported(program, inputs, outputs).save(str(path), external_data=False)
             return
-        sources.torch_program.cache_clear()
         program = sources.torch_program(source)
     try:
         made = _exported(program, inputs, outputs)
