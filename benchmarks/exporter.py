@@ -1,13 +1,14 @@
 """edgeml export beside what a person does by hand with the stock tools' defaults.
 
     python benchmarks/exporter.py --data FOLDER [--write] [--only MODEL] [--targets T …]
-        [--rounds N] [--results FILE.json]
+        [--rounds N] [--measurements N] [--results FILE.json]
 
 For each model and target: ``edgeml export`` with ``auto`` and an empty cache, and the stock tool's
 float and int8 artifacts (``peers/stock.py``), on the same calibration samples. Every artifact,
 whoever made it, is then run on the same evaluation samples by the same runtime, and measured in
-fresh processes of one thread, in turn, several rounds over, every other one backwards; p50 and p99
-are the best round's.
+fresh processes of one thread, in turn, ten rounds over, every other one backwards; p50 and p99 are
+the best round's. The latency of one artifact over another's is the median of the rounds' ratios,
+each of two measurements that were made within seconds of each other.
 
 Export time is that of the whole process, for both, the best of as many runs as there are rounds but
 no more than three, in turn. What it holds differs. edgeml reads the model in a process of its own,
@@ -54,7 +55,7 @@ from edgeml.toolchain.spec import toolchain
 
 HERE = Path(__file__).parent
 MOST_EXPORTS = 3
-"""Runs of each export; its artifacts are measured in as many rounds as are asked for."""
+"""Runs of each export."""
 
 Array = NDArray[Any]
 
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="a model; all without it")
     parser.add_argument("--targets", nargs="+", default=list(TARGETS))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--measurements", type=int, default=10, help="rounds of latency")
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     parser.add_argument("--results", type=Path, help="a file of what was measured before")
     parser.add_argument("--keep", type=Path, help="a folder to work in, and to leave")
@@ -83,7 +85,7 @@ def main() -> None:
             for target in arguments.targets:
                 mine += _made(subject, target, work, arguments.rounds)
             _judge(mine, subject, reference)
-            _measure(mine, subject, arguments.rounds, work)
+            _measure(mine, subject, arguments.measurements, work)
             again = {(each.model, each.target) for each in mine}
             found = ordered(
                 [*(each for each in found if (each.model, each.target) not in again), *mine]
@@ -270,7 +272,8 @@ def _measure(made: Sequence[Made], subject: Subject, rounds: int, work: Path) ->
                     options=each.options,
                 )
             )
-            each.p50_ms = min(each.p50_ms, figures.p50_ms)
+            each.p50s_ms = (*each.p50s_ms, figures.p50_ms)
+            each.p50_ms = min(each.p50s_ms)
             each.p99_ms = min(each.p99_ms, figures.p99_ms)
             each.peak_mb = max(each.peak_mb, figures.peak_rss_mb)
 

@@ -19,7 +19,8 @@ from types import FrameType
 import platformdirs
 
 from edgeml.errors import EdgemlError
-from edgeml.exporter.child import Children, first_line, no_room
+from edgeml.exporter.child import first_line, no_room
+from edgeml.exporter.children import Children
 from edgeml.exporter.events import Done, Event, Failure, Note, Started, encode_event
 from edgeml.exporter.repeat.again import Again
 from edgeml.exporter.repeat.cache import Cache, claimed, remove_abandoned

@@ -23,7 +23,6 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -31,11 +30,10 @@ import msgspec
 
 from edgeml import errors
 from edgeml.errors import EdgemlError, ToolchainError
-from edgeml.exporter.repeat.dependencies import read_record
 from edgeml.exporter.repeat.recording import VARIABLE as RECORD
 from edgeml.exporter.repeat.recording import record
 from edgeml.processes import describe_exit, die_with_parent, group_cpu
-from edgeml.targets.frameworks import uncollected
+from edgeml.targets.frameworks import threads, uncollected
 
 T = TypeVar("T")
 
@@ -49,6 +47,7 @@ ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "",  # conversion is the processor's work, and must not differ by GPU
     "KERAS_BACKEND": "tensorflow",
     "PYTHONHASHSEED": "0",  # the order of a set of names must not reach an artifact
+    "OMP_NUM_THREADS": str(threads()),
     "PYTHONFAULTHANDLER": "1",
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime tells its maker of every session otherwise
 }
@@ -69,89 +68,6 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     found: str = ""
     expected: str = ""
     remedy: str = ""
-
-
-class Children:
-    """All children of one export. Thread-safe; closing it ends every one of them.
-
-    Args:
-        log: takes their standard output and error; appended to.
-        temporary: their folder for temporary files, which outlive a child that is killed.
-        record: takes the paths of what they read (:mod:`edgeml.exporter.repeat.recording`).
-        idle_s: see :data:`IDLE_S`.
-    """
-
-    def __init__(
-        self,
-        log: Path,
-        *,
-        temporary: Path | None = None,
-        record: Path | None = None,
-        idle_s: float = IDLE_S,
-    ) -> None:
-        self.log = log
-        self._temporary = temporary
-        self._record = record
-        self._idle_s = idle_s
-        self._lock = threading.Lock()
-        self._live: set[Child] = set()
-        self._ahead: list[Child] = []
-        self._closed = False
-        self.used = False
-        """Whether there was ever one, so that the log may say something."""
-
-    def ahead(self, count: int) -> None:
-        """Start the processes of the next children, which takes a fifth of a second on another
-        core. The thread that calls this must outlive them."""
-        for _ in range(count):
-            with self._lock:
-                child = self._new()
-                self._ahead.append(child)
-            child.start()
-
-    @property
-    def waiting(self) -> tuple[int, ...]:
-        """Processes that were started ahead, and are nobody's yet."""
-        with self._lock:
-            return tuple(child.pid for child in self._ahead if child.pid is not None)
-
-    def _new(self) -> Child:
-        if self._closed:
-            raise ToolchainError("The export was interrupted")
-        child = Child(self.log, temporary=self._temporary, record=self._record, idle_s=self._idle_s)
-        self._live.add(child)
-        return child
-
-    @contextlib.contextmanager
-    def child(self) -> Generator[Child, None, None]:
-        """A new child, gone when the block ends."""
-        with self._lock:
-            child = self._ahead.pop(0) if self._ahead and not self._closed else self._new()
-            self.used = True
-        try:
-            yield child
-        finally:
-            child.close()
-            with self._lock:
-                self._live.discard(child)
-
-    def dependencies(self) -> tuple[str, ...]:
-        """Paths of what they have read so far outside the environment and their own folder."""
-        if self._record is None:
-            return ()
-        own = () if self._temporary is None else (self._temporary,)
-        return read_record(self._record, ignore=own)
-
-    def close(self) -> None:
-        """Kill all children; no more can be started. Calls that wait for one fail."""
-        with self._lock:
-            self._closed = True
-            live = list(self._live)
-            waiting, self._ahead = self._ahead, []
-        for child in live:
-            child.kill()
-        for child in waiting:  # nobody else waits for those
-            child.close()
 
 
 class Child:

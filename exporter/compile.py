@@ -22,11 +22,12 @@ import msgspec
 
 from edgeml.errors import EdgemlError, RefusedError
 from edgeml.exporter.candidates import Candidate
-from edgeml.exporter.child import Child, Children
+from edgeml.exporter.child import Child
+from edgeml.exporter.children import Children
 from edgeml.exporter.repeat.shelf import Shelf
 from edgeml.targets.compiling import CompileJob, CompileResult, compile_here
 from edgeml.targets.frameworks import framework
-from edgeml.targets.registry import SourceKind
+from edgeml.targets.registry import SourceKind, target
 
 Outcome = CompileResult | EdgemlError
 Jobs = Sequence[tuple[Candidate, CompileJob]]
@@ -35,10 +36,10 @@ Done = Callable[[Candidate, Outcome], None]
 MOST_AT_ONCE = 4
 """A conversion can take gigabytes, however many cores there are."""
 
-_TORCH = ("torch", "torch.export.pt2_archive._package", "torch._functorch.aot_autograd")
+_TORCH = ("torch", "torch.export.pt2_archive._package")
 _ONNX = ("onnx", "onnxruntime.quantization.shape_inference")
 _IMPORTS: Mapping[tuple[str, SourceKind], tuple[str, ...]] = {
-    ("tflite", "torch"): ("litert_torch", *_TORCH),
+    ("tflite", "torch"): ("litert_torch", *_TORCH, "torch._functorch.aot_autograd"),
     ("tflite", "savedmodel"): ("tensorflow",),
     ("tflite", "onnx"): ("tensorflow",),
     ("tflite", "classical"): ("tensorflow",),
@@ -52,11 +53,7 @@ _IMPORTS: Mapping[tuple[str, SourceKind], tuple[str, ...]] = {
     ("onnx", "tflite"): ("tensorflow", "tf2onnx", *_ONNX),
     ("onnx", "onnx"): _ONNX,
     ("onnx", "classical"): _ONNX,
-    ("openvino", "torch"): (
-        *_TORCH,
-        "openvino.frontend.pytorch.torchdynamo.decompositions",
-        "openvino.frontend.pytorch.fx_decoder",
-    ),
+    ("openvino", "torch"): (*_TORCH, "openvino.frontend.pytorch.fx_decoder"),
     ("openvino", "savedmodel"): ("openvino",),
     ("openvino", "onnx"): ("openvino",),
     ("openvino", "classical"): ("openvino",),
@@ -119,6 +116,8 @@ class Converters:
             modules = list(_IMPORTS[name, kind]) if name in early else []
             if modules and name in quantized and name in _QUANTIZERS:
                 modules += [_QUANTIZERS[name]]
+            if modules:
+                modules += [target(name).compile]
             self._outcomes.append(self._pool.submit(self._of_target, name, modules))
 
     def __enter__(self) -> Converters:

@@ -23,13 +23,20 @@ from edgeml.targets.registry import Refusal as Reason
 
 
 def conclude(
-    planned: Plan, material: Material, tried: Tried, shop: Workshop, *, began: float
+    planned: Plan,
+    material: Material,
+    described: results.Described,
+    tried: Tried,
+    shop: Workshop,
+    *,
+    began: float,
 ) -> Done:
     """Choose, tell and pack.
 
     Args:
         planned: what was asked for.
         material: what it was tried on.
+        described: what the bundle says of that.
         tried: what came of it.
         shop: where to work.
         began: when the export did, on the monotonic clock.
@@ -109,7 +116,7 @@ def conclude(
     targets = tuple(dict.fromkeys(each.candidate.target for each in chosen))
     size = pack.pack(
         planned.output,
-        results.contents(planned, material, targets, source),
+        results.contents(planned, material, described, targets, source),
         [results.finished(each) for each in chosen],
         lock=draft(request, targets, shop.children.dependencies()),
     )

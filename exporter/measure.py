@@ -13,7 +13,8 @@ import numpy as np
 from edgeml.bundle.manifest import Measurement
 from edgeml.data import Samples
 from edgeml.exporter.candidates import Candidate
-from edgeml.exporter.child import Child, Children
+from edgeml.exporter.child import Child
+from edgeml.exporter.children import Children
 from edgeml.targets.compiling import CompileResult
 from edgeml.targets.measuring import MeasureJob, measure_here
 from edgeml.targets.registry import can_run_here

@@ -15,7 +15,7 @@ import msgspec
 from edgeml.exporter.bridges import bridges
 from edgeml.exporter.bulk import Bulk
 from edgeml.exporter.candidates import nothing_left
-from edgeml.exporter.child import Children
+from edgeml.exporter.children import Children
 from edgeml.exporter.compile import Converters
 from edgeml.exporter.conclude import conclude
 from edgeml.exporter.events import Done, Note, Refusal
@@ -25,6 +25,7 @@ from edgeml.exporter.plan import Emit, Workshop, plan
 from edgeml.exporter.repeat.cache import Cache
 from edgeml.exporter.repeat.shelf import Shelf
 from edgeml.exporter.request import ExportRequest
+from edgeml.exporter.results import describe
 from edgeml.exporter.searching.search import search
 
 
@@ -87,10 +88,12 @@ def export(request: ExportRequest, *, emit: Emit, children: Children, folder: Pa
 
         material = take_in(planned, shop, begin, check)
         planned = material.plan
+        # Here, since this thread would only wait for conversions now, and behind nobody else works.
+        described = describe(planned, material)
         if bulk is None:
             tried = search(planned, material, judge, converters, shop)
         else:
             tried = bulk.finish(material)
     if shelf is not None:
         shelf.tell(emit)
-    return conclude(planned, material, tried, shop, began=began)
+    return conclude(planned, material, described, tried, shop, began=began)

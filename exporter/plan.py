@@ -11,7 +11,7 @@ from edgeml.data import DataSource, parse_source
 from edgeml.errors import SourceError, UsageError
 from edgeml.exporter import naming, preprocessing
 from edgeml.exporter.candidates import CALIBRATED, Candidate, candidates
-from edgeml.exporter.child import Children
+from edgeml.exporter.children import Children
 from edgeml.exporter.events import Event, Progress
 from edgeml.exporter.judging.metric_forms import Metric, parse_metric
 from edgeml.exporter.preprocessing import Declaration

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +28,7 @@ from edgeml.exporter.repeat.dependencies import file_hash
 from edgeml.exporter.request import Limits
 from edgeml.exporter.samples import calibrate
 from edgeml.exporter.trial import Trial
-from edgeml.statistics import fit_baseline
+from edgeml.statistics import Baseline, fit_baseline
 
 
 def failure(failed: Sequence[Figures], smallest: str = "") -> SourceError:
@@ -183,14 +184,19 @@ def finished(trial: Trial) -> pack.Finished:
     )
 
 
-def contents(
-    planned: Plan,
-    material: Material,
-    targets: Sequence[str],
-    source_accuracy: Accuracy | None,
-) -> pack.Contents:
-    """What goes into the bundle beside the artifacts."""
-    request = planned.request
+class Described(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bundle says of the source and its samples, whatever is made of them."""
+
+    baseline: Baseline | None
+    calibration: SampleSet | None
+    evaluation: SampleSet | None
+    sha256: str
+    """Of the source."""
+    golden: Golden
+
+
+def describe(planned: Plan, material: Material) -> Described:
+    """Fit the baseline, hash the samples, choose the golden vectors."""
     baseline = None
     if material.calibration is not None:
         baseline = fit_baseline(
@@ -199,8 +205,26 @@ def contents(
             input_tensors=material.inputs,
             output_tensors=material.outputs,
             evaluated=_evaluated(material.checkset),
-            families=request.statistics,
+            families=planned.request.statistics,
         )
+    return Described(
+        baseline=baseline,
+        calibration=_sample_set(material.calibration, material.inputs),
+        evaluation=_sample_set(material.evaluation, material.inputs),
+        sha256=material.source.sha256 or file_hash(planned.model.path),
+        golden=_golden(material.checkset),
+    )
+
+
+def contents(
+    planned: Plan,
+    material: Material,
+    described: Described,
+    targets: Sequence[str],
+    source_accuracy: Accuracy | None,
+) -> pack.Contents:
+    """What goes into the bundle beside the artifacts."""
+    request = planned.request
     return pack.Contents(
         name=planned.name,
         version=planned.version,
@@ -212,14 +236,14 @@ def contents(
         provenance=Provenance(
             source_format=material.source.title,
             source_name=planned.model.path.name,
-            source_sha256=material.source.sha256 or file_hash(planned.model.path),
+            source_sha256=described.sha256,
             tools=pack.tools(material.source.kind, targets),
-            calibration=_sample_set(material.calibration, material.inputs),
-            evaluation=_sample_set(material.evaluation, material.inputs),
+            calibration=described.calibration,
+            evaluation=described.evaluation,
             source_accuracy=source_accuracy,
         ),
-        golden=_golden(material.checkset),
-        baseline=baseline,
+        golden=described.golden,
+        baseline=described.baseline,
     )
 
 

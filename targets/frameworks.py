@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Generator, Mapping
 from typing import Any, cast
@@ -19,6 +20,14 @@ _LOOKS_FOR: Mapping[str, tuple[str, ...]] = {
 """What a framework imports only where it is there, and does without. Seconds of a core for the
 import, with them and without: TensorFlow 4.5, 2.3, of which JAX .5; TensorFlow and Keras 4.5, 3.6;
 NNCF 1.7, 0.4; torch.export 1.6, 1.3."""
+
+
+def threads() -> int:
+    """How many threads one process of an export computes on: half of the cores, since the source
+    model runs while others convert. Threads that share their cores with other processes wait for
+    each other, and spin while they do: a first pass through MobileNetV2 on two of torch's took 4 s
+    beside others' work, on one .05."""
+    return max(1, (os.cpu_count() or 1) // 2)
 
 
 def framework(name: str) -> Any:

@@ -21,7 +21,7 @@ from edgeml.errors import BundleError, EdgemlError, SourceError
 from edgeml.exporter import pack, results
 from edgeml.exporter.bridges import bridges
 from edgeml.exporter.candidates import Candidate
-from edgeml.exporter.child import Children
+from edgeml.exporter.children import Children
 from edgeml.exporter.compile import Converters, Jobs
 from edgeml.exporter.events import Cause, Difference, Done, Stage
 from edgeml.exporter.intake import Material, Stock, take_in
@@ -67,7 +67,13 @@ def reproduce(request: Reproduction, *, emit: Emit, children: Children, folder: 
     old = bundle.manifest
     manifest, members = pack.assemble(
         msgspec.structs.replace(
-            results.contents(planned, material, then.targets, old.provenance.source_accuracy),
+            results.contents(
+                planned,
+                material,
+                results.describe(planned, material),
+                then.targets,
+                old.provenance.source_accuracy,
+            ),
             name=old.name,
             version=old.version,
         ),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from edgeml.exporter.child import Children
+from edgeml.exporter.children import Children
 from edgeml.exporter.events import Done, Refusal, Row
 from edgeml.exporter.request import Limits
 

@@ -17,6 +17,7 @@ from edgeml.targets.compiling import CompileJob, CompileResult
 from edgeml.targets.onnx.convert import float_model
 from edgeml.targets.onnx.layers import named, nodes_kept
 from edgeml.targets.onnx.prepare import prepared
+from edgeml.targets.onnx.ranges import found_ranges
 from edgeml.targets.onnx.runtime import open_session
 from edgeml.targets.onnx.weights import OPTIONS, packed
 from edgeml.targets.registry import CALIBRATED
@@ -133,16 +134,18 @@ def _static(path: Path, entry: Path, job: CompileJob, *, symmetric: bool) -> Non
         # TensorRT takes pre-quantized weights behind a DequantizeLinear, but no int32 biases.
         options |= {"QuantizeBias": False, "DedicatedQDQPair": True}
     model = named(onnx.load(str(path)))
+    types = _quantizable(model, tools)
+    reader = _reader(tools.CalibrationDataReader, job)
     tools.quantize_static(
         model,
         str(entry),
-        _reader(tools.CalibrationDataReader, job),
+        calibration_cache_path=found_ranges(model, types, reader, job.workdir / "ranges"),
         quant_format=tools.QuantFormat.QDQ,
         per_channel=True,
         activation_type=tools.QuantType.QInt8 if symmetric else tools.QuantType.QUInt8,
         weight_type=tools.QuantType.QInt8,
         calibrate_method=tools.CalibrationMethod.MinMax,
-        op_types_to_quantize=_quantizable(model, tools),
+        op_types_to_quantize=types,
         nodes_to_exclude=nodes_kept(model, path, job),
         extra_options=options,
     )

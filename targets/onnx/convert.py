@@ -6,6 +6,7 @@ it is.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 from edgeml.targets import sources
 from edgeml.targets.compiling import CompileJob
 from edgeml.targets.faults import refuse_faults
+from edgeml.targets.onnx.composed import take_apart
 from edgeml.targets.onnx.faults import FAULTS
 from edgeml.targets.onnx.lowering import lower
 from edgeml.targets.onnx.steady import steady
@@ -107,19 +109,15 @@ def _declare(model: Any, source: Path) -> None:
 def _from_torch(
     source: Path, inputs: tuple[str, ...], outputs: tuple[str, ...], path: Path
 ) -> None:
-    torch = sources.framework("torch")
-
     program = sources.torch_program(source)
+    if take_apart(program):
+        sources.torch_program.cache_clear()  # whoever asks next wants it as it was
+        with contextlib.suppress(Exception):  # tried again in a moment, and told then
+            _exported(program, inputs, outputs).save(str(path), external_data=False)
+            return
+        program = sources.torch_program(source)
     try:
-        made: Any = torch.onnx.export(
-            program,
-            dynamo=True,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            opset_version=OPSET,
-            external_data=False,
-            verbose=False,
-        )
+        made = _exported(program, inputs, outputs)
     except Exception as error:
         text = _chain(error)
         missing = re.search(r"No ONNX function found for", text)
@@ -129,6 +127,18 @@ def _from_torch(
         operator = node.group(1)
         sources.refuse_operator(_TITLE, operator, sources.locate(program, operator, text), error)
     made.save(str(path), external_data=False)
+
+
+def _exported(program: Any, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Any:
+    return sources.framework("torch").onnx.export(
+        program,
+        dynamo=True,
+        input_names=list(inputs),
+        output_names=list(outputs),
+        opset_version=OPSET,
+        external_data=False,
+        verbose=False,
+    )
 
 
 def _from_savedmodel(

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from support.exports import SUPPORT, Export, Models, Outcome, finish, start
 
-from edgeml.exporter.child import Child, Children
+from edgeml.exporter.child import Child
+from edgeml.exporter.children import Children
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ from support.exports import SUPPORT, Export
 
 from edgeml.bundle.manifest import Tensor
 from edgeml.data import parse_source, read_samples
-from edgeml.exporter.child import Child, Children
+from edgeml.exporter.child import Child
+from edgeml.exporter.children import Children
 from edgeml.exporter.preprocessing import load, put_in_front
 from edgeml.exporter.preprocessing.program import compile_input, run
 from edgeml.exporter.sources.forms import MODULES, Opened, ReferenceJob

@@ -13,7 +13,8 @@ from support.exports import SUPPORT, Export, made_again
 from support.opening import read, reference
 
 from edgeml.errors import SourceError
-from edgeml.exporter.child import Child, Children
+from edgeml.exporter.child import Child
+from edgeml.exporter.children import Children
 from edgeml.exporter.sources import ubjson
 
 FILE = SUPPORT / "export_classical.py"

@@ -8,7 +8,8 @@ import numpy as np
 from support.exports import SUPPORT
 from support.opening import read, reference
 
-from edgeml.exporter.child import Child, Children
+from edgeml.exporter.child import Child
+from edgeml.exporter.children import Children
 
 
 def test_a_model_keeps_its_table(tensorflow_child: Child, tmp_path: Path):

@@ -8,7 +8,8 @@ from support.exports import Export, Models
 from support.opening import read, reference
 
 from edgeml.errors import SourceError
-from edgeml.exporter.child import Child, Children
+from edgeml.exporter.child import Child
+from edgeml.exporter.children import Children
 
 
 def test_a_float_file_is_taken_as_it_is_with_a_batch_of_one(

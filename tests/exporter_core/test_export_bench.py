@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgeml.exporter.candidates import Candidate
-from edgeml.exporter.child import Children
+from edgeml.exporter.children import Children
 from edgeml.exporter.events import Event, Progress, Stage
 from edgeml.exporter.measure import Bench
 from edgeml.exporter.steps import Steps

@@ -14,7 +14,7 @@ import pytest
 from support.export_calls import Order
 
 from edgeml.errors import RefusedError, ToolchainError
-from edgeml.exporter.child import Children
+from edgeml.exporter.children import Children
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -149,7 +149,7 @@ def test_closing_ends_a_call_under_way_and_no_other_begins(patient: Children):
 def test_children_die_with_a_parent_that_is_killed(tmp_path: Path):
     script = (
         "import sys; from pathlib import Path\n"
-        "from edgeml.exporter.child import Children\n"
+        "from edgeml.exporter.children import Children\n"
         "from support.export_calls import Order\n"
         f"with Children(Path({str(tmp_path / 'log')!r})).child() as child:\n"
         "    print(child.call('support.export_calls:pid', Order(), int, step=''), flush=True)\n"

@@ -1,0 +1,95 @@
+"""All children of one export: started as they are needed or ahead of that, and ended together."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Generator
+from pathlib import Path
+
+from edgeml.errors import ToolchainError
+from edgeml.exporter.child import IDLE_S, Child
+from edgeml.exporter.repeat.dependencies import read_record
+
+
+class Children:
+    """All children of one export. Thread-safe; closing it ends every one of them.
+
+    Args:
+        log: takes their standard output and error; appended to.
+        temporary: their folder for temporary files, which outlive a child that is killed.
+        record: takes the paths of what they read (:mod:`edgeml.exporter.repeat.recording`).
+        idle_s: see :data:`IDLE_S`.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        *,
+        temporary: Path | None = None,
+        record: Path | None = None,
+        idle_s: float = IDLE_S,
+    ) -> None:
+        self.log = log
+        self._temporary = temporary
+        self._record = record
+        self._idle_s = idle_s
+        self._lock = threading.Lock()
+        self._live: set[Child] = set()
+        self._ahead: list[Child] = []
+        self._closed = False
+        self.used = False
+        """Whether there was ever one, so that the log may say something."""
+
+    def ahead(self, count: int) -> None:
+        """Start the processes of the next children, which takes a fifth of a second on another
+        core. The thread that calls this must outlive them."""
+        for _ in range(count):
+            with self._lock:
+                child = self._new()
+                self._ahead.append(child)
+            child.start()
+
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """Processes that were started ahead, and are nobody's yet."""
+        with self._lock:
+            return tuple(child.pid for child in self._ahead if child.pid is not None)
+
+    def _new(self) -> Child:
+        if self._closed:
+            raise ToolchainError("The export was interrupted")
+        child = Child(self.log, temporary=self._temporary, record=self._record, idle_s=self._idle_s)
+        self._live.add(child)
+        return child
+
+    @contextlib.contextmanager
+    def child(self) -> Generator[Child, None, None]:
+        """A new child, gone when the block ends."""
+        with self._lock:
+            child = self._ahead.pop(0) if self._ahead and not self._closed else self._new()
+            self.used = True
+        try:
+            yield child
+        finally:
+            child.close()
+            with self._lock:
+                self._live.discard(child)
+
+    def dependencies(self) -> tuple[str, ...]:
+        """Paths of what they have read so far outside the environment and their own folder."""
+        if self._record is None:
+            return ()
+        own = () if self._temporary is None else (self._temporary,)
+        return read_record(self._record, ignore=own)
+
+    def close(self) -> None:
+        """Kill all children; no more can be started. Calls that wait for one fail."""
+        with self._lock:
+            self._closed = True
+            live = list(self._live)
+            waiting, self._ahead = self._ahead, []
+        for child in live:
+            child.kill()
+        for child in waiting:  # nobody else waits for those
+            child.close()
