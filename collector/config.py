@@ -11,6 +11,7 @@ from msgspec import Meta
 from edgeml.collector.drift.budget import Budget
 from edgeml.collector.drift.policy import Policy
 from edgeml.collector.drift.season import Season
+from edgeml.decoding import from_plain, from_toml
 from edgeml.errors import UsageError
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -100,7 +101,7 @@ def load_config(path: Path) -> CollectorConfig:
         UsageError: it is missing, no TOML, or holds a key or value that is not known.
     """
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=CollectorConfig)
+        return from_toml(path.read_bytes(), CollectorConfig)
     except OSError as error:
         raise UsageError(
             f"{path} cannot be read: {error.strerror}", expected="a TOML file"
@@ -127,6 +128,6 @@ def override(config: CollectorConfig, given: dict[str, object]) -> CollectorConf
             target = target[section]
         target[key] = value
     try:
-        return msgspec.convert(document, CollectorConfig)
+        return from_plain(document, CollectorConfig)
     except msgspec.ValidationError as error:
         raise UsageError(str(error), expected="a value in its range") from error

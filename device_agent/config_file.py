@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
+from edgeml.decoding import from_plain, from_toml
 from edgeml.device_agent.config import Config
 from edgeml.errors import UsageError
 
@@ -30,7 +31,7 @@ def read_config(path: Path) -> Config:
             f"{path} cannot be read: {error.strerror}", expected="the agent's configuration"
         ) from error
     try:
-        document: Any = msgspec.toml.decode(raw)
+        document: Any = from_toml(raw)
     except msgspec.DecodeError as error:
         raise UsageError(f"{path} is no TOML: {error}", expected="see docs/agent.md") from error
     return _anchored(parse_config(document, str(path)), path.parent)
@@ -44,7 +45,7 @@ def parse_config(document: Mapping[str, Any], where: str) -> Config:
     """
     _refuse_unknown(document, msgspec.inspect.type_info(Config), where, "")
     try:
-        return msgspec.convert(document, Config, dec_hook=_path)
+        return from_plain(document, Config, hook=_path)
     except msgspec.ValidationError as error:
         problem, _, place = str(error).partition(" - at ")
         key = place.strip("`").removeprefix("$.").replace("$", "") or "The top level"

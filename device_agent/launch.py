@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import msgspec
 
+from edgeml.decoding import from_json
 from edgeml.device_agent.config import ENVIRONMENT, HEAP_ENVIRONMENT, Config
 from edgeml.device_agent.config_file import parse_config
 
@@ -30,5 +31,5 @@ def become_agent(config: Config, *, log_json: bool) -> NoReturn:
 
 def parse_arguments(argument: str) -> tuple[Config, bool]:
     """What :func:`become_agent` passed on: the configuration, and whether to log JSON."""
-    document = msgspec.json.decode(argument)
+    document = from_json(argument)
     return parse_config(document["config"], "the command line"), bool(document["log_json"])

@@ -29,6 +29,7 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 
 from edgeml import errors
+from edgeml.decoding import from_json
 from edgeml.errors import EdgemlError, ToolchainError
 from edgeml.exporter.repeat.recording import VARIABLE as RECORD
 from edgeml.exporter.repeat.recording import record
@@ -123,7 +124,7 @@ class Child:
             process.stdin.flush()
         except BrokenPipeError:
             raise self._died(step) from None
-        answer = msgspec.json.decode(self._wait(process, step), type=Answer)
+        answer = from_json(self._wait(process, step), Answer)
         if answer.error:
             raise revive(answer.error, answer.found, answer.expected, answer.remedy, step)
         return _decode(answer.result, result)
@@ -266,7 +267,7 @@ def _encode(document: object) -> msgspec.Raw:
 
 
 def _decode(data: msgspec.Raw, kind: type[T]) -> T:
-    return msgspec.json.decode(data, type=kind, dec_hook=_revived)
+    return from_json(data, kind, hook=_revived)
 
 
 def _plain(value: Any) -> str:
@@ -322,7 +323,7 @@ def main(descriptor: int) -> None:
     os.set_inheritable(descriptor, False)
     with os.fdopen(descriptor, "wb", buffering=0) as answers:
         for line in calls:
-            answer = _answer(msgspec.json.decode(line, type=Call))
+            answer = _answer(from_json(line, Call))
             if sweep is not None:
                 sweep()
             sys.stdout.flush()

@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from edgeml.bundle.manifest import Certificate, Precision
+from edgeml.decoding import json_decoder
 
 StageName = Literal[
     "toolchain",
@@ -287,4 +288,4 @@ def decode_event(line: bytes) -> AnyEvent:
     return _DECODER.decode(line)
 
 
-_DECODER: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+_DECODER = json_decoder(AnyEvent)

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from edgeml.bundle.manifest import Precision
+from edgeml.decoding import from_json, from_plain
 from edgeml.errors import UsageError
 
 Choice = Literal[
@@ -130,9 +131,9 @@ def decode_request(data: bytes) -> ExportRequest | Reproduction:
         UsageError: it is none.
     """
     try:
-        names = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        names = from_json(data, dict[str, msgspec.Raw])
         kind = Reproduction if "bundle" in names else ExportRequest
-        return msgspec.json.decode(data, type=kind)
+        return from_json(data, kind)
     except msgspec.DecodeError as error:
         raise UsageError(
             f"The export request cannot be read: {error}",
@@ -166,8 +167,8 @@ def parse_tolerance(text: str) -> tuple[Precision, ToleranceOverride]:
         raise wrong
     try:
         return (
-            msgspec.convert(precision, Precision),
-            msgspec.convert(fields, ToleranceOverride, strict=True),
+            from_plain(precision, Precision),
+            from_plain(fields, ToleranceOverride),
         )
     except msgspec.ValidationError:
         raise wrong from None

@@ -19,6 +19,7 @@ import numpy as np
 
 from edgeml import errors, machine
 from edgeml.bundle.manifest import Measurement
+from edgeml.decoding import from_json
 from edgeml.errors import EdgemlError, ToolchainError
 from edgeml.processes import describe_exit, dying_with, ending_with_us
 from edgeml.targets.runtime import NamedSession, open_session
@@ -88,7 +89,7 @@ def measure(job: MeasureJob) -> Measurement:
     with ending_with_us(process):
         answer, chatter = process.communicate(msgspec.json.encode(job, enc_hook=str))
     try:
-        outcome = msgspec.json.decode(answer, type=_Measured | _Failed)
+        outcome = from_json(answer, _Measured | _Failed)
     except msgspec.DecodeError:
         last = chatter.decode(errors="replace").strip().splitlines()[-2:]
         raise ToolchainError(
@@ -189,7 +190,7 @@ def _row(samples: Mapping[str, np.ndarray], index: int) -> dict[str, np.ndarray]
 def _main() -> None:
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # runtimes print; the answer must stand alone
-    job = msgspec.json.decode(sys.stdin.buffer.read(), type=MeasureJob, dec_hook=_path)
+    job = from_json(sys.stdin.buffer.read(), MeasureJob, hook=_path)
     try:
         outcome = _Measured(measurement=measure_here(job))
     except EdgemlError as error:

@@ -18,6 +18,7 @@ from edgeml.collector.store.fleet_queries import FleetReader
 from edgeml.collector.store.rebaseline import rebaseline
 from edgeml.collector.store.retraction import retract, undo
 from edgeml.collector.store.selection import Selection, StreamSelection
+from edgeml.decoding import from_json
 from edgeml.errors import CollectorError
 
 T = TypeVar("T")
@@ -128,7 +129,7 @@ def _user(request: Request) -> str:
 
 async def _body(request: Request, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(await request.body(), type=kind)
+        return from_json(await request.body(), kind)
     except msgspec.DecodeError as error:
         fields: Any = getattr(kind, "__struct_fields__", ())
         raise CollectorError(

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from edgeml.collector.drift.saved import Saved
 from edgeml.collector.store.tables import streams, tests, tracks
+from edgeml.decoding import from_msgpack
 
 
 def empty(connection: Connection, ids: Sequence[int]) -> None:
@@ -46,7 +47,7 @@ def _put(
     connection.execute(sa.delete(tracks).where(tracks.c.stream_id.in_(ids)))
     query = sa.select(streams.c.id, streams.c.saved).where(streams.c.id.in_(ids))
     for row in connection.execute(query).all():
-        saved = change(msgspec.msgpack.decode(row.saved, type=Saved))
+        saved = change(from_msgpack(row.saved, Saved))
         values = {
             "saved": msgspec.msgpack.encode(saved),
             "phase": "collecting",

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
@@ -40,6 +39,7 @@ from edgeml.collector.store.rows import (
 )
 from edgeml.collector.store.spending import spend
 from edgeml.collector.store.tables import alarms, bundles, streams, tests, tracks
+from edgeml.decoding import from_json, from_msgpack
 from edgeml.statistics import Baseline, Counts, Stream
 
 Cells = NDArray[np.int64]
@@ -350,12 +350,12 @@ class Evaluator:
         query = sa.select(streams.c.id, streams.c.saved, streams.c.offset_js, streams.c.stuck)
         row = connection.execute(query.filter_by(**key)).first()
         if row is not None:
-            saved = msgspec.msgpack.decode(row.saved, type=Saved)
+            saved = from_msgpack(row.saved, Saved)
             states = sa.select(tracks.c.rung, tracks.c.state).filter_by(stream_id=row.id)
             found = {rung: unpack_state(state) for rung, state in connection.execute(states)}
             monitor = Monitor(stream.grid, baseline, self._policy, saved, found, shared)
             replay(connection, row.id, monitor)
-            repeats = msgspec.json.decode(row.stuck, type=Repeats)
+            repeats = from_json(row.stuck, Repeats)
             return Followed(row.id, monitor, row.offset_js, repeats=repeats)
         monitor = Monitor(stream.grid, baseline, self._policy, scorers=shared)
         known = Followed(0, monitor, last_ms=window.received_ms)

@@ -21,6 +21,7 @@ from edgeml.collector.store.fleet_tables import feedback_batches
 from edgeml.collector.store.rollups import hour
 from edgeml.collector.store.tables import devices, windows
 from edgeml.collector.views import AccuracyView, FeedbackView
+from edgeml.decoding import from_json
 from edgeml.errors import CollectorError
 from edgeml.statistics import accuracy
 
@@ -151,7 +152,7 @@ def _add(connection: Connection, key: dict[str, Any], counts: Table) -> None:
 
 
 def _decode(text: str) -> Table:
-    return np.asarray(msgspec.json.decode(text), dtype=np.int64)
+    return np.asarray(from_json(text), dtype=np.int64)
 
 
 def _device(connection: Connection, site: str, device: str) -> int:

@@ -36,6 +36,7 @@ from edgeml.collector.store.past import (
     unpack_state,
 )
 from edgeml.collector.store.tables import devices, streams, tests, windows
+from edgeml.decoding import from_json
 
 _STATE = ("saved", "state", "phase", "reason", "reference", "devices", "evidence", "threshold")
 _CHANGE_GROUPS = Bulk(
@@ -268,7 +269,7 @@ class Groups:
         return group
 
     def _restored(self, row: sa.RowMapping) -> _Group:
-        saved = msgspec.json.decode(row["saved"], type=GroupSaved)
+        saved = from_json(row["saved"], GroupSaved)
         monitor = GroupMonitor(saved, self._policy, unpack_state(row["state"]))
         values = {name: row[name] for name in ("devices", "threshold", "last_slot", "last_ms")}
         return _Group(group_id=row["id"], monitor=monitor, **values)

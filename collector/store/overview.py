@@ -24,6 +24,7 @@ from edgeml.collector.store.tables import (
     windows,
 )
 from edgeml.collector.views import DeviceView, ModelView
+from edgeml.decoding import from_json
 from edgeml.telemetry import Reported, Status
 
 _NOT_STUCK = '"why":""'
@@ -139,7 +140,7 @@ def _standings(connection: Connection, wanted: Any) -> dict[int, list[Standing]]
 
 
 def _why(stuck: str) -> str:
-    return msgspec.json.decode(stuck, type=Repeats).why
+    return from_json(stuck, Repeats).why
 
 
 def relative(evidence: float, threshold: float) -> float:
@@ -169,8 +170,8 @@ def _last_models(connection: Connection, silent: Iterable[int]) -> dict[int, Mod
 
 
 def _view(row: sa.RowMapping, streams: Sequence[Standing], last: ModelView | None) -> DeviceView:
-    status = msgspec.json.decode(row["status"], type=Status) if row["status"] else None
-    reported = msgspec.json.decode(row["reported"], type=Reported) if row["reported"] else None
+    status = from_json(row["status"], Status) if row["status"] else None
+    reported = from_json(row["reported"], Reported) if row["reported"] else None
     models: list[ModelView] = []
     if reported is not None:
         models = [

@@ -9,8 +9,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeml.decoding import msgpack_decoder
+
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[int])
+_decoder = msgpack_decoder(list[int])
 
 
 def pack(cells: Sequence[int] | NDArray[np.int64]) -> bytes:

@@ -19,6 +19,7 @@ from edgeml.collector.drift.track import Point, TrackState
 from edgeml.collector.store.fleet_tables import group_points
 from edgeml.collector.store.packing import unpack
 from edgeml.collector.store.tables import tests
+from edgeml.decoding import from_json, from_msgpack
 
 _OF_POINT = ("index", "start_ms", "seed", "scores", "common")
 
@@ -145,7 +146,7 @@ class GroupPast:
 
 def blank_state(group: sa.RowMapping) -> dict[str, Any]:
     """What a group (a row of ``groups``) is set to when it starts from nothing."""
-    least = msgspec.json.decode(group["saved"], type=GroupSaved).least
+    least = from_json(group["saved"], GroupSaved).least
     return {
         "saved": msgspec.json.encode(GroupSaved(least=least)).decode(),
         "state": pack_state(TrackState()),
@@ -162,7 +163,7 @@ def pack_state(state: TrackState) -> bytes:
 
 def unpack_state(data: bytes) -> TrackState:
     """And back."""
-    return msgspec.msgpack.decode(zlib.decompress(data), type=TrackState)
+    return from_msgpack(zlib.decompress(data), TrackState)
 
 
 def encode_numbers(numbers: Sequence[float] | None) -> str | None:
@@ -172,5 +173,5 @@ def encode_numbers(numbers: Sequence[float] | None) -> str | None:
 
 def decode_numbers(text: str) -> list[float]:
     """And back."""
-    found: list[Any] = msgspec.json.decode(text)
+    found: list[Any] = from_json(text)
     return [float("nan") if number is None else float(number) for number in found]

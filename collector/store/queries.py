@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-import msgspec
 import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -34,6 +33,7 @@ from edgeml.collector.views import (
     Point,
     StreamView,
 )
+from edgeml.decoding import from_json, from_msgpack
 from edgeml.statistics import Baseline
 
 RECENT_MS = 3_600_000
@@ -110,7 +110,7 @@ class Reader:
         if row is None or row.baseline is None or last is None:
             return None
         stream = _decoded(row.baseline).streams[row.stream]
-        saved = msgspec.msgpack.decode(row.saved, type=Saved)
+        saved = from_msgpack(row.saved, Saved)
         return two_baselines(stream, unpack(last), np.asarray(saved.reference, dtype=np.int64))
 
     def alarms(
@@ -199,9 +199,7 @@ class Reader:
             rows = list(connection.execute(_of_device(query, site, device)).mappings())
         names = [name for name in EventView.__struct_fields__ if name != "details"]
         return [
-            EventView(
-                details=msgspec.json.decode(row["details"]), **{name: row[name] for name in names}
-            )
+            EventView(details=from_json(row["details"]), **{name: row[name] for name in names})
             for row in rows
         ]
 
@@ -245,7 +243,7 @@ def _of_device(query: Any, site: str, device: str) -> Any:
 
 def _stream(row: dict[str, Any]) -> StreamView:
     tested = row["last_js"] is not None
-    row["stuck"] = msgspec.json.decode(row["stuck"], type=Repeats).why
+    row["stuck"] = from_json(row["stuck"], Repeats).why
     values = {name: row[name] for name in StreamView.__struct_fields__ if name in row}
     last = {name: row[f"last_{name}"] for name in _LAST}
     return StreamView(

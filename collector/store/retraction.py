@@ -24,6 +24,7 @@ from edgeml.collector.store.rollups import hour
 from edgeml.collector.store.selection import Selection
 from edgeml.collector.store.tables import count_rollups, outcome_rollups, windows
 from edgeml.collector.views import RetractionView
+from edgeml.decoding import from_json
 from edgeml.errors import CollectorError, StatisticsError
 from edgeml.statistics import Counts, Grid, pack, unpack
 
@@ -108,7 +109,7 @@ def listed(connection: Connection, number: int | None = None) -> list[Retraction
         query = query.where(retractions.c.id == number)
     return [
         RetractionView(
-            selection=msgspec.json.decode(row["selection"]),
+            selection=from_json(row["selection"]),
             **{n: row[n] for n in RetractionView.__struct_fields__ if n != "selection"},
         )
         for row in connection.execute(query).mappings()
@@ -138,7 +139,7 @@ def _add(
     grids: dict[str, Grid] = {}
     for window in found:
         at = (window["device_id"], window["model"], window["version"])
-        for outcome, count in msgspec.json.decode(window["outcomes"]).items():
+        for outcome, count in from_json(window["outcomes"]).items():
             outcomes[(*at, hour(window["start_ms"]), outcome)] += sign * count
         if not window["evaluated"]:  # its counts were never rolled up
             continue

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from edgeml.bundle import SUFFIX
+from edgeml.decoding import from_json
 from edgeml.device_agent import logs
 from edgeml.device_agent.install.disk import Disk, free_bytes
 from edgeml.device_agent.install.lifecycle import Record
@@ -135,7 +136,7 @@ class Ledger:
         except FileNotFoundError:
             return ()
         try:
-            found = msgspec.json.decode(content, type=_File)
+            found = from_json(content, _File)
         except msgspec.DecodeError as error:
             self.damaged = str(error)
             self._disk.rename(self._path, self._path.with_name(SET_ASIDE))

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.bundle.manifest import Tensor
+from edgeml.decoding import json_decoder
 from edgeml.errors import SourceError
 
 DATATYPES = {
@@ -136,8 +137,8 @@ class ModelMetadata(msgspec.Struct):
     outputs: list[dict[str, Any]]
 
 
-_requests = msgspec.json.Decoder(InferRequest)
-_responses = msgspec.json.Decoder(InferResponse)
+_requests = json_decoder(InferRequest)
+_responses = json_decoder(InferResponse)
 
 
 def decode_request(

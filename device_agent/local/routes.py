@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from edgeml import __version__
+from edgeml.decoding import from_json
 from edgeml.device_agent.install.installer import Installer
 from edgeml.device_agent.install.lifecycle import Mode
 from edgeml.device_agent.local import metrics, oip
@@ -168,7 +169,7 @@ class Routes:
                 return _json(installer.rollback(name))
             if wish == "dismiss":
                 return _json(installer.dismiss(name))
-            deploy = msgspec.json.decode(call.body, type=Deploy)
+            deploy = from_json(call.body, Deploy)
             bundle = Path(deploy.bundle)
             return _json(installer.install(name, bundle, mode=deploy.mode, share=deploy.share))
         except (msgspec.DecodeError, UsageError) as error:

@@ -24,6 +24,7 @@ import msgspec
 
 from edgeml.bundle import Manifest
 from edgeml.bundle.manifest import Tensor
+from edgeml.decoding import from_json
 from edgeml.device_agent import config as bounds
 from edgeml.device_agent import logs
 from edgeml.device_agent.local import socket_wire as wire
@@ -238,7 +239,7 @@ class _Caller:
     def _document(self, call: Call) -> None:
         reply = self._routes.answer(call)
         if reply.status != 200:
-            document = msgspec.json.decode(reply.body, type=dict[str, str])
+            document = from_json(reply.body, dict[str, str])
             raise RefusedCall(reply.status, document["error"])
         self._say(wire.Document(reply.body))
 

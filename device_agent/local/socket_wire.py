@@ -12,6 +12,7 @@ import socket
 
 import msgspec
 
+from edgeml.decoding import msgpack_decoder
 from edgeml.device_agent.worker.layout import Layout
 
 MAX_MESSAGE = 160 * 1024
@@ -72,8 +73,8 @@ Request = Open | Run | Get | Post
 Answer = Opened | Done | Document | Refused
 
 encode = msgspec.msgpack.Encoder().encode
-_requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
-_answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+_requests = msgpack_decoder(Request)
+_answers = msgpack_decoder(Answer)
 
 
 DONE = encode(Done())

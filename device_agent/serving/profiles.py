@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from edgeml.bundle import Bundle, Golden
+from edgeml.decoding import from_json
 from edgeml.device_agent import config as bounds
 from edgeml.device_agent import logs
 from edgeml.device_agent.serving.runner import Runner
@@ -97,7 +98,7 @@ class Profiles:
     def load(self, bundle: str, artifact: str) -> Profile | None:
         """What is known of an artifact, or None."""
         try:
-            found = msgspec.json.decode(self._path(bundle, artifact).read_bytes(), type=Profile)
+            found = from_json(self._path(bundle, artifact).read_bytes(), Profile)
         except (OSError, msgspec.DecodeError):
             return None
         return found if (found.bundle, found.artifact) == (bundle, artifact) else None

@@ -14,9 +14,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
+from edgeml.decoding import from_json
 from edgeml.device_agent.worker import wire
 from edgeml.device_agent.worker.ear import Ear
 from edgeml.device_agent.worker.layout import Array
@@ -34,7 +34,7 @@ def serve(argument: str, link: socket.socket) -> None:
         argument: a :class:`~edgeml.device_agent.worker.wire.WorkerSpec` as JSON.
         link: this side of the socket pair.
     """
-    spec = msgspec.json.decode(argument, type=wire.WorkerSpec)
+    spec = from_json(argument, wire.WorkerSpec)
     die_with_parent(spec.parent)
     memory = mmap.mmap(spec.memory, spec.layout.nbytes)
     inputs, outputs = spec.layout.views(memory)

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from edgeml.api.samples import Array, Written, array
+from edgeml.decoding import from_json
 from edgeml.errors import SourceError
 
 _BASES = {
@@ -109,7 +110,7 @@ def _keras(model: Any, path: Path) -> Path:
     model.save(str(path))
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    config = msgspec.json.decode(members["config.json"])
+    config = from_json(members["config.json"])
     if _own_code(config):
         path.unlink()
         folder = path.with_suffix("")
@@ -125,7 +126,7 @@ def _keras(model: Any, path: Path) -> Path:
             ) from error
         return folder
     # It says when it was written, and where in memory objects lay that layers share.
-    metadata = msgspec.json.decode(members["metadata.json"], type=dict[str, Any])
+    metadata = from_json(members["metadata.json"], dict[str, Any])
     metadata["date_saved"] = "1980-01-01@00:00:00"
     members["metadata.json"] = msgspec.json.encode(metadata)
     _number(config, {})

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from edgeml.decoding import from_json
 from edgeml.errors import BundleError
 
 SCHEMA = "1.2"
@@ -270,7 +271,7 @@ def decode_manifest(data: bytes) -> Manifest:
         BundleError: it is no JSON, lacks a field, or has another major schema.
     """
     try:
-        found = msgspec.json.decode(data, type=_Head).schema
+        found = from_json(data, _Head).schema
     except msgspec.DecodeError as error:
         raise BundleError(
             f"manifest.json cannot be read: {error}",
@@ -284,7 +285,7 @@ def decode_manifest(data: bytes) -> Manifest:
             remedy="Update edgeml here, or export the model again with this version.",
         )
     try:
-        manifest = msgspec.json.decode(data, type=Manifest)
+        manifest = from_json(data, Manifest)
     except msgspec.DecodeError as error:
         raise BundleError(
             f"manifest.json does not keep to its schema: {error}",

@@ -166,15 +166,14 @@ def status(
     """Show what an agent does: live on a terminal, until Ctrl-C; once elsewhere."""
     import sys
 
-    import msgspec
-
     from edgeml.cli.agent_status import show, show_live
+    from edgeml.decoding import from_plain
     from edgeml.device_agent.local.status import AgentStatus
 
     with _client(socket, url, token_file) as client:
 
         def fetch() -> AgentStatus:
-            return msgspec.convert(client.get("/edgeml/v1/status"), AgentStatus)
+            return from_plain(client.get("/edgeml/v1/status"), AgentStatus)
 
         if as_json:
             write_json(fetch())

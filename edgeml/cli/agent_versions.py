@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import typer
 
 from edgeml.bundle import open_bundle
 from edgeml.cli.shared import write_json
+from edgeml.decoding import from_plain
 from edgeml.device_agent.install.installer import Change
 from edgeml.errors import UsageError
 
@@ -43,7 +43,7 @@ def deploy(client: Client, bundle: Path, *, model: str, shadow: bool, split: flo
         document["mode"] = "shadow"
     if split:
         document |= {"mode": "split", "share": split}
-    return msgspec.convert(client.post(f"/edgeml/v1/models/{name}/versions", document), Change)
+    return from_plain(client.post(f"/edgeml/v1/models/{name}/versions", document), Change)
 
 
 def rollback(client: Client, model: str) -> Change:
@@ -52,7 +52,7 @@ def rollback(client: Client, model: str) -> Change:
     Raises:
         CallError: there is nothing to go back to.
     """
-    return msgspec.convert(client.post(f"/edgeml/v1/models/{model}/rollback", {}), Change)
+    return from_plain(client.post(f"/edgeml/v1/models/{model}/rollback", {}), Change)
 
 
 def show(change: Change, *, as_json: bool) -> None:

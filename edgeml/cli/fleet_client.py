@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeml.cli.shared import verb_app
+from edgeml.decoding import from_json, from_plain
 from edgeml.errors import CollectorError
 
 if TYPE_CHECKING:
@@ -58,14 +59,14 @@ def _document(response: httpx.Response, url: str) -> dict[str, Any]:
     import msgspec
 
     try:
-        document = msgspec.json.decode(response.content, type=dict[str, Any])
+        document = from_json(response.content, dict[str, Any])
     except msgspec.DecodeError:
         document = {}
     # A collector in trouble answers 503 with its whole state: that is an answer too.
     if document and "error" not in document and (response.is_success or "ok" in document):
         return document
     if not response.is_success and "error" in document:
-        error = msgspec.convert(document["error"], dict[str, str])
+        error = from_plain(document["error"], dict[str, str])
         raise CollectorError(
             error.get("found", "the collector refused"),
             expected=error.get("expected", ""),

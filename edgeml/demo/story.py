@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 
 from edgeml.bundle import Bundle, open_bundle
+from edgeml.decoding import from_plain
 from edgeml.demo.camera import Camera
 from edgeml.demo.programs import Program, running
 from edgeml.demo.telling import Telling
@@ -264,7 +265,7 @@ class Fleet:
         and how many there are. A short reference does not convince it of each of them."""
 
         def armed() -> tuple[int, int] | None:
-            streams = msgspec.convert(self._get("drift")["streams"], list[Stream])
+            streams = from_plain(self._get("drift")["streams"], list[Stream])
             watched = {
                 device: [stream.armed for stream in streams if stream.device == device]
                 for device in DEVICES
@@ -284,7 +285,7 @@ class Fleet:
 
     def alarms(self) -> list[Alarm]:
         """All alarms so far, the first one first."""
-        return msgspec.convert(self._get("alarms")["alarms"], list[Alarm])
+        return from_plain(self._get("alarms")["alarms"], list[Alarm])
 
     def expect_silence(self, *, but: str = "") -> None:
         """Raise an EdgemlError if another device than ``but`` was alarmed."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.columns import blocks
+from edgeml.decoding import from_json
 from edgeml.errors import StatisticsError
 from edgeml.statistics.accuracy import Calibration, calibration_of
 from edgeml.statistics.counts import Counts
@@ -150,7 +151,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
             StatisticsError: it is something else.
         """
         try:
-            baseline = msgspec.json.decode(data, type=Baseline)
+            baseline = from_json(data, Baseline)
         except msgspec.DecodeError as error:
             raise StatisticsError(
                 f"the statistics baseline cannot be read: {error}",

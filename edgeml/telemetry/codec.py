@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
+from edgeml.decoding import from_json, from_msgpack
 from edgeml.errors import TelemetryError
 from edgeml.telemetry.messages import Message
 
@@ -37,16 +38,16 @@ def decode(payload: bytes, kind: type[M]) -> M:
         TelemetryError: too long, no such message, or of another schema.
     """
     _check_length(payload, kind)
-    module = msgspec.msgpack if kind.BINARY else msgspec.json
+    read = from_msgpack if kind.BINARY else from_json
     try:
-        found = module.decode(payload, type=_Head).schema
+        found = read(payload, _Head).schema
         if found not in kind.SCHEMAS:
             raise TelemetryError(
                 f"a {kind.__name__} of schema {found}",
                 expected=f"schema {' or '.join(map(str, kind.SCHEMAS))}",
                 remedy="Update the older side: the agent there or the collector here.",
             )
-        return module.decode(payload, type=kind)
+        return read(payload, kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TelemetryError(
             f"a payload of {len(payload):,} bytes is no {kind.__name__}: {error}",

@@ -22,6 +22,7 @@ from typing import Literal
 import msgspec
 
 import edgeml
+from edgeml.decoding import from_json
 from edgeml.errors import ToolchainError
 from edgeml.toolchain.spec import ToolchainSpec
 
@@ -119,7 +120,7 @@ def find(spec: ToolchainSpec) -> Found:
     if not folder.exists():
         return Found(state="absent", folder=folder)
     try:
-        record = msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)
+        record = from_json((folder / RECORD).read_bytes(), Record)
     except (OSError, msgspec.DecodeError):
         return Found(state="incomplete", folder=folder, why="its installation was not finished")
 

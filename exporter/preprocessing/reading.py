@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from edgeml.decoding import from_plain, from_toml
 from edgeml.errors import SourceError
 from edgeml.exporter.preprocessing.declaration import Declaration, Input
 from edgeml.exporter.preprocessing.program import compile_input
@@ -27,7 +28,7 @@ def load(path: Path) -> Declaration:
             remedy="Check the path after --preprocess.",
         ) from error
     try:
-        inputs = msgspec.convert(_nothing(msgspec.toml.decode(data)), dict[str, Input])
+        inputs = from_plain(_nothing(from_toml(data)), dict[str, Input])
     except (msgspec.DecodeError, ValueError) as error:
         raise SourceError(
             f"{path} is no declaration of preprocessing: {error}",

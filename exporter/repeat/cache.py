@@ -25,6 +25,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from edgeml.decoding import from_json
 from edgeml.exporter.repeat.dependencies import file_hash, unchanged
 
 VARIABLE = "EDGEML_CACHE"
@@ -102,7 +103,7 @@ class Entry:
             Damaged: it is of another kind.
         """
         try:
-            return msgspec.json.decode(self.record.value, type=kind, dec_hook=_path)
+            return from_json(self.record.value, kind, hook=_path)
         except msgspec.DecodeError as error:
             raise Damaged(str(error)) from error
 
@@ -268,7 +269,7 @@ class Cache:
         try:
             digest, _, body = (folder / _ENTRY).read_bytes().partition(b"\n")
             if hashlib.sha256(body).hexdigest().encode() == digest:
-                return Entry(folder, msgspec.json.decode(body, type=Record))
+                return Entry(folder, from_json(body, Record))
         except FileNotFoundError:
             if not folder.is_dir():
                 return None

@@ -19,6 +19,7 @@ import msgspec
 
 import edgeml
 from edgeml import machine
+from edgeml.decoding import from_json
 from edgeml.exporter.repeat.dependencies import file_hash
 from edgeml.exporter.request import ExportRequest
 
@@ -181,7 +182,7 @@ def _their_environment(python: str) -> Any:
             capture_output=True,
             check=True,
         ).stdout
-        version, folders = msgspec.json.decode(said, type=tuple[str, list[str]])
+        version, folders = from_json(said, tuple[str, list[str]])
     except (OSError, subprocess.SubprocessError, msgspec.DecodeError):
         return python
     return [python, version, distributions(folders)]

@@ -18,6 +18,7 @@ import msgspec
 from edgeml import machine
 from edgeml.bundle import Provenance
 from edgeml.bundle.manifest import Precision
+from edgeml.decoding import from_json, from_plain
 from edgeml.errors import BundleError
 from edgeml.exporter.repeat import keys
 from edgeml.exporter.repeat.dependencies import ABSENT, file_hash, state
@@ -130,7 +131,7 @@ def decode(data: bytes) -> Lock:
         BundleError: it is none that this version reads.
     """
     try:
-        found = msgspec.json.decode(data, type=Lock)
+        found = from_json(data, Lock)
     except msgspec.DecodeError as error:
         raise BundleError(
             f"edgeml.lock cannot be read: {error}", expected=f"a lock of schema {SCHEMA}"
@@ -156,7 +157,7 @@ def request_again(lock: Lock, changes: Mapping[str, str]) -> ExportRequest:
         if isinstance(text, str) and text.startswith("~/"):
             fields[name] = f"{Path.home()}{text[1:]}"
     try:
-        return msgspec.convert(fields, ExportRequest)
+        return from_plain(fields, ExportRequest)
     except msgspec.ValidationError as error:
         raise BundleError(
             f"The request in edgeml.lock cannot be read: {error}",

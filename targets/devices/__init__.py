@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from edgeml.bundle.manifest import Budgets
+from edgeml.decoding import from_toml
 from edgeml.errors import UsageError
 from edgeml.targets.registry import TARGETS
 
@@ -68,7 +69,7 @@ def profiles() -> Mapping[str, Profile]:
     """All profiles by name."""
     found: dict[str, Profile] = {}
     for path in sorted(_FOLDER.glob("*.toml")):
-        found[path.stem] = msgspec.toml.decode(path.read_bytes(), type=Profile)
+        found[path.stem] = from_toml(path.read_bytes(), Profile)
     return found
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from edgeml.decoding import from_json
 from edgeml.errors import RefusedError
 from edgeml.processes import describe_exit
 from edgeml.targets.compiling import first_line
@@ -47,7 +48,7 @@ def check_beside(path: Path, draws: Path) -> None:
     """
     check = msgspec.json.encode(_Check(path, draws), enc_hook=str)
     try:
-        refusal = msgspec.json.decode(_checker().ask(check, seconds=LONGEST_S), type=str)
+        refusal = from_json(_checker().ask(check, seconds=LONGEST_S), str)
     except EndedError as ended:
         status = ended.status
         how = (
@@ -65,7 +66,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # runtimes print
     for line in sys.stdin.buffer:
-        check = msgspec.json.decode(line, type=_Check, dec_hook=lambda _, value: Path(value))
+        check = from_json(line, _Check, hook=lambda _, value: Path(value))
         answers.write(msgspec.json.encode(compared(check.path, check.draws)) + b"\n")
 
 

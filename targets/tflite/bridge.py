@@ -18,6 +18,7 @@ from typing import NoReturn
 
 import msgspec
 
+from edgeml.decoding import from_json
 from edgeml.errors import RefusedError, ToolchainError
 from edgeml.processes import describe_exit
 from edgeml.targets import sources
@@ -85,7 +86,7 @@ def savedmodel_of(graph: Path, bridge: Path | None, folder: Path) -> Path:
             f"onnx2tf ended with {describe_exit(ended.status or 0)}",
             remedy="Its own messages are in the log.",
         ) from ended
-    answer = msgspec.json.decode(line, type=Answer)
+    answer = from_json(line, Answer)
     if log.is_file():
         sys.stderr.write(log.read_text(errors="replace"))
     if answer.status == -signal.SIGKILL:
