@@ -30,6 +30,34 @@ def test_a_whole_site_is_raised_once_for_the_site(
     assert abs(alarm["since_ms"] - (START_MS + 27_000)) <= 2000
 
 
+def test_the_list_of_what_drifts_now_names_the_one_that_left_its_peers(
+    troubled: Path, bundle: Path, tmp_path: Path
+) -> None:
+    """e-BH over all streams of the store: of 136, one in the list needs 2,720, ten need 272."""
+    store = FleetStore(shutil.copy(troubled, tmp_path / "fleet.sqlite"), bundle, known=False)
+    found = FleetReader(store.engine, ALARMS.budget).drifting()
+    of_device: dict[str, set[str]] = {}
+    for one in found:
+        of_device.setdefault(f"{one.site}/{one.device}", set()).add(one.stream)
+    # Not the site that is dark as a whole, nor the two cameras to which nothing happened; and of
+    # the frozen one what is new in each of its windows, which is too small for an alarm.
+    assert of_device.keys() == {"yard/cam-1", "yard/cam-4"}
+    assert of_device["yard/cam-4"] == {"input.image.frozen"}
+    alarms = {alarm.stream: alarm for alarm in store.reader.alarms(open_only=True)}
+    assert LUMA in alarms.keys() <= of_device["yard/cam-1"]
+
+    streams = store.reader.streams()
+    e_values = [one.e_value for one in found]
+    assert e_values == sorted(e_values, reverse=True)
+    assert e_values[-1] >= len(streams) / (0.05 * len(found))
+    luma = next(one for one in found if one.stream == LUMA)
+    # The evidence began after 20 windows of 44, and goes on counting them while the alarm is open.
+    assert luma.e_value == pytest.approx(alarms[LUMA].evidence / (44 - 20))
+    listed = {one.id for one in found}
+    for stream in streams:
+        assert stream.id in listed or stream.evidence < len(streams) / 0.05
+
+
 def test_what_peers_saw_is_stored_with_the_window(store: FleetStore, bundle: Path) -> None:
     sources = fleet(bundle, HALL)
     for _ in range(5):  # the first three decide how many rows are compared

@@ -128,6 +128,29 @@ def test_what_one_window_is_too_small_to_show_is_seen_in_merged_ones() -> None:
     assert rungs == set(RUNGS)
 
 
+def test_the_windows_of_the_evidence_are_what_its_mean_is_at_most() -> None:
+    """Of 193 windows the single ones have begun anew with the 192nd, those merged by four with the
+    128th: sixteen of them since, and R is the average of both."""
+    life = Life(policy=msgspec.structs.replace(POLICY, reference=48))
+    life.windows(193)
+    assert [track.armed for track in life.monitor.tracks] == [True, True, False, False]
+    assert life.monitor.windows == np.ceil((1 + 4 * 16) / 2)
+
+
+def test_windows_pass_while_an_alarm_keeps_its_evidence() -> None:
+    """Else R over its windows would be taken at the moment at which it was largest."""
+    life = Life()
+    life.windows(30)
+    while not life.window(shift=1.5).opened:
+        pass
+    raised, windows = life.monitor.evidence, life.monitor.windows
+    assert windows == life.sent - 20
+    life.windows(7, shift=1.5)
+    assert (life.monitor.evidence, life.monitor.windows) == (raised, windows + 7)
+    life.restart()
+    assert (life.monitor.evidence, life.monitor.windows) == (raised, windows + 7)
+
+
 def test_merged_windows_hold_the_counts_of_those_they_are_merged_of() -> None:
     life = Life()
     life.windows(64)
