@@ -111,6 +111,28 @@ def test_what_wanders_slowly_is_not_armed_on_a_short_reference_and_says_why() ->
     assert "it wanders slowly" in series.track.state.reason
 
 
+def test_windows_that_swing_back_and_forth_are_not_armed() -> None:
+    """Each foretells the next one, and no wander explains it."""
+    series = Series()
+    for at in range(60):
+        series.feed((-1) ** at + 0.3 * float(series.random.normal()))
+    assert not series.track.armed
+    assert "the windows depend on each other (lag-1 correlation" in series.track.state.reason
+
+
+def test_a_reference_that_is_evidence_against_itself_is_not_armed_until_it_is_longer() -> None:
+    """Its last windows are not like its first ones: it may hold what is to be found."""
+    series = Series()
+    for at in range(40):
+        odd = at >= 32 and at % 2 == 0
+        series.feed(float(series.random.normal(4.0 * odd)))
+    assert not series.track.armed
+    assert "on its own reference, at most 4,000 is taken" in series.track.state.reason
+    series.noise(60)
+    assert series.track.armed
+    assert series.track.state.reason == ""
+
+
 def test_a_series_with_peers_is_judged_by_what_they_did_not_see() -> None:
     """A common wander that would never be armed alone, and a device that leaves it."""
     series, level = Series(), 0.0

@@ -127,6 +127,18 @@ def test_a_fitted_grid_holds_nearly_all_it_was_fitted_to(values):
         assert outside <= 2 + 0.002 * len(values)
 
 
+def test_a_fitted_grid_is_the_central_998_in_1000_in_bins_of_equal_width():
+    """Whatever lies far outside: a wild value of the calibration makes no bin wider."""
+    values = np.append(RANDOM.normal(size=100_000), [1e6] * 50)
+    grid = fit_grid(values)
+    low, high = np.quantile(values, [0.001, 0.999])
+    assert 32 <= grid.bins <= 64
+    assert not grid.log
+    assert low - 0.02 * (high - low) < grid.low < low < high < grid.high < high + 0.02 * (high - low)
+    edges = grid.low + (grid.high - grid.low) / grid.bins * np.arange(grid.bins)
+    assert grid.locate(edges + 1e-6).tolist() == list(range(1, grid.bins + 1))
+
+
 @pytest.mark.parametrize("values", [[], [np.nan], [np.inf, -np.inf], [None]])
 def test_nothing_finite_fits_no_grid(values):
     with pytest.raises(StatisticsError, match="finite"):
