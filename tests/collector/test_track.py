@@ -83,7 +83,8 @@ def test_it_waits_for_the_days_that_show_its_season() -> None:
 
 
 def test_day_and_night_are_no_drift_once_there_is_history() -> None:
-    """Two deviations up and down each day; without the season it would not even be armed."""
+    """Two deviations up and down each day. Without the season they are taken for a wander, in which
+    a shift of three does not show."""
     seasonal, blind = (
         Series(TrackPolicy(reference=40, season=season), every=30) for season in ("day", "none")
     )
@@ -91,14 +92,31 @@ def test_day_and_night_are_no_drift_once_there_is_history() -> None:
         for at in range(14 * 48):
             cycle = 2 * np.sin(2 * np.pi * at / 48)
             series.feed(cycle + float(series.random.normal()))
-    assert seasonal.track.armed
-    assert seasonal.track.evidence < 1e4
+    for series in (seasonal, blind):
+        assert series.track.armed
+        assert series.track.evidence < 1e4
+    assert blind.track.state.models[0].phi > 0.9
     assert seasonal.track.state.models[0].season == "day"
-    shifted = [
-        seasonal.feed(2 * np.sin(2 * np.pi * at / 48) + float(seasonal.random.normal(3)))
-        for at in range(14 * 48, 14 * 48 + 20)
-    ]
-    assert shifted[-1].evidence > 1e6
+    for series in (seasonal, blind):
+        for at in range(14 * 48, 14 * 48 + 20):
+            series.feed(2 * np.sin(2 * np.pi * at / 48) + float(series.random.normal(3)))
+    assert seasonal.track.evidence > 1e6
+    assert blind.track.evidence < 1e4
+
+
+def test_weekends_are_no_drift_and_a_working_day_like_them_is() -> None:
+    series = Series(TrackPolicy(reference=40, season="week"), every=60)
+
+    def hours(first_day: int, days: int, *, off: set[int]) -> None:
+        for at in range(24 * first_day, 24 * (first_day + days)):
+            series.feed(float(series.random.normal(3.0 * (at // 24 % 7 in off))))
+
+    hours(0, 42, off={2, 3})  # the first day of all, 1 Jan 1970, was a Thursday
+    assert series.track.armed
+    assert series.track.state.models[0].season == "week"
+    assert series.track.evidence < 1e4
+    hours(42, 1, off={0})
+    assert series.track.evidence > 1e6
 
 
 def test_what_wanders_slowly_is_not_armed_on_a_short_reference_and_says_why() -> None:
