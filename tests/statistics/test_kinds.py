@@ -140,9 +140,7 @@ def test_a_fitted_grid_is_the_central_998_in_1000_in_bins_of_equal_width():
     margin = 0.02 * (high - low)
     assert 32 <= grid.bins <= 64
     assert not grid.log
-    assert (
-        low - 0.02 * (high - low) < grid.low < low < high < grid.high < high + 0.02 * (high - low)
-    )
+    assert low - margin < grid.low < low < high < grid.high < high + margin
     edges = grid.low + (grid.high - grid.low) / grid.bins * np.arange(grid.bins)
     assert grid.locate(edges + 1e-6).tolist() == list(range(1, grid.bins + 1))
 
