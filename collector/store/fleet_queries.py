@@ -94,12 +94,15 @@ class FleetReader:
             alarms=raised,
         )
 
-    def drifting(self) -> list[DriftingView]:
-        """The list of what drifts now (e-BH at :data:`FALSE_DISCOVERIES`), the surest first."""
+    def drifting(self, *, now_ms: int) -> list[DriftingView]:
+        """The list of what drifts now (e-BH at :data:`FALSE_DISCOVERIES`), the surest first, of the
+        streams that share the alarm budget: one that is silent for longer is not of now."""
         names = ("id", "model", "version", "stream", "evidence", "windows")
-        query = sa.select(
-            *(streams.c[name] for name in names), devices.c.site, devices.c.device
-        ).join(devices, devices.c.id == streams.c.device_id)
+        query = (
+            sa.select(*(streams.c[name] for name in names), devices.c.site, devices.c.device)
+            .join(devices, devices.c.id == streams.c.device_id)
+            .where(streams.c.last_ms > now_ms - LIVE_MS)
+        )
         with self._engine.begin() as connection:
             rows: Sequence[sa.RowMapping] = connection.execute(query).mappings().all()
         values = [e_value(row["evidence"], row["windows"]) for row in rows]

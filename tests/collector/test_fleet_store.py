@@ -46,7 +46,7 @@ def test_what_the_whole_fleet_sees_is_raised_once_for_all_of_it(
     (incident,) = reader.incidents(now_ms=START_MS + 37_000)
     assert (incident.scope, LUMA in incident.statistics) == ("fleet", True)
     assert incident.sentence.startswith("The whole fleet on tiny (6 devices) changed: ")
-    assert reader.drifting() == []
+    assert reader.drifting(now_ms=START_MS + 37_000) == []
 
 
 def test_the_list_of_what_drifts_now_names_the_one_that_left_its_peers(
@@ -54,7 +54,8 @@ def test_the_list_of_what_drifts_now_names_the_one_that_left_its_peers(
 ) -> None:
     """e-BH over all streams of the store: of 136, one in the list needs 2,720, ten need 272."""
     store = FleetStore(shutil.copy(troubled, tmp_path / "fleet.sqlite"), bundle, known=False)
-    found = FleetReader(store.engine, ALARMS.budget).drifting()
+    reader = FleetReader(store.engine, ALARMS.budget)
+    found = reader.drifting(now_ms=START_MS + 45_000)
     of_device: dict[str, set[str]] = {}
     for one in found:
         of_device.setdefault(f"{one.site}/{one.device}", set()).add(one.stream)
@@ -75,6 +76,8 @@ def test_the_list_of_what_drifts_now_names_the_one_that_left_its_peers(
     listed = {one.id for one in found}
     for stream in streams:
         assert stream.id in listed or stream.evidence < len(streams) / 0.05
+    # After a month of silence nothing of it is of now.
+    assert reader.drifting(now_ms=START_MS + 31 * 86_400_000) == []
 
 
 def test_each_window_says_how_far_it_lies_and_what_it_could_have_shown(
@@ -155,4 +158,4 @@ def test_the_budget_spent_is_the_sum_of_what_was_watched(store: FleetStore, bund
     assert view.windows == len(watched) > 400
     assert view.expected == pytest.approx(sum(1 / c for c in watched))
     assert 0 < view.expected < view.allowed
-    assert FleetReader(store.engine, ALARMS.budget).drifting() == []
+    assert FleetReader(store.engine, ALARMS.budget).drifting(now_ms=START_MS) == []
