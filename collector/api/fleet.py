@@ -66,7 +66,7 @@ def add_fleet_routes(api: APIRouter, backend: Backend) -> None:
     @api.get("/drifting")
     def drifting() -> Response:
         """``{drifting: [DriftingView]}``: what drifts now, of which at most 5 % is wrong."""
-        return _json({"drifting": backend.fleet.drifting()})
+        return _json({"drifting": backend.fleet.drifting(now_ms=backend.now_ms())})
 
     @api.get("/retractions")
     def retractions() -> Response:

@@ -5,7 +5,8 @@ them descending and reject the largest k for which the k-th is at least S/(α·k
 of false ones in the list is at most α, under any dependence between the streams.
 
 A Shiryaev-Roberts R has an expectation of t after t windows without a change, so R is no e-value,
-and R/t is one at any time that was not chosen by looking at it.
+and R/t is one at any time that was not chosen by looking at it. An alarm keeps the R that raised it
+while t goes on: stopped, R has a mean of at most t still.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def e_value(evidence: float, windows: int) -> float:
-    """R after so many windows as an e-value; 1, which says nothing, before the first."""
+    """R as an e-value, given the windows that its mean is at most; 1, which says nothing, before
+    the first."""
     return evidence / windows if windows > 0 else 1.0
 
 

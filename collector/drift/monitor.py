@@ -24,7 +24,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import isnan
+from math import ceil, isnan
 from typing import Literal
 
 import numpy as np
@@ -112,13 +112,24 @@ class Monitor:
     @property
     def evidence(self) -> float:
         """R now: the average over the armed rungs, by their lengths."""
-        armed = [(n, track) for n, track in zip(RUNGS, self.tracks, strict=False) if track.armed]
+        armed = self._armed
         return sum(n * track.evidence for n, track in armed) / max(len(armed), 1)
 
     @property
     def windows(self) -> int:
-        """Test windows that the evidence was gathered on."""
-        return self.tracks[0].state.windows if self.tracks else 0
+        """What R has as its mean, at most, where nothing changed: the test windows since the
+        evidence began, averaged over the armed rungs as R is, for each of them learns, and begins
+        anew, at its own time. Those that pass while an alarm holds R as it was count too."""
+        armed = self._armed
+        gathered = sum(n * track.state.windows for n, track in armed) / max(len(armed), 1)
+        through = self.tracks[0].state.through if self.saved.in_alarm else None
+        waited = self.saved.next_index - 1 - through if through is not None else 0
+        return ceil(gathered) + waited
+
+    @property
+    def _armed(self) -> list[tuple[int, Track]]:
+        """Rungs that gather evidence, each with its length."""
+        return [(n, track) for n, track in zip(RUNGS, self.tracks, strict=False) if track.armed]
 
     @property
     def reference_size(self) -> int:

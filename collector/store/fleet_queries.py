@@ -94,19 +94,18 @@ class FleetReader:
             alarms=raised,
         )
 
-    def drifting(self) -> list[DriftingView]:
-        """The list of what drifts now (e-BH at :data:`FALSE_DISCOVERIES`), the surest first."""
+    def drifting(self, *, now_ms: int) -> list[DriftingView]:
+        """The list of what drifts now (e-BH at :data:`FALSE_DISCOVERIES`), the surest first, of the
+        streams that share the alarm budget: one that is silent for longer is not of now."""
         names = ("id", "model", "version", "stream", "evidence", "windows")
-        query = sa.select(
-            *(streams.c[name] for name in names), devices.c.site, devices.c.device
-        ).join(devices, devices.c.id == streams.c.device_id)
+        query = (
+            sa.select(*(streams.c[name] for name in names), devices.c.site, devices.c.device)
+            .join(devices, devices.c.id == streams.c.device_id)
+            .where(streams.c.last_ms > now_ms - LIVE_MS)
+        )
         with self._engine.begin() as connection:
             rows: Sequence[sa.RowMapping] = connection.execute(query).mappings().all()
-            raised: dict[int, float] = {
-                row.stream_id: row.evidence
-                for row in connection.execute(sa.select(alarms).where(alarms.c.closed_ms.is_(None)))
-            }
-        values = [_e_value(row, raised.get(row["id"])) for row in rows]
+        values = [e_value(row["evidence"], row["windows"]) for row in rows]
         return [
             DriftingView(
                 e_value=values[index],
@@ -129,11 +128,6 @@ class FleetReader:
         """All, the last one first."""
         with self._engine.begin() as connection:
             return listed(connection)
-
-
-def _e_value(row: sa.RowMapping, raised: float | None) -> float:
-    """R over its windows; of an open alarm, whose evidence started anew, the R that raised it."""
-    return e_value(row["evidence"] if raised is None else raised, row["windows"])
 
 
 def _recent(table: sa.Table, now_ms: int) -> Any:

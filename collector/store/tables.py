@@ -150,7 +150,7 @@ streams = Table(
     Column("reference", Integer, nullable=False),  # test windows in the reference
     Column("offset_js", Float),  # excess JS of the reference against the baseline, bits
     Column("evidence", Float, nullable=False),
-    Column("windows", BigInteger, nullable=False),  # that the evidence was gathered on
+    Column("windows", BigInteger, nullable=False),  # the mean of the evidence, at most
     Column("threshold", Float, nullable=False),
     Column("last_ms", BigInteger, nullable=False),
     Column("stuck", Text, nullable=False, server_default="{}"),  # repeats of the last window

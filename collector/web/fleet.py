@@ -56,7 +56,7 @@ def read(backend: Backend) -> FleetData:
         incidents=backend.fleet.incidents(now_ms=now_ms),
         groups=backend.fleet.groups(),
         budget=backend.fleet.budget(now_ms=now_ms),
-        drifting=backend.fleet.drifting(),
+        drifting=backend.fleet.drifting(now_ms=now_ms),
         bundles=backend.reader.bundles(),
         health=backend.health(),
         counters=backend.counters(),

@@ -236,7 +236,7 @@ def test_what_keeps_to_no_contract_is_counted_and_dropped(
 
 
 def test_counts_on_another_baseline_are_refused_and_yet_settled(
-    start: Start, mosquitto: Any, bundle: Path
+    start: Start, mosquitto: Any, bundle: Path, tmp_path: Path
 ) -> None:
     collector = start("--broker", f"127.0.0.1:{mosquitto.port}", "--bundle", str(bundle))
     collector.wait_ready()
@@ -248,6 +248,11 @@ def test_counts_on_another_baseline_are_refused_and_yet_settled(
         device.wait_stored(1)
     assert collector.get("counters")["refused"] == {"grid": 1}
     assert collector.get("drift")["streams"] == []
+    # Refused by name: what it was counted on, and what it should have been.
+    with sqlite3.connect(tmp_path / "fleet.sqlite") as connection:
+        (refused,) = connection.execute("SELECT refused FROM windows").fetchone()
+    assert f"the baseline {'0' * 16}" in refused
+    assert f"the baseline {window.baseline} in the bundle" in refused
 
 
 def test_windows_wait_for_their_bundle(start: Start, mosquitto: Any, bundle: Path) -> None:

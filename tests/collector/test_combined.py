@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from edgeml.collector.drift.combined import cauchy_combination, combined_test
-from edgeml.collector.drift.compare import benjamini_yekutieli, compare
+from edgeml.collector.drift.compare import Measure, Measured, benjamini_yekutieli, compare
 from edgeml.collector.drift.dependence import design_effect
 from edgeml.collector.drift.linear_rank import normal_scores, score_difference
 from edgeml.drift_report.stretches import Stretches
@@ -172,6 +172,44 @@ def test_a_step_in_the_window_is_not_taken_for_dependence() -> None:
         baseline_stretches=stretched(random.normal(size=8000)),
     )
     assert found.p < 1e-4
+
+
+@pytest.mark.parametrize(("measure", "power"), [("w1", (0.68, 0.92)), ("ks", (0.8, 1.0))])
+def test_the_smallest_shift_that_a_measure_shows_is_what_it_says(
+    measure: Measure, power: tuple[float, float]
+) -> None:
+    """Four times in five; KS says what a gap in one place needs, and a shift is seen sooner."""
+    random = np.random.default_rng(9)
+    n, m = 300, 3000
+
+    def found(shift: float) -> Measured:
+        rows = random.normal(shift, 1, n), random.normal(size=m)
+        return compare(GRID, *map(counted, rows)).measures[measure]
+
+    least = found(0).detectable
+    shift = least if measure == "w1" else 2 * stats.norm.ppf(0.5 + least / 2)
+    assert power[0] <= np.mean([found(shift).p <= 0.05 for _ in range(100)]) <= power[1]
+    assert np.mean([found(0).p <= 0.05 for _ in range(60)]) <= 0.15
+
+
+@pytest.mark.parametrize("measure", ["js", "psi"])
+def test_the_smallest_change_of_shares_that_a_measure_shows_is_what_it_says(
+    measure: Measure,
+) -> None:
+    random = np.random.default_rng(10)
+    n, m = 200, 400
+
+    def found(tilt: float) -> Measured:
+        off = tilt * np.array([1, -1, 1, -1])
+        shares = np.array([0.25 + off, 0.25 - off])
+        cells = [random.multinomial(rows, p) for rows, p in zip((n, m), shares, strict=True)]
+        return compare(CLASSES, *(np.append(c, [0, 0]) for c in cells)).measures[measure]
+
+    least = found(0).detectable
+    # Shares of ¼ ± t on one side and ¼ ∓ t on the other are 8t² nats of JS apart, and 64t² of PSI.
+    tilt = np.sqrt(least * np.log(2) / 8 if measure == "js" else least / 64)
+    power = np.mean([found(tilt).p <= 0.05 for _ in range(200)])
+    assert power == pytest.approx(0.8, abs=0.1)
 
 
 def test_categories_have_a_shape_only() -> None:

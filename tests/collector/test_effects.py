@@ -70,6 +70,21 @@ def test_a_shift_by_one_standard_deviation_is_a_w1_of_one() -> None:
     assert effects(fine, there, here).ks == pytest.approx(math.erf(0.5 / math.sqrt(2)), abs=0.01)
 
 
+def test_js_and_psi_are_what_their_formulas_say() -> None:
+    """In bits, and in nats; so many rows that what smooths the PSI does not show."""
+    p, q = np.array([0.5, 0.2, 0.2, 0.1, 0.0, 0.0]), np.array([0.3, 0.4, 0.2, 0.1, 0.0, 0.0])
+    a, b = (np.rint(10_000_000 * each).astype(np.int64) for each in (p, q))
+    found = effects(CLASSES, a, b)
+    middle = [0.4, 0.3]
+    js = sum(
+        x / 2 * math.log2(x / m)
+        for side in (p, q)
+        for x, m in zip(side[:2].tolist(), middle, strict=True)
+    )
+    assert found.js == pytest.approx(js, abs=1e-6)
+    assert found.psi == pytest.approx(0.2 * math.log(5 / 3) + 0.2 * math.log(2), abs=1e-4)
+
+
 def test_distributions_that_share_nothing_are_one_bit_apart() -> None:
     a, b = np.zeros((2, GRID.cells), dtype=np.int64)
     a[2], b[5] = 50, 70

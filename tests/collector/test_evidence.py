@@ -10,6 +10,7 @@ from scipy import stats
 
 from edgeml.collector.drift.bets import P_CELLS, SHIFTS, log_bets, p_cells, rate_rows
 from edgeml.collector.drift.budget import Budget
+from edgeml.collector.drift.ebh import e_value, ebh
 from edgeml.collector.drift.evidence import MAX_STARTS, Detector
 from edgeml.collector.drift.ranks import CELLS, cells_of, p_values, rehearsed, ties, uniform
 
@@ -119,6 +120,26 @@ def test_false_alarms_stay_within_the_promise(kind: str, threshold: float, cauti
     assert fired <= promised + 3 * promised**0.5
     if caution == 1.0 and kind == "normal":
         assert fired > 0.02 * promised  # and it is no detector that never speaks
+
+
+def test_of_the_list_of_what_drifts_no_more_is_wrong_than_it_says() -> None:
+    """200 fleets of 60 streams, of each of which four drift for the last 40 of 150 windows."""
+    random = np.random.default_rng(8)
+    fleets, streams, drifting = 200, 60, 4
+    watch = Watch(random.standard_normal((40, fleets * streams)))
+    shifts = np.tile(4.0 * (np.arange(streams) < drifting), fleets)
+    for at in range(150):
+        found = watch.update(random.standard_normal(fleets * streams) + shifts * (at >= 110))
+    wrong, listed = [], 0
+    for values in found.reshape(fleets, streams):
+        one = ebh([e_value(evidence, 150) for evidence in values], 0.2)
+        wrong.append((one >= drifting).sum() / max(len(one), 1))
+        listed += int((one < drifting).sum())
+    assert np.mean(wrong) <= 0.2
+    assert listed > 0.9 * fleets * drifting
+    # R itself is no e-value: lists of it are mostly of streams that do not drift.
+    naive = [ebh(values, 0.2) for values in found.reshape(fleets, streams)]
+    assert np.mean([(one >= drifting).sum() / max(len(one), 1) for one in naive]) > 0.2
 
 
 def delays(shift: float, *, reference: int, threshold: float, series: int = 60) -> Array:

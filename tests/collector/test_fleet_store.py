@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from math import sqrt
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 from support.devices import START_MS, Source
 from support.fleets import ALARMS, HALL, LUMA, FleetStore, fleet, phases
 
+from edgeml.collector.drift.chi2 import detectable_effect
 from edgeml.collector.store import fleet_tables, tables
 from edgeml.collector.store.fleet_queries import FleetReader
 from edgeml.collector.store.past import decode_numbers
@@ -28,6 +30,72 @@ def test_a_whole_site_is_raised_once_for_the_site(
         (alarm,) = connection.execute(query).mappings().all()
     assert decode_numbers(alarm["shift"])[1] < -0.5  # the mean fell
     assert abs(alarm["since_ms"] - (START_MS + 27_000)) <= 2000
+    # And not again for each of its devices.
+    assert {alarm.site for alarm in store.reader.alarms()} == {"yard"}
+
+
+def test_what_the_whole_fleet_sees_is_raised_once_for_all_of_it(
+    store: FleetStore, bundle: Path
+) -> None:
+    """Each device is alone on its site, so that its peers are those of the version."""
+    sources = fleet(bundle, [f"site-{n}/cam" for n in range(6)])
+    for slot in range(36):
+        store.send(*((n, source.window(broken=slot >= 26)) for n, source in sources.items()))
+    assert store.reader.alarms() == []
+    reader = FleetReader(store.engine, ALARMS.budget)
+    (incident,) = reader.incidents(now_ms=START_MS + 37_000)
+    assert (incident.scope, LUMA in incident.statistics) == ("fleet", True)
+    assert incident.sentence.startswith("The whole fleet on tiny (6 devices) changed: ")
+    assert reader.drifting(now_ms=START_MS + 37_000) == []
+
+
+def test_the_list_of_what_drifts_now_names_the_one_that_left_its_peers(
+    troubled: Path, bundle: Path, tmp_path: Path
+) -> None:
+    """e-BH over all streams of the store: of 136, one in the list needs 2,720, ten need 272."""
+    store = FleetStore(shutil.copy(troubled, tmp_path / "fleet.sqlite"), bundle, known=False)
+    reader = FleetReader(store.engine, ALARMS.budget)
+    found = reader.drifting(now_ms=START_MS + 45_000)
+    of_device: dict[str, set[str]] = {}
+    for one in found:
+        of_device.setdefault(f"{one.site}/{one.device}", set()).add(one.stream)
+    # Not the site that is dark as a whole, nor the two cameras to which nothing happened; and of
+    # the frozen one what is new in each of its windows, which is too small for an alarm.
+    assert of_device.keys() == {"yard/cam-1", "yard/cam-4"}
+    assert of_device["yard/cam-4"] == {"input.image.frozen"}
+    alarms = {alarm.stream: alarm for alarm in store.reader.alarms(open_only=True)}
+    assert LUMA in alarms.keys() <= of_device["yard/cam-1"]
+
+    streams = store.reader.streams()
+    e_values = [one.e_value for one in found]
+    assert e_values == sorted(e_values, reverse=True)
+    assert e_values[-1] >= len(streams) / (0.05 * len(found))
+    luma = next(one for one in found if one.stream == LUMA)
+    # The evidence began after 20 windows of 44, and goes on counting them while the alarm is open.
+    assert luma.e_value == pytest.approx(alarms[LUMA].evidence / (44 - 20))
+    listed = {one.id for one in found}
+    for stream in streams:
+        assert stream.id in listed or stream.evidence < len(streams) / 0.05
+    # After a month of silence nothing of it is of now.
+    assert reader.drifting(now_ms=START_MS + 31 * 86_400_000) == []
+
+
+def test_each_window_says_how_far_it_lies_and_what_it_could_have_shown(
+    troubled: Path, bundle: Path, tmp_path: Path
+) -> None:
+    store = FleetStore(shutil.copy(troubled, tmp_path / "fleet.sqlite"), bundle, known=False)
+    views = {f"{s.site}/{s.device}": s for s in store.reader.streams() if s.stream == LUMA}
+    dark, usual = (views[f"yard/{name}"].last for name in ("cam-1", "cam-2"))
+    assert dark is not None
+    assert usual is not None
+    for last in (dark, usual):
+        assert (last["n"], last["m"]) == (40, sum(store.streams[LUMA].counts))
+        assert last["detectable"] == detectable_effect(last["dof"], last["n"], last["m"])
+        root = sqrt((1 / last["n"] + 1 / last["m"]) / 2)
+        assert last["effect"] == pytest.approx(sqrt(last["chi2"]) * root)
+    assert dark["p"] < 1e-6 < usual["p"]
+    assert usual["effect"] < dark["detectable"] < dark["effect"]
+    assert usual["w1"] < 0.5 < dark["w1"]
 
 
 def test_what_peers_saw_is_stored_with_the_window(store: FleetStore, bundle: Path) -> None:
@@ -90,4 +158,4 @@ def test_the_budget_spent_is_the_sum_of_what_was_watched(store: FleetStore, bund
     assert view.windows == len(watched) > 400
     assert view.expected == pytest.approx(sum(1 / c for c in watched))
     assert 0 < view.expected < view.allowed
-    assert FleetReader(store.engine, ALARMS.budget).drifting() == []
+    assert FleetReader(store.engine, ALARMS.budget).drifting(now_ms=START_MS) == []

@@ -119,13 +119,40 @@ def test_a_change_that_is_sure_but_too_small_to_matter_is_no_alarm() -> None:
 
 
 def test_what_one_window_is_too_small_to_show_is_seen_in_merged_ones() -> None:
-    """A tenth of a deviation, with 40 rows a window: a window's own noise is .16."""
+    """A change as large as a window's own noise, .16 with 40 rows: when the alarm comes, single
+    windows alone are far from one."""
     life = Life(policy=msgspec.structs.replace(POLICY, reference=48, min_effect=0.0))
     life.windows(700)
-    steps = life.windows(300, shift=0.15)
-    assert any(step.opened for step in steps)
+    steps = [life.window(shift=0.15)]
+    while not steps[-1].opened:
+        assert len(steps) < 300
+        steps.append(life.window(shift=0.15))
+    assert life.monitor.tracks[0].evidence < THRESHOLD / 5
     rungs = {record.rung for step in steps for record in step.records}
     assert rungs == set(RUNGS)
+
+
+def test_the_windows_of_the_evidence_are_what_its_mean_is_at_most() -> None:
+    """Of 193 windows the single ones have begun anew with the 192nd, those merged by four with the
+    128th: sixteen of them since, and R is the average of both."""
+    life = Life(policy=msgspec.structs.replace(POLICY, reference=48))
+    life.windows(193)
+    assert [track.armed for track in life.monitor.tracks] == [True, True, False, False]
+    assert life.monitor.windows == np.ceil((1 + 4 * 16) / 2)
+
+
+def test_windows_pass_while_an_alarm_keeps_its_evidence() -> None:
+    """Else R over its windows would be taken at the moment at which it was largest."""
+    life = Life()
+    life.windows(30)
+    while not life.window(shift=1.5).opened:
+        pass
+    raised, windows = life.monitor.evidence, life.monitor.windows
+    assert windows == life.sent - 20
+    life.windows(7, shift=1.5)
+    assert (life.monitor.evidence, life.monitor.windows) == (raised, windows + 7)
+    life.restart()
+    assert (life.monitor.evidence, life.monitor.windows) == (raised, windows + 7)
 
 
 def test_merged_windows_hold_the_counts_of_those_they_are_merged_of() -> None:

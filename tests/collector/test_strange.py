@@ -86,7 +86,8 @@ def test_strange_windows_are_stored_and_shown_and_raise_no_alarm(tmp_path: Path)
             statistics=[pack(counts) for counts in observer.take().values()],
         )
         topic = Topic("hall", "cam", "stats", "odd")
-        assert intake.store([Received(topic, window, window.start_ms)]).accepted == 1
+        outcome = intake.store([Received(topic, window, window.start_ms)])
+        assert (outcome.accepted, outcome.off_grid) == (1, 0)
     reader = Reader(engine)
     streams = reader.streams()
     assert len(streams) == len(COLUMNS)

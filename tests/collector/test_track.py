@@ -83,7 +83,8 @@ def test_it_waits_for_the_days_that_show_its_season() -> None:
 
 
 def test_day_and_night_are_no_drift_once_there_is_history() -> None:
-    """Two deviations up and down each day; without the season it would not even be armed."""
+    """Two deviations up and down each day. Without the season they are taken for a wander, in which
+    a shift of three does not show."""
     seasonal, blind = (
         Series(TrackPolicy(reference=40, season=season), every=30) for season in ("day", "none")
     )
@@ -91,14 +92,31 @@ def test_day_and_night_are_no_drift_once_there_is_history() -> None:
         for at in range(14 * 48):
             cycle = 2 * np.sin(2 * np.pi * at / 48)
             series.feed(cycle + float(series.random.normal()))
-    assert seasonal.track.armed
-    assert seasonal.track.evidence < 1e4
+    for series in (seasonal, blind):
+        assert series.track.armed
+        assert series.track.evidence < 1e4
+    assert blind.track.state.models[0].phi > 0.9
     assert seasonal.track.state.models[0].season == "day"
-    shifted = [
-        seasonal.feed(2 * np.sin(2 * np.pi * at / 48) + float(seasonal.random.normal(3)))
-        for at in range(14 * 48, 14 * 48 + 20)
-    ]
-    assert shifted[-1].evidence > 1e6
+    for series in (seasonal, blind):
+        for at in range(14 * 48, 14 * 48 + 20):
+            series.feed(2 * np.sin(2 * np.pi * at / 48) + float(series.random.normal(3)))
+    assert seasonal.track.evidence > 1e6
+    assert blind.track.evidence < 1e4
+
+
+def test_weekends_are_no_drift_and_a_working_day_like_them_is() -> None:
+    series = Series(TrackPolicy(reference=40, season="week"), every=60)
+
+    def hours(first_day: int, days: int, *, off: set[int]) -> None:
+        for at in range(24 * first_day, 24 * (first_day + days)):
+            series.feed(float(series.random.normal(3.0 * (at // 24 % 7 in off))))
+
+    hours(0, 42, off={2, 3})  # the first day of all, 1 Jan 1970, was a Thursday
+    assert series.track.armed
+    assert series.track.state.models[0].season == "week"
+    assert series.track.evidence < 1e4
+    hours(42, 1, off={0})
+    assert series.track.evidence > 1e6
 
 
 def test_what_wanders_slowly_is_not_armed_on_a_short_reference_and_says_why() -> None:
@@ -109,6 +127,28 @@ def test_what_wanders_slowly_is_not_armed_on_a_short_reference_and_says_why() ->
         series.feed(level)
     assert not series.track.armed
     assert "it wanders slowly" in series.track.state.reason
+
+
+def test_windows_that_swing_back_and_forth_are_not_armed() -> None:
+    """Each foretells the next one, and no wander explains it."""
+    series = Series()
+    for at in range(60):
+        series.feed((-1) ** at + 0.3 * float(series.random.normal()))
+    assert not series.track.armed
+    assert "the windows depend on each other (lag-1 correlation" in series.track.state.reason
+
+
+def test_a_reference_that_is_evidence_against_itself_is_not_armed_until_it_is_longer() -> None:
+    """Its last windows are not like its first ones: it may hold what is to be found."""
+    series = Series()
+    for at in range(40):
+        odd = at >= 32 and at % 2 == 0
+        series.feed(float(series.random.normal(4.0 * odd)))
+    assert not series.track.armed
+    assert "on its own reference, at most 4,000 is taken" in series.track.state.reason
+    series.noise(60)
+    assert series.track.armed
+    assert series.track.state.reason == ""
 
 
 def test_a_series_with_peers_is_judged_by_what_they_did_not_see() -> None:

@@ -46,6 +46,27 @@ def test_it_is_zero_on_average_where_nothing_changed_whatever_the_rows(draw, row
     assert abs(found.mean()) < 0.4 * found.std()
 
 
+@pytest.mark.parametrize("draw", [normal, clusters])
+def test_the_mmd_of_windows_is_that_of_the_gaussian_kernel_on_all_pairs_of_vectors(draw) -> None:  # type: ignore[no-untyped-def]
+    random = np.random.default_rng(4)
+    a, b = draw(random, 500) + 0.3, draw(random, 500)
+    grids = [fit_vectors(b, seed=seed) for seed in range(8)]
+
+    def kernel(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+        squares = (one**2).sum(axis=1)[:, None] + (two**2).sum(axis=1) - 2 * one @ two.T
+        return np.exp(-squares / (2 * grids[0].bandwidth ** 2))
+
+    def within(one: np.ndarray) -> float:
+        return (kernel(one, one).sum() - len(one)) / (len(one) * (len(one) - 1))
+
+    exact = within(a) + within(b) - 2 * kernel(a, b).mean()
+    found = [mmd_squared(numbers(g, a), numbers(g, b), cells=g.cells) for g in grids]
+    # 128 random projections know it to some tenths; over several draws they are right on average.
+    assert exact > 0.01
+    assert np.mean(found) == pytest.approx(exact, rel=0.1)
+    assert found == pytest.approx([exact] * len(grids), rel=0.4)
+
+
 def test_a_shift_of_the_mean_counts_as_in_the_mmd_and_a_correlation_more() -> None:
     random = np.random.default_rng(3)
     before, after = normal(random, 20_000), normal(random, 20_000)

@@ -83,6 +83,18 @@ def test_a_fault_moves_its_statistic(fault, statistic, least):
     assert seen / least >= 1, f"{seen:.2f} in {statistic}"
 
 
+def test_sharpness_and_texture_are_the_laplacians_variance_and_median_size():
+    frame = RANDOM.integers(0, 256, (20, 24)).astype(np.float64)
+    around = frame[:-2, 1:-1] + frame[2:, 1:-1] + frame[1:-1, :-2] + frame[1:-1, 2:]
+    laplacian = around - 4 * frame[1:-1, 1:-1]
+    context = Context(layout="NHWC", low=0.0, high=255.0, channels=1, row_step=1)
+    found = statistics(frame[None, ..., None].astype(np.uint8), context)
+    variance = (laplacian**2).mean() / 255**2
+    assert found["sharpness"][0] == pytest.approx(np.log10(variance), abs=1e-3)
+    size = np.median(np.abs(laplacian)) / 255
+    assert found["texture"][0] == pytest.approx(np.log10(size), abs=1e-2)
+
+
 @pytest.mark.parametrize("line", range(0, SIZE, 7))
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_dead_line_is_seen_wherever_it_is(line, axis):

@@ -93,6 +93,11 @@ def test_text_and_missing_text():
     assert grid.locate(["ant", "dog", "cat", None, float("nan")]).tolist() == [0, 1, 2, 3, 3]
 
 
+def test_of_many_categories_the_most_frequent_have_a_cell_each():
+    values = np.repeat(np.arange(100), np.arange(1, 101))
+    assert fit_categories(values).values == tuple(range(36, 100))
+
+
 def test_a_new_category_is_named_once_enough_rows_had_it():
     grid = fit_categories(["a", "b"])
     counts = Counts.of(grid, ["c"] * 40 + ["rare"] + ["a"] * 9)
@@ -125,6 +130,19 @@ def test_a_fitted_grid_holds_nearly_all_it_was_fitted_to(values):
     if max(map(abs, values)) < 1e300:  # beyond that float64 has no room for a range
         outside = Counts.of(grid, values).cells[[0, grid.bins + 1]].sum()
         assert outside <= 2 + 0.002 * len(values)
+
+
+def test_a_fitted_grid_is_the_central_998_in_1000_in_bins_of_equal_width():
+    """Whatever lies far outside: a wild value of the calibration makes no bin wider."""
+    values = np.append(RANDOM.normal(size=100_000), [1e6] * 50)
+    grid = fit_grid(values)
+    low, high = np.quantile(values, [0.001, 0.999])
+    margin = 0.02 * (high - low)
+    assert 32 <= grid.bins <= 64
+    assert not grid.log
+    assert low - margin < grid.low < low < high < grid.high < high + margin
+    edges = grid.low + (grid.high - grid.low) / grid.bins * np.arange(grid.bins)
+    assert grid.locate(edges + 1e-6).tolist() == list(range(1, grid.bins + 1))
 
 
 @pytest.mark.parametrize("values", [[], [np.nan], [np.inf, -np.inf], [None]])
