@@ -62,16 +62,17 @@ class Closing:
                 self._unsaved.extend(service.windows(now=now, wall_ms=time.time_ns() // 10**6))
         self._unsaved = thinned(self._unsaved, _UNSAVED)
         while self._unsaved:
+            window, waiting = self._unsaved[0], len(self._unsaved)
             try:
-                appended = self._outbox.append(self._unsaved[0])
+                appended = self._outbox.append(window)
             except AgentError as error:
-                logs.warn("window not stored", reason=error, waiting=len(self._unsaved))
+                logs.warn("window not stored", model=window.model, reason=error, waiting=waiting)
                 break
             except TelemetryError as error:  # more statistics than a message may hold
-                logs.warn("window dropped", reason=error)
+                logs.warn("window dropped", model=window.model, reason=error)
                 del self._unsaved[0]
                 continue
-            window = self._unsaved.pop(0)
+            del self._unsaved[0]
             logs.info(
                 "window",
                 model=window.model,

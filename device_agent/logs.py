@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import time
 from collections import deque
@@ -11,6 +12,9 @@ from collections import deque
 from edgeml.device_agent import config as bounds
 
 LOG = logging.getLogger("edgeml.agent")
+
+_PLAIN = re.compile(r'[^\s"]+')
+"""A value that needs no quotes."""
 
 _LINE = 2000
 """Characters of a line that are remembered."""
@@ -29,6 +33,16 @@ def info(what: str, **fields: object) -> None:
 def warn(what: str, **fields: object) -> None:
     """Log something that a person may want to look into."""
     say(logging.WARNING, what, **fields)
+
+
+def error(what: str, **fields: object) -> None:
+    """Log that a model, or the agent, does not serve any more."""
+    say(logging.ERROR, what, **fields)
+
+
+def fault(what: str, **fields: object) -> None:
+    """Log an exception that is the agent's own fault, with its trace."""
+    LOG.exception(what, extra={"fields": fields})
 
 
 def start_logging(*, as_json: bool) -> None:
@@ -74,7 +88,7 @@ class _Text(logging.Formatter):
         parts = [_time(record), record.levelname, record.getMessage()]
         for key, value in _fields(record).items():
             text = str(value)
-            parts.append(f"{key}={json.dumps(text) if not text or ' ' in text else text}")
+            parts.append(f"{key}={text if _PLAIN.fullmatch(text) else json.dumps(text)}")
         line = " ".join(parts).replace("\n", " ")
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 

@@ -86,7 +86,7 @@ class FolderSource:
                 if self._service.ready:
                     self._take(path)
         except OSError as error:  # an unmounted disk may come back
-            logs.warn("folder", path=self._config.path, reason=error)
+            logs.warn("folder", model=self._service.name, path=self._config.path, reason=error)
 
     def _waiting(self) -> list[Path]:
         found: list[tuple[int, str, Path]] = []
@@ -123,7 +123,7 @@ class FolderSource:
             else:
                 problem = f"{ticket.outcome}: {ticket.message}"
         if problem:
-            logs.warn("file not served", path=path, reason=problem)
+            logs.warn("file not served", model=self._service.name, path=path, reason=problem)
         elif self._config.results:
             _write_results(self._config.results / f"{path.stem}.npz", answers)
         self._dispose(path, served=not problem)

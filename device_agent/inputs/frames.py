@@ -68,7 +68,7 @@ def _handler(entry: MqttInput, service: Service, publish: Publish) -> OnFrame:
             feed = requests.feed(payloads.arrays(payload), manifest.inputs)
         except SourceError as error:
             service.unfit()
-            logs.warn("bad frame", topic=topic, reason=error)
+            logs.warn("bad frame", model=manifest.name, topic=topic, reason=error)
             return
         service.submit(feed, stream=f"mqtt:{topic}" if entry.newest else "", done=answer)
 

@@ -81,12 +81,12 @@ class Source(ABC):
             begin = time.monotonic()
             try:
                 if self.read():
-                    logs.info("input ended", source=self._name)
+                    logs.info("input ended", model=self._service.name, source=self._name)
                     return
             except SourceError as error:
                 self._warn(error)
             except Exception:  # noqa: BLE001 - whatever a driver raises, the next try may do
-                logs.LOG.exception("input fault", extra={"fields": {"source": self._name}})
+                logs.fault("input fault", model=self._service.name, source=self._name)
             # One that comes and goes is no more to be hammered, or told of, than one that is gone.
             if time.monotonic() - begin >= bounds.REOPEN_CAP_S:
                 self._backoff.reset()
@@ -96,4 +96,4 @@ class Source(ABC):
     def _warn(self, error: SourceError) -> None:
         if str(error) != self._told:
             self._told = str(error)
-            logs.warn("input", source=self._name, reason=error)
+            logs.warn("input", model=self._service.name, source=self._name, reason=error)

@@ -297,7 +297,7 @@ class Installer:
             except EdgemlError as error:
                 logs.warn("installer", reason=error)
             except Exception:  # noqa: BLE001 - the thread must outlive a fault of ours
-                logs.LOG.exception("fault", extra={"fields": {"thread": "installer"}})
+                logs.fault("fault", thread="installer")
 
     def _unconfirmed(self) -> Iterator[str]:
         for name, record in list(self._shelf.records.items()):

@@ -79,7 +79,7 @@ class Shelf:
                 if found is None:
                     raise
                 record = found
-                logs.warn("not installed", bundle=source, reason=error)
+                logs.warn("not installed", model=record.name, bundle=source, reason=error)
                 self._tell("refused", str(error), record.name, {})
             started = record.started()
             if started != record:

@@ -101,8 +101,9 @@ class Candidates:
             deadline_s=self.deadline_s(bundle) if in_time else None,
             cancelled=lambda: cancelled() or self._ending(),
         )
+        name = bundle.manifest.name
         for entry in proved.rejected:
-            logs.warn("passed over", artifact=entry.artifact, reason=entry.reason)
+            logs.warn("passed over", model=name, artifact=entry.artifact, reason=entry.reason)
         return proved
 
     def deadline_s(self, bundle: Bundle) -> float:

@@ -34,6 +34,11 @@ class _AtWork(NamedTuple):
     """Whether somebody will look at them afterwards."""
     fault: Exception | None
 
+    @property
+    def model(self) -> str:
+        """For the log."""
+        return self.runner.variant.bundle.manifest.name
+
     def outputs(self) -> dict[str, Array]:
         """Wait for them; raises what beginning has raised, or the worker."""
         if self.fault is not None:
@@ -132,7 +137,7 @@ class Execution:
             allowed_ms = (ticket.deadline - ticket.arrived) * 1000
             outcome, outputs = "late", {}
             message = f"The deadline of {allowed_ms:.0f} ms passed; the work was broken off"
-        self._tell(ticket, outcome, outputs, message)
+        self._tell(at_work, outcome, outputs, message)
         if outcome == "served":
             self._lineup.served(runner, ticket, outputs, kept=at_work.keep)
             if at_work.keep:
@@ -160,13 +165,13 @@ class Execution:
         return self._begin(*taken) if taken is not None else None
 
     def _tell(
-        self, ticket: Ticket, outcome: Outcome, outputs: dict[str, Array], message: str
+        self, at_work: _AtWork, outcome: Outcome, outputs: dict[str, Array], message: str
     ) -> None:
         """What a caller does with its answer must not end whom others wait for."""
         try:
-            ticket.end(outcome, outputs, message)
+            at_work.ticket.end(outcome, outputs, message)
         except Exception:  # noqa: BLE001 - likewise
-            logs.LOG.exception("fault", extra={"fields": {"outcome": outcome}})
+            logs.fault("fault", model=at_work.model, outcome=outcome)
 
 
 def _result(at_work: _AtWork) -> _Result:
@@ -181,5 +186,5 @@ def _result(at_work: _AtWork) -> _Result:
         return _Result("failed", message=str(error), lost=error)
     except Exception as error:  # noqa: BLE001 - a fault of ours must not leave callers waiting
         artifact = at_work.runner.variant.artifact.id
-        logs.LOG.exception("fault", extra={"fields": {"artifact": artifact}})
+        logs.fault("fault", model=at_work.model, artifact=artifact)
         return _Result("failed", message=f"A fault of the agent: {error}")

@@ -66,6 +66,12 @@ class Intake:
         """Whether a request is at work."""
         return self._admission.running
 
+    def uses(self, runner: Runner) -> bool:
+        """Whether a request is at work on ``runner``, or just being left: its end is then seen, and
+        said, by who runs it."""
+        with self._lock:
+            return self._is_at(runner)
+
     @property
     def idle(self) -> bool:
         """Nothing runs and nothing waits."""
@@ -231,7 +237,7 @@ class Intake:
     def release(self, runner: Runner) -> None:
         """Wait until ``runner``, no longer in place, has finished what it had begun."""
         with self._lock:
-            self._rest.wait_for(lambda: self._busy is not runner and self._parting is not runner)
+            self._rest.wait_for(lambda: not self._is_at(runner))
 
     def refuse(self, reason: str) -> None:
         """Shed what waits, and what comes until a runner is put in place."""
@@ -250,6 +256,9 @@ class Intake:
             self._admission.close("the agent is ending")
             self._wake.notify()
             self._rest.notify_all()
+
+    def _is_at(self, runner: Runner) -> bool:
+        return self._busy is runner or self._parting is runner
 
     def _finish(self, outcome: Outcome, took_s: float | None) -> None:
         # Whoever waits waits for the hand-over as well.

@@ -221,7 +221,7 @@ class Recorder:
                     gap=batch.gap,
                 )
         except Exception:  # noqa: BLE001 - whatever a strange sample makes NumPy do
-            logs.LOG.exception("statistics fault", extra={"fields": {"rows": len(batch.rows)}})
+            logs.fault("statistics fault", model=self._names[1], rows=len(batch.rows))
 
 
 def _joined(rows: Sequence[Tensors]) -> dict[str, Array]:

@@ -338,14 +338,14 @@ class Service:
         try:
             work()
         except Exception as error:  # noqa: BLE001 - a fault of ours must not leave callers waiting
-            logs.LOG.exception("fault", extra={"fields": {"model": self._standing.name}})
+            logs.fault("fault", model=self._standing.name)
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         if self._intake.ending:
             return
         kind = "refused" if self._lineup.variant is None else "given-up"
-        logs.warn(kind, model=self._standing.name, reason=str(error))
+        logs.error(kind, model=self._standing.name, reason=error)
         self._intake.refuse("the model does not serve any more")
         self._standing.report("failed", error=str(error)[:4000])
         self._standing.tell(kind, str(error)[:4000], {})

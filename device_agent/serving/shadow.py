@@ -128,7 +128,9 @@ class Shadow:
         try:
             answer = self._runner.worker.run(inputs, timeout_s=self._timeout_s)
         except RequestFailedError as error:
-            logs.warn("shadow failed", artifact=self._runner.variant.artifact.id, reason=error)
+            variant = self._runner.variant
+            name, artifact = variant.bundle.manifest.name, variant.artifact.id
+            logs.warn("shadow failed", model=name, artifact=artifact, reason=error)
             self.skipped += 1
             return
         self._pairs.add(outputs, answer)

@@ -209,8 +209,14 @@ class Sender:
                 if key > (mark.boot, mark.sequence) or key.boot != mark.boot
             }
         left = [key for key in self._outbox.pending() if key.boot == mark.boot]
-        if left and self._delivery.refused(min(left)):
-            logs.warn("window given up: the collector refuses it", sequence=min(left).sequence)
-            self._outbox.give_up(min(left))
+        if left and self._delivery.refused(lowest := min(left)):
+            window = self._outbox.load(lowest)
+            logs.warn(
+                "window given up",
+                model=window.model if window is not None else "",
+                sequence=lowest.sequence,
+                reason="the collector refuses it",
+            )
+            self._outbox.give_up(lowest)
             news = True
         return news

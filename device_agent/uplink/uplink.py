@@ -153,7 +153,7 @@ class Uplink:
             try:
                 self._one_connection()
             except Exception:  # noqa: BLE001 - a fault of ours must not cost the uplink
-                logs.LOG.exception("uplink fault")
+                logs.fault("uplink fault")
             self._set_connected(False)
             if self._skip_delay:  # the other protocol, while the broker is there
                 self._skip_delay = False

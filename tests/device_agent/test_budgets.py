@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
+import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.agents import AgentProcess, Collector, StartAgent, frame, is_gone
+from support.agents import PATIENCE_S, AgentProcess, Collector, StartAgent, frame, is_gone
 from support.bundles import Budgets, sleeper_bundle
-from support.sleeper.sleeper_runtime import CRASH, GROW, HANG, NAP, RAISE
+from support.sleeper.sleeper_runtime import CRASH, GROW, HANG, NAP, RAISE, SPIN
 from support.weights import scores
 
 from edgeml.device_agent.local.client import CallError, Client
 
 GOOD = frame(0.5)
+SCHEDULING_S = 0.5 * PATIENCE_S / 60
+"""For a busy or emulated processor to have its turn. The agent waits for nothing here."""
 
 
 def call(agent: AgentProcess, image: np.ndarray) -> dict[str, np.ndarray]:
@@ -51,6 +56,42 @@ def test_a_stuck_inference_ends_at_its_deadline(start_agent: StartAgent, tmp_pat
     error = misbehave(agent, HANG)
     assert error.status == 504
     assert "late: The deadline of 200 ms passed" in str(error)
+
+
+def end_of(pid: int) -> Future[float]:
+    """When a process ends, monotonic seconds: its descriptor becomes readable then (pidfd_open(2)),
+    before anybody has reaped it."""
+    descriptor = os.pidfd_open(pid)
+    found: Future[float] = Future()
+
+    def watch() -> None:
+        select.select([descriptor], [], [])
+        found.set_result(time.monotonic())
+        os.close(descriptor)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return found
+
+
+@pytest.mark.parametrize("command", [HANG, SPIN], ids=["sleeps for ever", "spins"])
+def test_a_stuck_worker_is_gone_within_deadline_and_grace(
+    start_agent: StartAgent, tmp_path: Path, command: float
+):
+    """And not before, as it might still have ended by itself."""
+    sleeper_bundle(tmp_path)
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        '[[model]]\nbundle = "sleeper-1.0.edgeml"\ndeadline_ms = 200\ngrace_ms = 150\n'
+    )
+    agent = start_agent("--config", config, sleeper=True).ready()
+    with agent.client("sleeper") as client:
+        assert status_of(client, 0.5) == 200
+        (worker,) = agent.workers()
+        ended = end_of(worker)
+        began = time.monotonic()
+        assert status_of(client, command) == 504
+        took_s = ended.result(PATIENCE_S) - began
+    assert 0.35 <= took_s <= 0.35 + SCHEDULING_S
 
 
 def test_a_worker_over_its_memory_limit_is_replaced(start_agent: StartAgent, tmp_path: Path):

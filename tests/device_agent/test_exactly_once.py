@@ -126,6 +126,7 @@ class Machine(RuleBasedStateMachine):
             recorder=None,
             start_ms=300.0,
             artifact=types.SimpleNamespace(id="fp32"),
+            bundle=types.SimpleNamespace(manifest=types.SimpleNamespace(name="tiny")),
         )
         worker = Play(self.clock, self)
         runner = types.SimpleNamespace(variant=variant, worker=worker)

@@ -134,7 +134,7 @@ def test_served_files_are_deleted_and_bad_ones_kept(start_agent: StartAgent, tmp
     agent = folder_agent(start_agent, tmp_path, "delete")
     drop(tmp_path / "in", "1-bad.npy", b"\x93NUMPY garbage")
     good = drop(tmp_path / "in", "2-good.npy", npy(images(1)[0]))
-    agent.wait_for("file not served path=.*1-bad.npy")
+    agent.wait_for("file not served model=tiny path=.*1-bad.npy")
     agent.wait_for("served=1")
     assert agent.terminate() == 0
     assert not good.exists()

@@ -14,6 +14,7 @@ from support.weights import scores
 
 from edgeml.bundle import open_bundle
 from edgeml.device_agent.install.bringup import cheaper, variants
+from edgeml.device_agent.limits.sensors import memory_pressure
 from edgeml.device_agent.serving.ladder import Ladder, Move, Reading, Thresholds
 from edgeml.device_agent.serving.policy import Sensors
 from edgeml.device_agent.serving.profiles import Profiles
@@ -187,6 +188,38 @@ def test_heat_leads_to_the_cheaper_artifact_and_back(tmp_path: Path):
         _serve(desk, 5)
         windows = desk.close_windows()
     # Each window is of one artifact, so that the collector compares like with like.
+    assert [(w.artifact, w.rows) for w in windows] == [
+        ("sleeper-fp32", 3),
+        ("sleeper-int8", 4),
+        ("sleeper-fp32", 5),
+    ]
+
+
+def test_memory_pressure_leads_there_as_the_kernel_tells_of_it(tmp_path: Path):
+    """Read from a file as Linux has it in /proc/pressure/memory."""
+    bundle, file = sleeper_bundle(tmp_path, cheaper={}), tmp_path / "memory"
+
+    def tell(some: float, full: float) -> None:
+        rest = "avg60=0.00 avg300=0.00 total=1"
+        draft = tmp_path / "draft"
+        draft.write_text(f"some avg10={some:.2f} {rest}\nfull avg10={full:.2f} {rest}\n")
+        draft.replace(file)
+
+    tell(some=15, full=15)  # some of the time is not a fifth of it
+    machine = Sensors(pressure=lambda: memory_pressure(file), celsius=lambda: None)
+    with serving(
+        bundle, tmp_path, machine=machine, ladder_s=0.01, quiet_s=0.01, deadline_ms=60_000
+    ) as desk:
+        _serve(desk, 3)
+        tell(some=35.5, full=0)
+        details = desk.wait_for("degraded")
+        assert (details["to"], details["why"]) == ("sleeper-int8", "memory")
+        assert desk.events[0][1].endswith(": memory was short for 0.01 s")
+        _serve(desk, 4)
+        tell(some=0.5, full=0.5)
+        assert desk.wait_for("restored")["to"] == "sleeper-fp32"
+        _serve(desk, 5)
+        windows = desk.close_windows()
     assert [(w.artifact, w.rows) for w in windows] == [
         ("sleeper-fp32", 3),
         ("sleeper-int8", 4),

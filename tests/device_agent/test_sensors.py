@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import rtsp
 from support.agents import SUPPORT, AgentProcess, Collector, StartAgent
 from support.bundles import tiny_bundle
 from support.sensor_bundles import image_bundle, sound_bundle
@@ -182,6 +183,25 @@ def test_a_camera_that_is_not_there_is_waited_for(
     with agent.client("frames") as client:
         client.infer({"sensor": frame(RED, 32, 48)})
     assert agent.terminate() == 0
+
+
+def test_a_camera_on_rtsp_to_the_pixel_and_again_when_it_has_gone(
+    start_agent: StartAgent, tmp_path: Path, collector: Collector, at_plant: list[str]
+):
+    random = np.random.default_rng(0)
+    frames = [random.integers(0, 256, (32, 48, 3)).astype(np.uint8) for _ in range(12)]
+    bundle = image_bundle(tmp_path, height=32, width=48)
+    with rtsp.camera(frames) as camera:
+        config = write_config(
+            tmp_path, bundle, "camera", source=camera.url(), newest=False, results="results/x"
+        )
+        agent = start_agent("--config", config, *at_plant)
+        found = means(collector, 24)[:24]
+        agent.wait_for("gives no more frames")
+    shown = [image.mean(axis=(0, 1)) for image in frames * 2]
+    np.testing.assert_allclose(found, shown, rtol=1e-5)
+    assert agent.terminate() == 0
+    assert not any(rtsp.PASSWORD in line for line in agent.lines)
 
 
 def test_a_model_that_takes_no_frames_is_told_at_the_start(start_agent: StartAgent, tmp_path: Path):

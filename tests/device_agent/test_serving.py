@@ -161,7 +161,7 @@ def test_the_next_artifact_is_tried_when_one_cannot_load(start_agent: StartAgent
     bundle = _with_broken_onnx(tmp_path)
     agent = start_agent("--bundle", bundle).ready()
     assert "artifact=tflite-fp32" in agent.wait_for(" ready ")
-    line = agent.wait_for("passed over artifact=onnx-fp32")
+    line = agent.wait_for("passed over model=tiny artifact=onnx-fp32")
     assert "cannot be read as an ONNX model" in line
 
 

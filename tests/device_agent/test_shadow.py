@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.agents import PATIENCE_S, AgentProcess, Collector, StartAgent
-from support.bundles import pack, parity, tiny_bundle
+from support.bundles import pack, parity, sleeper_bundle, tiny_bundle
 from support.weights import BIAS, WEIGHTS, images, scores
 
 from edgeml.bundle import Artifact, Budgets, Golden, Requirement, describe, open_bundle
@@ -28,6 +28,8 @@ from edgeml.device_agent.serving.shadow import FIRST_REPORT, Shadow, idle_priori
 from edgeml.device_agent.serving.split import Draw
 
 FRAMES = images(200, seed=5)
+DEMAND = 24
+"""Callers at once."""
 
 
 def contrary_bundle(folder: Path, *, version: str) -> Path:
@@ -65,10 +67,19 @@ def post(agent: AgentProcess, what: str, **document: object) -> Any:
         return client.post(f"/edgeml/v1/models/tiny/{what}", document)
 
 
-def guest_of(agent: AgentProcess) -> Any:
+def model_of(agent: AgentProcess) -> Any:
     with agent.client() as client:
         (model,) = client.get("/edgeml/v1/status")["models"]
-        return model["guest"]
+        return model
+
+
+def guest_of(agent: AgentProcess) -> Any:
+    return model_of(agent)["guest"]
+
+
+def call(agent: AgentProcess, frame: np.ndarray) -> np.ndarray:
+    with agent.client() as client:
+        return client.infer({"image": frame})["scores"]
 
 
 def call_until(agent: AgentProcess, pairs: int) -> Any:
@@ -120,24 +131,30 @@ def test_a_shadow_that_disagrees_is_reported_and_serves_nobody(
 
 
 def test_a_shadow_gets_nothing_while_requests_wait(start_agent: StartAgent, tmp_path: Path):
-    """Under load without a pause the shadow has no idle time, and the active version all of it."""
-    agent = start_agent(
-        "--bundle", tiny_bundle(tmp_path, version="1.0"), "--deadline", 20_000
-    ).ready()
-    post(agent, "versions", bundle=str(tiny_bundle(tmp_path, version="2.0")), mode="shadow")
-
-    def caller() -> None:
-        with agent.client() as client:
-            for frame in FRAMES:
-                client.infer({"image": frame})
-
-    callers = [threading.Thread(target=caller) for _ in range(6)]
-    for thread in callers:
-        thread.start()
-    for thread in callers:
-        thread.join()
-    pairs = guest_of(agent)["disagreement"]["pairs"]
-    assert pairs < 6 * len(FRAMES)
+    """Demand without a pause: all requests wait before the first one ends. Only of the last two
+    nothing waits behind, so only of those copies may be run."""
+    sleeper_bundle(tmp_path, name="tiny", options={"slow_s": "0.01"})  # the processor has time
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        f'[[model]]\nbundle = "tiny-1.0.edgeml"\ndeadline_ms = 60_000\nqueue = {DEMAND}\n'
+    )
+    agent = start_agent("--config", config, sleeper=True).ready()
+    (active,) = agent.workers()
+    two = tiny_bundle(tmp_path, version="2.0", targets=("tflite",))
+    post(agent, "versions", bundle=str(two), mode="shadow")
+    os.kill(active, signal.SIGSTOP)
+    with ThreadPoolExecutor(DEMAND) as callers:
+        answers = [callers.submit(call, agent, frame) for frame in FRAMES[:DEMAND]]
+        give_up = time.monotonic() + PATIENCE_S
+        while model_of(agent)["waiting"] < DEMAND - 1:  # and one at work
+            assert time.monotonic() < give_up
+        os.kill(active, signal.SIGCONT)
+        found = np.concatenate([answer.result() for answer in answers])
+    np.testing.assert_allclose(found, scores(FRAMES[:DEMAND]), atol=1e-4)
+    while not (pairs := guest_of(agent)["disagreement"]["pairs"]):  # in the idle time that follows
+        assert time.monotonic() < give_up
+    assert pairs <= 2
+    assert call_until(agent, pairs + 5)
 
 
 class FakeWorker:

@@ -135,6 +135,28 @@ def test_another_model_cannot_take_over(tmp_path: Path):
         desk.adopt(other)
 
 
+def test_a_worker_killed_for_its_deadline_is_not_taken_for_one_that_died(tmp_path: Path):
+    """The keeper looks just after the kill, before who ran the request has told of it."""
+    with serving(sleeper_bundle(tmp_path), tmp_path, deadline_ms=200, grace_ms=0) as desk:
+        keeper, intake = desk.service._keeper, desk.service._intake
+        runner = intake.runner
+        assert runner is not None
+        settle = runner.worker.settle
+
+        def settle_and_have_the_keeper_look(grace_s: float) -> bool:
+            ended = settle(grace_s)
+            desk.wait_until(lambda: runner.watched.dead, "end of the worker")
+            for _ in range(2):  # the second begins when the first has ended
+                keeper.wake()
+                desk.wait_until(lambda: not keeper._bell.is_set() or intake.runner is None, "look")
+            return ended
+
+        runner.worker.settle = settle_and_have_the_keeper_look
+        assert desk.call(HANG).outcome == "late"
+        desk.wait_for("replaced")
+        assert [kind for kind, _, _ in desk.events] == ["deadline-missed", "replaced"]
+
+
 def test_a_version_takes_the_place_of_one_that_was_given_up(tmp_path: Path):
     first, second = (sleeper_bundle(tmp_path, version=v) for v in ("1.0", "2.0"))
     with serving(first, tmp_path, restarts=0) as desk:

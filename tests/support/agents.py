@@ -136,12 +136,14 @@ StartAgent = Callable[..., AgentProcess]
 class Collector:
     """A collector's part of the conversation: stores each window once, then says so.
 
-    ``acknowledge = False`` makes it one that is down.
+    ``acknowledge = False`` makes it one that is down, ``tells = False`` one that stores windows and
+    does not say so.
     """
 
     def __init__(self, host: str, port: int, topics: Topics) -> None:
         self.topics = topics
         self.acknowledge = True
+        self.tells = True
         self.windows: dict[tuple[str, int], Window] = {}
         self.received = 0
         self.statuses: list[tuple[Status, bool]] = []
@@ -215,6 +217,8 @@ class Collector:
         if not self.acknowledge:
             return
         self.windows.setdefault((window.boot, window.sequence), window)
+        if not self.tells:
+            return
         mark = window.oldest - 1
         while (window.boot, mark + 1) in self.windows:
             mark += 1
