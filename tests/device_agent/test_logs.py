@@ -69,7 +69,7 @@ def test_every_line_can_be_taken_apart_and_trouble_names_its_model(
         ("error", "given-up"),
     ]
     assert "died with SIGSEGV" in trouble[0]["reason"]
-    assert "No answer within 200 ms" in trouble[1]["reason"]
+    assert re.search(r"No answer within \d+ ms", trouble[1]["reason"])  # what its wait had left
     assert "2 workers of sleeper were lost" in trouble[3]["reason"]
 
 
