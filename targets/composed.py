@@ -74,14 +74,14 @@ def rewritten(graph: Any, taken: Collection[str], composed: Mapping[str, Rule]) 
     return True
 
 
-def batch_norm(given: Arguments, before: Any, after: Any) -> Same | None:  # noqa: ARG001
+def batch_norm(given: Arguments, _before: Any, _after: Any) -> Same | None:
     """With the statistics of the training, that is."""
     *start, training, momentum, epsilon, _ = given
     name = "_native_batch_norm_legit_no_training.default"
     return None if training else (name, (*start, momentum, epsilon), 3)
 
 
-def view(given: Arguments, before: Any, after: Any) -> Same:  # noqa: ARG001
+def view(given: Arguments, _before: Any, after: Any) -> Same:
     """Of what only changes its shape."""
     return "view.default", (given[0], [*after.shape]), 1
 

@@ -55,7 +55,7 @@ def _view(given: Arguments, before: Any, after: Any) -> Same | None:
     return view(given, before, after) if before.is_contiguous() else None  # torch copies it first
 
 
-def _reshape(given: Arguments, before: Any, after: Any) -> Same | None:  # noqa: ARG001
+def _reshape(given: Arguments, before: Any, _after: Any) -> Same | None:
     return ("view.default", given, 1) if before.is_contiguous() else None
 
 

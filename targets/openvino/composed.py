@@ -36,23 +36,23 @@ _TAKEN = {
 }
 
 
-def _convolution(given: Arguments, before: Any, after: Any) -> Same:  # noqa: ARG001
+def _convolution(given: Arguments, _before: Any, _after: Any) -> Same:
     *start, stride, padding, dilation, groups = given
     none = [0] * len(stride)
     return "convolution.default", (*start, stride, padding, dilation, False, none, groups), 1
 
 
-def _max_pool2d(given: Arguments, before: Any, after: Any) -> Same:  # noqa: ARG001
+def _max_pool2d(given: Arguments, _before: Any, _after: Any) -> Same:
     return "max_pool2d_with_indices.default", given, 2
 
 
-def _adaptive_avg_pool2d(given: Arguments, before: Any, after: Any) -> Same:  # noqa: ARG001
+def _adaptive_avg_pool2d(given: Arguments, _before: Any, after: Any) -> Same:
     if [*after.shape[-2:]] == [1, 1]:
         return "mean.dim", (given[0], [-1, -2], True), 1
     return "_adaptive_avg_pool2d.default", given, 1
 
 
-def _softmax(given: Arguments, before: Any, after: Any) -> Same | None:  # noqa: ARG001
+def _softmax(given: Arguments, _before: Any, _after: Any) -> Same | None:
     values, axis, dtype = given
     return None if dtype is not None else ("_softmax.default", (values, axis, False), 1)
 
