@@ -7,11 +7,13 @@ else than what was asked for: see :mod:`edgeml.targets.onnx.placement`.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,11 @@ Provider = tuple[str, dict[str, str]]
 
 _CPU = "CPUExecutionProvider"
 _SESSION = "session."
+
+# ONNX Runtime makes the float biases of an int8 graph int32, as its kernels for the CPU want them.
+# CUDA has no DequantizeLinear of int32, so that on an H200 each layer's went to the CPU, and every
+# int8 artifact was refused; TensorRT has none either.
+NOT_FOR_GPUS = ["WeightBiasQuantization"]
 _DTYPES = {"float": "float32", "double": "float64"}
 
 
@@ -59,7 +66,12 @@ def saturates(machine: str = platform.machine(), cpuinfo: Path = Path("/proc/cpu
 
 
 def open_with(
-    providers: Sequence[Provider], entry: Path, *, threads: int, options: Mapping[str, str]
+    providers: Sequence[Provider],
+    entry: Path,
+    *,
+    threads: int,
+    options: Mapping[str, str],
+    wrap: Callable[[Any, Any], Session] | None = None,
 ) -> Session:
     """Loads an ``.onnx`` file on the first of some providers, or not at all.
 
@@ -69,6 +81,7 @@ def open_with(
         threads: within an operator.
         options: session configuration entries (``session.…``) and ``placement.share``; others
             are ignored.
+        wrap: what becomes of ONNX Runtime and its session; None for the usual one.
 
     Raises:
         RefusedError: the session would run on another provider than the first one, or would leave
@@ -77,6 +90,8 @@ def open_with(
     """
     runtime = _module()
     wanted = providers[0][0]
+    if wanted != _CPU:
+        _load_nvidia_wheels(runtime, tensorrt=wanted == "TensorrtExecutionProvider")
     available: list[str] = runtime.get_available_providers()
     if wanted not in available:
         raise RefusedError(
@@ -101,6 +116,7 @@ def open_with(
             providers=[name for name, _ in providers],
             provider_options=[dict(given) for _, given in providers],
             enable_fallback=0,  # else it tries again without the provider that failed
+            **({} if wanted == _CPU else {"disabled_optimizers": NOT_FOR_GPUS}),
         )
     except Exception as error:
         raise _refusal(entry, wanted, error) from error
@@ -109,15 +125,15 @@ def open_with(
     found = placement.nodes(session) if names else []
     asked = [name for name, _ in providers]
     placement.check(asked, session.get_providers(), found, least)
-    return _OrtSession(session, runtime.RunOptions())
+    return wrap(runtime, session) if wrap else _OrtSession(session, runtime.RunOptions())
 
 
 class _OrtSession:
     def __init__(self, session: Any, options: Any) -> None:
         self._session: Any = session
         self._options: Any = options
-        self.inputs = tuple(_info(node) for node in session.get_inputs())
-        self.outputs = tuple(_info(node) for node in session.get_outputs())
+        self.inputs = tuple(tensor_info(node) for node in session.get_inputs())
+        self.outputs = tuple(tensor_info(node) for node in session.get_outputs())
         self._names = [info.name for info in self.outputs]
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -143,7 +159,21 @@ def _module() -> Any:
     return importlib.import_module("onnxruntime")
 
 
-def _info(node: Any) -> TensorInfo:
+def _load_nvidia_wheels(runtime: Any, *, tensorrt: bool) -> None:
+    """CUDA, cuDNN and TensorRT as wheels (``onnxruntime-gpu[cuda,cudnn]``, ``tensorrt``) lie where
+    the loader does not look. Where they are the system's, as on a Jetson, this finds nothing to do.
+    """
+    if hasattr(runtime, "preload_dlls"):
+        # What it did not find it prints; what is missing in the end, the session's refusal tells.
+        with contextlib.redirect_stdout(io.StringIO()):
+            runtime.preload_dlls()
+    if tensorrt:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("tensorrt_libs")
+
+
+def tensor_info(node: Any) -> TensorInfo:
+    """An input or output as ONNX Runtime describes it."""
     shape = tuple(axis if isinstance(axis, int) else -1 for axis in node.shape)
     element: str = node.type.removeprefix("tensor(").removesuffix(")")
     return TensorInfo(str(node.name), shape, dtype_name(_DTYPES.get(element, element)))

@@ -10,17 +10,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import platformdirs
 
 from edgeml.targets.onnx.runtime import open_with
+from edgeml.targets.onnx_cuda.runtime import PRECISE
 from edgeml.targets.runtime import Session
 
 _PREFIX = "trt_"
 _CACHE = "trt_engine_cache_path"
 _TIMING = "trt_timing_cache_path"
+_TF32 = "NVIDIA_TF32_OVERRIDE"
 
 # Each names the hardware or the driver's and TensorRT's version, where it exists: Jetson's
 # release, the driver, and the GPUs of a PC.
@@ -42,13 +45,16 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
             ``placement.share`` allows.
         SourceError: the file is no ONNX model.
     """
+    # The provider has no option for TF32, which TensorRT takes for float32 by default; NVIDIA's
+    # libraries look at this when they are loaded, each before anything else.
+    os.environ.setdefault(_TF32, "0")
     given = {key: value for key, value in options.items() if key.startswith(_PREFIX)}
     if given.get("trt_engine_cache_enable") == "1" and _CACHE not in given:
         folder = platformdirs.user_cache_path("edgeml") / "tensorrt" / engine_key(entry, given)
         folder.mkdir(parents=True, exist_ok=True)
         given |= {_CACHE: str(folder), _TIMING: str(folder)}
     return open_with(
-        [("TensorrtExecutionProvider", given), ("CUDAExecutionProvider", {})],
+        [("TensorrtExecutionProvider", given), ("CUDAExecutionProvider", PRECISE)],
         entry,
         threads=threads,
         options=options,
@@ -63,6 +69,7 @@ def engine_key(entry: Path, options: Mapping[str, str]) -> str:
     """
     digest = hashlib.sha256(hashlib.sha256(entry.read_bytes()).digest())
     facts = [f"{key}={value}" for key, value in sorted(options.items())]
+    facts.append(f"{_TF32}={os.environ.get(_TF32, '')}")
     for name in _RUNTIMES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             facts.append(f"{name} {importlib.metadata.version(name)}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import openvino as ov
 import pytest
 import torch
@@ -16,6 +17,7 @@ from support.conversions import Make, Source, calibration_folder, torch_source
 
 from edgeml.errors import SourceError
 from edgeml.targets.compiling import compile_here
+from edgeml.targets.onnx.runtime import NOT_FOR_GPUS
 from edgeml.targets.runtime import NamedSession, open_session
 from edgeml.targets.sources import MAX_CALIBRATION_SAMPLES, samples
 
@@ -40,6 +42,24 @@ def test_the_gpu_graphs_are_symmetric(target: str, make: Make):
     made_by = {output: node.op_type for node in graph.node for output in node.output}
     assert made_by[softmax.output[0]] == "Softmax"
     assert softmax.output[0] == graph.output[0].name  # no QDQ pair after it
+
+
+def test_onnx_runtime_leaves_the_biases_of_a_gpu_graph_in_float(make: Make, tmp_path: Path):
+    """By itself it makes them int32, which no GPU's provider takes."""
+
+    def dequantized(name: str, disabled: list[str]) -> set[int]:
+        settings = ort.SessionOptions()
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        settings.optimized_model_filepath = str(tmp_path / name)
+        entry = make("classifier", "onnx-cuda", "int8").files[0]
+        ort.InferenceSession(str(entry), settings, disabled_optimizers=disabled)
+        graph = onnx.load(tmp_path / name).graph
+        kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+        nodes = [node for node in graph.node if node.op_type == "DequantizeLinear"]
+        return {kinds[node.input[0]] for node in nodes if node.input[0] in kinds}
+
+    assert onnx.TensorProto.INT32 in dequantized("usual.onnx", [])
+    assert onnx.TensorProto.INT32 not in dequantized("ours.onnx", NOT_FOR_GPUS)
 
 
 def test_the_cpu_graph_has_unsigned_activations_and_weights_per_channel(make: Make):
