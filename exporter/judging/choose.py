@@ -4,7 +4,8 @@ A named precision is chosen. Under ``auto`` the best of those that passed their 
 means: the lowest median latency measured on this machine, among those that lose at most one point
 of the metric against the source model: of accuracy where the samples have labels, else of agreement
 with it, for then nothing better is known. Latencies within 5 % of each other are the same, and then
-the smaller file wins. Where a target cannot be measured here, int8 is chosen.
+the smaller file wins. Where a target cannot be measured here, int8 is chosen, or
+the smallest of what was tried.
 
 With limits, only what is within all of them counts, and the best is again the fastest; one that
 loses more than a point without a limit on accuracy is chosen only where nothing else is within the

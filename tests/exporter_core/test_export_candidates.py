@@ -21,6 +21,16 @@ def test_auto_tries_float16_weights_too_where_they_cost_openvino_nothing():
     assert [each.precision for each in found] == ["fp32", "fp16", "int8"]
 
 
+def test_auto_leaves_int8_to_tensorrt_where_cuda_would_only_be_later():
+    found, _ = candidates(("onnx-cuda", "tensorrt"), "auto", "torch", calibrated=True)
+    assert found == (
+        Candidate("onnx-cuda", "fp32"),
+        Candidate("onnx-cuda", "fp16"),
+        Candidate("tensorrt", "fp32"),
+        Candidate("tensorrt", "int8"),
+    )
+
+
 def test_auto_without_calibration_data_leaves_int8_out():
     found, refused = candidates(("onnx",), "auto", "torch", calibrated=False)
     assert found == (Candidate("onnx", "fp32"),)
