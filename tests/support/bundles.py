@@ -7,7 +7,7 @@ for tflite, openvino and onnx (:mod:`support.make_models` made them).
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +38,14 @@ FILES = {
     "openvino": ("tiny.xml", "tiny.bin"),
     "onnx": ("tiny.onnx",),
     "onnx-cuda": ("tiny.onnx",),
+    "tensorrt": ("tiny.onnx",),
 }
 PACKAGES = {
     "tflite": "ai-edge-litert",
     "openvino": "openvino",
     "onnx": "onnxruntime",
     "onnx-cuda": "onnxruntime-gpu",
+    "tensorrt": "onnxruntime-gpu",
 }
 
 IMAGE = Tensor(name="image", shape=(1, 1, 8, 8), dtype="float32", meaning="image", layout="NCHW")
@@ -60,6 +62,8 @@ def tiny_bundle(
     budgets: Budgets | None = None,
     calibration: int = 500,
     wrong_golden: bool = False,
+    models: Mapping[str, str] | None = None,
+    options: Mapping[str, dict[str, str]] | None = None,
 ) -> Path:
     """Write a bundle of the tiny classifier.
 
@@ -72,8 +76,18 @@ def tiny_bundle(
         budgets: of the manifest.
         calibration: frames that the statistics baseline is fitted on; 0 for no baseline.
         wrong_golden: golden vectors that no artifact can meet.
+        models: target to the file that stands in for the classifier's own, where one does.
+        options: target to the session options of its artifact.
     """
-    artifacts = [_artifact(target, chosen in {"", target}) for target in targets]
+    artifacts = [
+        _artifact(
+            target,
+            files=(models[target],) if models and target in models else FILES[target],
+            options=(options or {}).get(target, {}),
+            chosen=chosen in {"", target},
+        )
+        for target in targets
+    ]
     members = {
         file: (MODELS / Path(file).name).read_bytes()
         for artifact in artifacts
@@ -201,18 +215,20 @@ def parity() -> Parity:
     )
 
 
-def _artifact(target: str, chosen: bool) -> Artifact:
+def _artifact(
+    target: str, *, files: Sequence[str], options: dict[str, str], chosen: bool
+) -> Artifact:
     return Artifact(
         id=f"{target}-fp32",
         target=target,
         precision="fp32",
         files=tuple(
             describe(f"artifacts/{target}-fp32/{file}", (MODELS / file).read_bytes())
-            for file in FILES[target]
+            for file in files
         ),
         inputs={"image": "image"},
         outputs={"scores": "scores"},
-        requires=Requirement(packages=(PACKAGES[target],)),
+        requires=Requirement(packages=(PACKAGES[target],), options=options),
         parity=parity(),
         not_measured="made by hand for tests",
         chosen=chosen,

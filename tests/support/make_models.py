@@ -9,6 +9,7 @@ toolchain's environment (openvino, onnx and tensorflow) to make them again:
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from weights import BIAS, CLASSES, PIXELS, WEIGHTS  # beside this script
@@ -83,6 +84,81 @@ def make_endless() -> None:
     onnx.save(model, str(MODELS / "endless.onnx"))
 
 
+def make_beside(name: str, nodes: list[Any], constants: dict[str, np.ndarray]) -> None:
+    """The classifier, to whose scores nothing is added: zero times what some nodes make of the
+    image, their ``[1]`` output ``more``."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    given = {"w": WEIGHTS, "b": BIAS, "zero": np.zeros(1, dtype=np.float32), **constants}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["image"], ["flat"], axis=1),
+            helper.make_node("Gemm", ["flat", "w", "b"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["once"], axis=1),
+            *nodes,
+            helper.make_node("Mul", ["more", "zero"], ["nothing"]),
+            helper.make_node("Add", ["once", "nothing"], ["scores"]),
+        ],
+        name,
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, 8, 8])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, CLASSES])],
+        [numpy_helper.from_array(array, key) for key, array in given.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(MODELS / f"{name}.onnx"))
+
+
+def make_hungry() -> None:
+    """One that takes half a gigabyte to answer: two million copies of the image."""
+    from onnx import helper
+
+    make_beside(
+        "hungry",
+        [
+            helper.make_node("Expand", ["image", "copies"], ["many"]),
+            helper.make_node("Sqrt", ["many"], ["roots"]),
+            helper.make_node("ReduceMax", ["roots"], ["most"], keepdims=0),
+            helper.make_node("Reshape", ["most", "one"], ["more"]),
+        ],
+        {
+            "copies": np.array([2_000_000, 1, 8, 8], dtype=np.int64),
+            "one": np.array([1], dtype=np.int64),
+        },
+    )
+
+
+def make_divided() -> None:
+    """One with an operator, Det, that ONNX Runtime has for the CPU alone."""
+    from onnx import helper
+
+    make_beside(
+        "divided",
+        [
+            helper.make_node("Det", ["image"], ["determinant"]),
+            helper.make_node("Reshape", ["determinant", "one"], ["more"]),
+        ],
+        {"one": np.array([1], dtype=np.int64)},
+    )
+
+
+def make_ragged() -> None:
+    """One in which a shape depends on values: how many pixels are not zero."""
+    from onnx import TensorProto, helper
+
+    make_beside(
+        "ragged",
+        [
+            helper.make_node("NonZero", ["image"], ["places"]),
+            helper.make_node("Cast", ["places"], ["numbers"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceSum", ["numbers"], ["most"], keepdims=0),
+            helper.make_node("Reshape", ["most", "one"], ["more"]),
+        ],
+        {"one": np.array([1], dtype=np.int64)},
+    )
+
+
 def make_openvino() -> None:
     import openvino as ov
     from openvino import opset13 as ops
@@ -118,5 +194,8 @@ if __name__ == "__main__":
     MODELS.mkdir(exist_ok=True)
     make_onnx()
     make_endless()
+    make_hungry()
+    make_divided()
+    make_ragged()
     make_openvino()
     make_tflite()
