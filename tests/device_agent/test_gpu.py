@@ -32,6 +32,23 @@ PATIENT = Budgets(deadline_ms=5_000)
 ENDLESS = 1e12
 """Turns of the loop in ``endless.onnx``: hours."""
 
+HOG = """
+import sys
+import numpy as np
+import onnxruntime as ort
+if hasattr(ort, "preload_dlls"):
+    ort.preload_dlls()
+hoard, size = [], 2**30
+while size >= 2**24:
+    try:
+        hoard.append(ort.OrtValue.ortvalue_from_shape_and_type([size], np.uint8, "cuda"))
+    except Exception:
+        size //= 2
+print("full", flush=True)
+sys.stdin.readline()
+"""
+"""Takes all of the GPU's memory, to the last 16 MB."""
+
 
 def _installed(name: str) -> bool:
     try:
@@ -237,6 +254,21 @@ class TestTheAgent:
         agent = start_agent("--bundle", bundle).ready()
         assert "150 MB are allowed" in agent.wait_for("artifact=onnx-cuda-fp32")
         serves(agent, "onnx-fp32")
+
+    def test_a_gpu_that_others_have_filled(self, start_agent: StartAgent, tmp_path: Path):
+        bundle = tiny_bundle(tmp_path, targets=("onnx-cuda", "onnx"), budgets=PATIENT)
+        hog = subprocess.Popen(
+            [sys.executable, "-c", HOG], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert hog.stdout is not None
+            assert hog.stdout.readline() == "full\n"
+            agent = start_agent("--bundle", bundle).ready()
+            assert "memory" in agent.wait_for("artifact=onnx-cuda-fp32")
+            serves(agent, "onnx-fp32")
+        finally:
+            hog.kill()
+            hog.communicate()
 
     def test_a_swap_under_load_drops_nothing(self, start_agent: StartAgent, tmp_path: Path):
         first = tiny_bundle(tmp_path, targets=("onnx-cuda",), budgets=PATIENT)
