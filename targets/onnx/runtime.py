@@ -142,7 +142,7 @@ class _OrtSession:
         try:
             results = self._session.run(self._names, feeds, self._options)
         except Exception as error:
-            raise _refusal_to_run(error) from error
+            raise refusal_to_run(error) from error
         return dict(zip(self._names, results, strict=True))
 
     def cancel(self) -> None:
@@ -179,7 +179,8 @@ def tensor_info(node: Any) -> TensorInfo:
     return TensorInfo(str(node.name), shape, dtype_name(_DTYPES.get(element, element)))
 
 
-def _refusal_to_run(error: Exception) -> RefusedError:
+def refusal_to_run(error: Exception) -> RefusedError:
+    """What to say of a run that ONNX Runtime gave up."""
     text = _plain(error)
     node = re.search(r"while running (\w+) node\. Name:'([^']*)' Status Message: (.*)", text)
     if node is None:
@@ -198,6 +199,8 @@ def _plain(error: Exception) -> str:
     """ONNX Runtime's message without the places and signatures of its C++ functions."""
     text = " ".join(str(error).split())
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from \S+ failed:)?", "", text)
+    # Of the GPU's libraries what failed, and not through which templates the word of it came.
+    text = re.sub(r"/onnxruntime_src/.*?(\w+ failure -?\d+: [^;]*\w)( ;.*)?$", r"\1", text)
     return re.sub(r"/onnxruntime_src/\S+ (?:[^()]*\([^()]*\) )?(?=[A-Z]|\S+ was false)", "", text)
 
 
@@ -224,6 +227,12 @@ def _refusal(entry: Path, wanted: str, error: Exception) -> Exception:
             remedy="Check the versions of the GPU's driver and libraries; where they are right, "
             "accept the CPU's part with the session option session.disable_cpu_ep_fallback=0, or "
             "use the onnx target on this machine.",
+        )
+    if "out of memory" in text:
+        return RefusedError(
+            f"ONNX Runtime cannot load {entry.name} on {wanted}: {text[:300]}",
+            remedy="Other programs have the GPU's memory (nvidia-smi tells which), or the model is "
+            "too large for it.",
         )
     return RefusedError(
         f"ONNX Runtime cannot load {entry.name} on {wanted}: {text[:300]}",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeml.errors import RefusedError
-from edgeml.targets.onnx.runtime import tensor_info
+from edgeml.targets.onnx.runtime import refusal_to_run, tensor_info
 from edgeml.targets.runtime import Array, TensorInfo
 
 RECORDING_RUNS = 3
@@ -66,10 +66,7 @@ class CapturedSession:
             self._session.run_with_iobinding(self._binding)
             return {name: value.numpy() for name, value in self._got.items()}
         except Exception as error:
-            raise RefusedError(
-                f"ONNX Runtime cannot run the model as a CUDA graph: {error}",
-                remedy="Have it launched node by node: the option cuda_enable_cuda_graph=0.",
-            ) from error
+            raise refusal_to_run(error) from error
 
     def close(self) -> None:
         """Lets go of the GPU's memory."""

@@ -211,3 +211,25 @@ def test_exact_kernels_are_asked_for_where_the_fast_ones_overflow(
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor : 0\nflags : {flags}\n")
     assert onnx_runtime.saturates(machine, cpuinfo) is expected
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        (
+            "[ONNXRuntimeError] : 1 : FAIL : /onnxruntime_src/core/providers/cuda/cuda_call.cc:129 "
+            "std::conditional_t<THRW, void, Status> CudaCall(ERRTYPE, int) [with ERRTYPE = "
+            "cudaError; bool THRW = true] /onnxruntime_src/core/providers/cuda/cuda_call.cc:121 "
+            "CUDA failure 2: out of memory ; GPU=0 ; hostname=a ; file=b.cc ; line=1 ; expr=c();",
+            "cannot run the model: CUDA failure 2: out of memory",
+        ),
+        (
+            "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Conv node."
+            " Name:'first' Status Message: /onnxruntime_src/core/cudnn_call.cc:182 T Call(int) "
+            "CUDNN failure 8: CUDNN_STATUS_EXECUTION_FAILED ; GPU=0 ; expr=d();",
+            "cannot run Conv (node 'first'): CUDNN failure 8: CUDNN_STATUS_EXECUTION_FAILED",
+        ),
+    ],
+)
+def test_what_a_gpus_library_says_is_told_without_its_templates(told: str, found: str):
+    assert onnx_runtime.refusal_to_run(RuntimeError(told)).found == f"ONNX Runtime {found}"
