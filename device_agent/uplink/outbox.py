@@ -210,9 +210,9 @@ class Outbox:
 
         def read(database: sqlite3.Connection) -> Window | None:
             row = database.execute(
-                "SELECT body, (SELECT min(sequence) FROM windows WHERE boot = ?1) FROM windows "
-                "WHERE boot = ?1 AND sequence = ?2",
-                key,
+                "SELECT body, (SELECT min(sequence) FROM windows WHERE boot = :boot) FROM windows "
+                "WHERE boot = :boot AND sequence = :sequence",
+                key._asdict(),
             ).fetchone()
             if row is None:
                 return None

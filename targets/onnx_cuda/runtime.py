@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgeml.errors import RefusedError
+from edgeml.errors import RefusedError, SourceError
 from edgeml.targets.onnx.runtime import open_with
 from edgeml.targets.onnx_cuda.captured import CapturedSession
 from edgeml.targets.runtime import Session
@@ -50,10 +50,19 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
         return open_with(providers, entry, threads=threads, options=options, wrap=wrap)
 
     if given.get(_GRAPH) != "0":
-        recorded = partial(CapturedSession, device=int(given.get("device_id", "0")))
+        recorded = partial(CapturedSession, device=_device(given))
         try:
             return opened(recorded, **{_GRAPH: "1"})
         except RefusedError:
             if given.get(_GRAPH) == "1":
                 raise
     return opened(None)
+
+
+def _device(given: Mapping[str, str]) -> int:
+    number = given.get("device_id", "0")
+    if not number.isdecimal():
+        raise SourceError(
+            f"The option cuda_device_id is {number!r}", expected="the GPU's number, such as 0"
+        )
+    return int(number)
