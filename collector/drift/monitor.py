@@ -253,10 +253,12 @@ class Monitor:
         since = self.tracks[strongest].windows_since_change * RUNGS[strongest]
         since = min(max(since, 1), self.saved.next_index)
         first = self.saved.next_index - since
-        # The newest window may not be stored yet.
+        # The newest window may not be stored yet, and may be all there is.
         newest = records[0]
-        stored = source.cells_from(first, LOOKED_BACK)
-        merged = stored.sum(axis=0) + (newest.cells if len(stored) < since else 0)
+        stored = list(source.cells_from(first, LOOKED_BACK))
+        if len(stored) < min(since, LOOKED_BACK):
+            stored.append(newest.cells)
+        merged: Cells = np.sum(stored, axis=0)
         step.change = self.scorer.effect(merged, self._without(merged))
         if step.change < self.policy.min_effect:
             return step

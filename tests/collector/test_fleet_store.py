@@ -63,16 +63,17 @@ def test_what_the_whole_fleet_sees_is_raised_once_for_all_of_it(
 def test_the_list_of_what_drifts_now_names_the_one_that_left_its_peers(
     troubled: Path, bundle: Path, tmp_path: Path
 ) -> None:
-    """e-BH over all streams of the store, and over what sites and version have in common: of 136 and
-    51, one in the list needs 3,740, forty need 94."""
+    """e-BH over all streams of the store, and what sites and version have in common: of 136 and 51,
+    one in the list needs 3,740, forty need 94."""
     store = FleetStore(shutil.copy(troubled, tmp_path / "fleet.sqlite"), bundle, known=False)
     reader = FleetReader(store.engine, ALARMS.budget)
     found = reader.drifting(now_ms=START_MS + 45_000)
     of_device: dict[str, set[str]] = {}
     for one in found:
         of_device.setdefault(f"{one.site}/{one.device}", set()).add(one.stream)
-    # None of the cameras of the site that is dark as a whole, not the two to which nothing happened;
-    # and of the frozen one what is new in each of its windows, which is too small for an alarm.
+    # None of the cameras of the site that is dark as a whole, not the two to which nothing
+    # happened; and of the frozen one what is new in each of its windows, which is too small for an
+    # alarm.
     devices = {name for name in of_device if not name.endswith("/")}
     assert devices == {"yard/cam-1", "yard/cam-4"}
     # The dark site, and the version, five of whose eight cameras are dark.
