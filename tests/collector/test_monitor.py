@@ -26,8 +26,10 @@ THRESHOLD = 48_000.0
 class Life:
     """A monitor, its store, and a source of windows."""
 
-    def __init__(self, seed: int = 2, policy: Policy = POLICY) -> None:
-        self.policy = policy
+    def __init__(
+        self, seed: int = 2, policy: Policy = POLICY, threshold: float = THRESHOLD
+    ) -> None:
+        self.policy, self.threshold = policy, threshold
         self.monitor = Monitor(GRID, TRAINING, policy)
         self.store = Memory()
         self.random = np.random.default_rng(seed)
@@ -43,7 +45,7 @@ class Life:
             cells,
             key=f"w{self.sent}",
             start_ms=self.sent * 300_000,
-            threshold=THRESHOLD,
+            threshold=self.threshold,
             source=self.store,
         )
         self.store.add(step)
@@ -130,6 +132,25 @@ def test_what_one_window_is_too_small_to_show_is_seen_in_merged_ones() -> None:
     assert life.monitor.tracks[0].evidence < THRESHOLD / 5
     rungs = {record.rung for step in steps for record in step.records}
     assert rungs == set(RUNGS)
+
+
+def test_where_nothing_changes_the_whole_ladder_raises_no_more_than_it_promises() -> None:
+    """At most one alarm in as many watched windows as the threshold says, of all rungs together,
+    however the merged windows depend on the single ones. Were they added up and not averaged, there
+    would be more."""
+    life = Life(policy=msgspec.structs.replace(POLICY, close_after=3, min_effect=0.0), threshold=20)
+    watched, opened, ladder = 0, 0, np.zeros(len(RUNGS), dtype=int)
+    for _ in range(1200):
+        was = life.monitor.phase
+        armed = [track.armed for track in life.monitor.tracks]
+        step = life.window()
+        if was == "armed":
+            watched += 1
+            opened += step.opened
+            ladder += armed
+    assert watched > 800
+    assert 0.2 * watched / 20 < opened <= watched / 20
+    assert (ladder[:3] > watched / 3).all()
 
 
 def test_the_windows_of_the_evidence_are_what_its_mean_is_at_most() -> None:
