@@ -60,6 +60,28 @@ def test_what_the_whole_fleet_sees_is_raised_once_for_all_of_it(
             assert one.e_value == pytest.approx(held / (35 - 20), rel=0.1)
 
 
+def test_what_one_version_alone_sees_came_with_that_version(
+    store: FleetStore, bundle: Path
+) -> None:
+    """Half of the devices have a later version, whose pictures go dark; the others see nothing."""
+    sources = fleet(bundle, [f"site-{n}/cam" for n in range(12)])
+    later = set(list(sources)[6:])
+    for slot in range(34):
+        batch = {
+            n: source.window(broken=slot >= 26 and n in later) for n, source in sources.items()
+        }
+        batch |= {n: msgspec.structs.replace(batch[n], version="2.0") for n in later}
+        store.send(*batch.items())
+    assert store.reader.alarms() == []
+    reader = FleetReader(store.engine, ALARMS.budget)
+    (incident,) = reader.incidents(now_ms=START_MS + 35_000)
+    assert (incident.scope, LUMA in incident.statistics) == ("version", True)
+    assert incident.sentence.startswith("All devices on tiny 2.0 (6) changed: ")
+    assert incident.sentence.endswith("those on 1.0 did not move: it came with the version.")
+    found = reader.drifting(now_ms=START_MS + 35_000)
+    assert {(one.scope, one.version) for one in found} == {("version", "2.0")}
+
+
 def test_the_list_of_what_drifts_now_names_the_one_that_left_its_peers(
     troubled: Path, bundle: Path, tmp_path: Path
 ) -> None:
