@@ -274,6 +274,26 @@ def test_thinning_takes_a_subset_and_the_same_one_each_time(
     assert (thin(cells, rows, seed) == taken).all()
 
 
+def test_windows_of_more_rows_than_can_be_drawn_from_are_thinned_too() -> None:
+    """NumPy draws without replacement from a thousand million at most."""
+    scorer = CellScorer(GRID, BASELINE, 30)
+    many = BASELINE * 10**8
+    thinned = [scorer.thin(many, 30, seed) for seed in range(200)]
+    assert {int(each.sum()) for each in thinned} == {30}
+    assert not np.any(np.array(thinned)[:, BASELINE == 0])
+    shares = np.mean(thinned, axis=0) / 30
+    assert np.abs(shares - BASELINE / BASELINE.sum()).max() < 0.02
+
+
+def test_an_alarm_may_be_of_the_newest_window_alone() -> None:
+    """No window since the change is stored when it is judged."""
+    life = Life(policy=msgspec.structs.replace(POLICY, min_effect=0.0), threshold=1.0)
+    life.windows(20)
+    opened = next(step for step in iter(life.window, None) if step.opened)
+    assert opened.since == 1
+    assert opened.change is not None
+
+
 def test_what_a_monitor_holds_is_bounded() -> None:
     life = Life(policy=msgspec.structs.replace(POLICY, longest_reference=60))
     life.windows(100)
