@@ -16,6 +16,7 @@ from edgeml.collector.drift.chi2 import detectable_effect
 from edgeml.collector.store import fleet_tables, tables
 from edgeml.collector.store.fleet_queries import FleetReader
 from edgeml.collector.store.past import decode_numbers
+from edgeml.statistics import Counts, pack
 
 
 def test_a_whole_site_is_raised_once_for_the_site(
@@ -159,6 +160,33 @@ def test_what_peers_saw_is_stored_with_the_window(store: FleetStore, bundle: Pat
     before = sorted(scores[device, 4][1] for device in (2, 3, 4))
     assert decode_numbers(commons[1, 5])[1] == pytest.approx(before[1])
     assert commons[1, 3] is None
+
+
+def test_a_window_without_any_value_is_nobodys_peer_after_a_restart_either(
+    store: FleetStore, bundle: Path
+) -> None:
+    sources = fleet(bundle, HALL)
+    grid = store.streams[LUMA].grid
+    nothing = Counts.zeros(grid)
+    nothing.cells[grid.missing] = 40
+    for slot in range(5):
+        batch = {name: source.window() for name, source in sources.items()}
+        if slot == 3:
+            statistics = list(batch[HALL[1]].statistics)
+            statistics[list(store.streams).index(LUMA)] = pack(nothing)
+            batch[HALL[1]] = msgspec.structs.replace(batch[HALL[1]], statistics=statistics)
+        if slot == 4:
+            store.restart()
+        store.send(*batch.items())
+    t, s = tables.tests.c, tables.streams.c
+    query = (
+        sa.select(t.common)
+        .select_from(tables.tests.join(tables.streams).join(tables.windows))
+        .where(s.stream == LUMA, s.device_id == 1, tables.windows.c.sequence == 5, t.rung == 1)
+    )
+    # The first one sees how the others were a moment ago, and two of them are too few.
+    with store.engine.begin() as connection:
+        assert connection.execute(query).scalar_one() is None
 
 
 def test_a_frozen_camera_is_stuck_and_nothing_else(store: FleetStore, bundle: Path) -> None:
