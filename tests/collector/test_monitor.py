@@ -274,6 +274,26 @@ def test_thinning_takes_a_subset_and_the_same_one_each_time(
     assert (thin(cells, rows, seed) == taken).all()
 
 
+def test_how_far_it_moved_is_over_the_windows_that_had_a_value() -> None:
+    """Every other window has none, before the change and after it."""
+    nothing = np.zeros(GRID.cells, dtype=np.int64)
+    nothing[GRID.missing] = 40
+    life = Life(policy=msgspec.structs.replace(POLICY, reference=60))
+    for _ in range(60):
+        life.window()
+        life.feed(nothing)
+    step = life.window(shift=1.5)
+    while not step.opened:
+        step = life.feed(nothing) if life.sent % 2 else life.window(shift=1.5)
+    scores = np.array([r.point.scores for (rung, _), r in life.store.records.items() if rung == 1])
+    since = len(scores) - step.since
+    moved = np.nanmean(scores[since:], axis=0) - np.nanmean(scores[:since], axis=0)
+    assert step.moved == pytest.approx(moved.tolist())
+    assert moved[MEAN] > 1
+    saved = life.monitor.saved
+    assert abs(saved.reference_absent[MEAN] - saved.reference_windows / 2) <= 1
+
+
 def test_windows_of_more_rows_than_can_be_drawn_from_are_thinned_too() -> None:
     """NumPy draws without replacement from a thousand million at most."""
     scorer = CellScorer(GRID, BASELINE, 30)
