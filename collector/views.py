@@ -222,9 +222,14 @@ class BudgetView(View, frozen=True, kw_only=True):
 class DriftingView(View, frozen=True, kw_only=True):
     """A stream on the list of what drifts now."""
 
+    scope: str
+    """Whose it is: ``device``, ``site`` or ``version``."""
     id: int
+    """Of the device's stream, or of the group."""
     site: str
+    """Empty for a version."""
     device: str
+    """Empty for a group."""
     model: str
     version: str
     stream: str

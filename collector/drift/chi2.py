@@ -141,7 +141,8 @@ def _groups(grid: Grid, windows: Cells, baseline: Cells) -> NDArray[np.int64]:
         _line_groups(line, groups[:, None]), line, expected[:, None]
     )
     apart = np.arange(1, masses.shape[1] - on_line + 1, dtype=np.int64)
-    labels[:, on_line:] = labels[:, on_line - 1 : on_line] + apart
+    # Behind all of the line's: its last cell may have gone to an earlier group.
+    labels[:, on_line:] = labels[:, :on_line].max(axis=1, keepdims=True) + apart
     used = _by_group(labels, masses) > 0
     numbered = np.where(used, np.cumsum(used, axis=1) - 1, -1)
     found = np.empty_like(labels)

@@ -150,7 +150,7 @@ def baseline_scale(grid: Grid, baseline: Cells) -> tuple[float, float]:
     least a bin's width, so that a constant in the calibration data divides nothing by zero."""
     weights, centres = baseline[grid.ordered], grid.centres()
     total = max(int(weights.sum()), 1)
-    mean = float(weights @ centres / total)
+    mean = float(weights / total @ centres)  # their sum may be beyond all floats
     deviation = root_mean_square(centres - mean, weights / total)
     return mean, max(deviation, grid.step)
 
@@ -167,7 +167,7 @@ def standard_mean(grid: Grid, window: Cells, baseline: Cells) -> float:
     if not weights.sum():
         return 0.0
     mean, deviation = baseline_scale(grid, baseline)
-    return (float(weights @ grid.centres() / weights.sum()) - mean) / deviation
+    return (float(weights / weights.sum() @ grid.centres()) - mean) / deviation
 
 
 def wasserstein(grid: Grid, window: Cells, baseline: Cells) -> float:

@@ -156,6 +156,19 @@ class GroupMonitor:
             self.restart(source)
 
 
+def windows(state: TrackState, *, in_alarm: bool, last_slot: int) -> int:
+    """What R of a group has as its mean, at most, where nothing changed: the points since the
+    evidence began, and all slots since the alarm that holds it as it was.
+
+    Args:
+        state: of the group's track.
+        in_alarm: whether an alarm is open.
+        last_slot: of the group's last point.
+    """
+    waited = last_slot - state.through if in_alarm and state.through is not None else 0
+    return state.windows + waited
+
+
 def _with(stored: Sequence[track.Point], newest: track.Point) -> list[track.Point]:
     """The stored points and the newest, which may not be stored yet."""
     return [*(p for p in stored if p.index != newest.index), newest]

@@ -35,4 +35,4 @@ class Memory:
         """Counts [windows, cells] of the last single test windows from an index on."""
         keys = sorted(k for k in self.records if k[0] == 1 and k[1] >= index)[-limit:]
         rows = [self.records[key].cells for key in keys]
-        return np.array(rows, dtype=np.int64).reshape(len(rows), -1)
+        return np.array(rows, dtype=np.int64).reshape(len(rows), -1 if rows else 0)

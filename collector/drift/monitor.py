@@ -210,6 +210,8 @@ class Monitor:
             record.learned = track.step(record.point, _history(source, record, self.policy))
         saved.reference = _sum(saved.reference, counts)
         saved.reference_scores = _added(saved.reference_scores, point.scores)
+        absent = [int(isnan(score)) for score in point.scores]
+        saved.reference_absent = _sum(saved.reference_absent or [0] * len(absent), absent)
         saved.reference_windows += 1
         point.evidence = self.evidence if self.tracks[0].armed else None
         return self._judge(records, threshold, source)
@@ -253,10 +255,12 @@ class Monitor:
         since = self.tracks[strongest].windows_since_change * RUNGS[strongest]
         since = min(max(since, 1), self.saved.next_index)
         first = self.saved.next_index - since
-        # The newest window may not be stored yet.
+        # The newest window may not be stored yet, and may be all there is.
         newest = records[0]
-        stored = source.cells_from(first, LOOKED_BACK)
-        merged = stored.sum(axis=0) + (newest.cells if len(stored) < since else 0)
+        stored = list(source.cells_from(first, LOOKED_BACK))
+        if len(stored) < min(since, LOOKED_BACK):
+            stored.append(newest.cells)
+        merged: Cells = np.sum(stored, axis=0)
         step.change = self.scorer.effect(merged, self._without(merged))
         if step.change < self.policy.min_effect:
             return step
@@ -273,12 +277,19 @@ class Monitor:
         if not points or points[-1].index != newest.point.index:
             points = [*points, newest.point]
         step.since_ms = points[0].start_ms
-        changed = np.nansum([p.scores for p in points], axis=0)
+        scores = np.array([p.scores for p in points])
+        absent = np.isnan(scores)
+        changed, gone = np.where(absent, 0.0, scores).sum(axis=0), absent.sum(axis=0)
         left = np.asarray(saved.reference_scores) - changed
         windows = saved.reference_windows - len(points)
-        step.moved = (changed / len(points) - left / max(windows, 1)).tolist()
+        missing = np.asarray(saved.reference_absent or 0 * gone) - gone
+        # Over the windows in which there was one; of nothing on one side nothing has moved.
+        here, there = len(points) - gone, windows - missing
+        moved = changed / np.maximum(here, 1) - left / np.maximum(there, 1)
+        step.moved = np.where((here > 0) & (there > 0), moved, 0.0).tolist()
         saved.reference = self._without(merged).tolist()
         saved.reference_scores, saved.reference_windows = left.tolist(), windows
+        saved.reference_absent = missing.tolist()
         for rung in saved.rungs[1:]:
             rung.filled = 0
 

@@ -21,6 +21,7 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from math import isfinite
 from statistics import median
 
 import msgspec
@@ -54,6 +55,11 @@ def slot_length(duration_ms: int) -> int:
     """
     seconds = max(duration_ms, 1) / 1000
     return 1000 * min(_LENGTHS_S, key=lambda length: max(length, seconds) / min(length, seconds))
+
+
+def comparable(scores: Scores) -> bool:
+    """Whether they have a place among others': those of a window without any value have not."""
+    return all(map(isfinite, scores))
 
 
 class Device(msgspec.Struct, frozen=True):

@@ -64,7 +64,9 @@ class Saved(msgspec.Struct, kw_only=True):
     reference_scores: list[float] = []
     """Sums of its windows' scores …"""
     reference_windows: int = 0
-    """… and how many there are."""
+    """… how many there are …"""
+    reference_absent: list[int] = []
+    """… and in how many of them each score was not there."""
     recent: list[list[int]] = []
     """While in alarm: counts of the last windows …"""
     recent_residuals: list[list[float]] = []

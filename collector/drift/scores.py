@@ -30,6 +30,9 @@ Cells = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 DISTANCE, MEAN, SPREAD = range(3)
+INEXHAUSTIBLE = 1_000_000_000
+"""Rows, so many that it is the same whether those that were drawn are put back; and more than NumPy
+draws without."""
 NARROWEST = 1e-9
 """Of a bin, in deviations: two of denormal numbers may lie nowhere apart."""
 SQUARABLE = 1e100
@@ -162,6 +165,9 @@ class CellScorer:
             ValueError: there are fewer rows.
         """
         generator = np.random.Generator(np.random.PCG64(seed))
+        total = int(window.sum())
+        if total >= INEXHAUSTIBLE:
+            return generator.multinomial(rows, window / total)
         return generator.multivariate_hypergeometric(window, rows, method="marginals")
 
     def effect(self, window: Cells, reference: Cells) -> float:

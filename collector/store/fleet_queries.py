@@ -3,21 +3,21 @@ retractions. Never writes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from edgeml.collector.drift.blame import Census, Incident, Moved, incidents
-from edgeml.collector.drift.budget import MS_A_DAY, Budget
+from edgeml.collector.drift.budget import MS_A_DAY, Budget, Scope
 from edgeml.collector.drift.ebh import e_value, ebh
+from edgeml.collector.drift.groups import windows
 from edgeml.collector.drift.scores import MEAN, SPREAD
 from edgeml.collector.store.estimates import EVERYWHERE, estimates
 from edgeml.collector.store.evaluation import LIVE_MS
 from edgeml.collector.store.feedback import accuracies
 from edgeml.collector.store.fleet_tables import group_alarms, groups
-from edgeml.collector.store.past import decode_numbers
+from edgeml.collector.store.past import decode_numbers, unpack_state
 from edgeml.collector.store.rebuild import RETRACTED
 from edgeml.collector.store.retraction import listed
 from edgeml.collector.store.selection import StreamSelection
@@ -64,7 +64,7 @@ class FleetReader:
             rows = connection.execute(sa.select(*_SHOWN).order_by(*order)).mappings().all()
         return [
             GroupView(
-                scope="site" if row["site"] else "version",
+                scope=_scope(row),
                 armed=row["phase"] != "collecting",
                 **{n: row[n] for n in GroupView.__struct_fields__ if n in row},
             )
@@ -95,23 +95,14 @@ class FleetReader:
         )
 
     def drifting(self, *, now_ms: int) -> list[DriftingView]:
-        """The list of what drifts now (e-BH at :data:`FALSE_DISCOVERIES`), the surest first, of the
-        streams that share the alarm budget: one that is silent for longer is not of now."""
-        names = ("id", "model", "version", "stream", "evidence", "windows")
-        query = (
-            sa.select(*(streams.c[name] for name in names), devices.c.site, devices.c.device)
-            .join(devices, devices.c.id == streams.c.device_id)
-            .where(streams.c.last_ms > now_ms - LIVE_MS)
-        )
+        """The list of what drifts now (e-BH at :data:`FALSE_DISCOVERIES`), the surest first, of all
+        streams that share the alarm budget, those of sites and versions too: one that is silent for
+        longer is not of now."""
         with self._engine.begin() as connection:
-            rows: Sequence[sa.RowMapping] = connection.execute(query).mappings().all()
-        values = [e_value(row["evidence"], row["windows"]) for row in rows]
+            found = _of_devices(connection, now_ms) + _of_groups(connection, now_ms)
+        values = [e_value(row["evidence"], gathered) for _, row, gathered in found]
         return [
-            DriftingView(
-                e_value=values[index],
-                **{n: rows[index][n] for n in DriftingView.__struct_fields__ if n != "e_value"},
-            )
-            for index in map(int, ebh(values, FALSE_DISCOVERIES))
+            _drifting(*found[at], values[at]) for at in map(int, ebh(values, FALSE_DISCOVERIES))
         ]
 
     def accuracy(self, *, by: str) -> list[AccuracyView]:
@@ -128,6 +119,42 @@ class FleetReader:
         """All, the last one first."""
         with self._engine.begin() as connection:
             return listed(connection)
+
+
+Gathering = tuple[Scope, sa.RowMapping, int]
+"""Whose a stream is, its row, and the windows in which it has gathered its evidence."""
+
+
+def _of_devices(connection: Connection, now_ms: int) -> list[Gathering]:
+    names = ("id", "model", "version", "stream", "evidence", "windows")
+    query = (
+        sa.select(*(streams.c[name] for name in names), devices.c.site, devices.c.device)
+        .join(devices, devices.c.id == streams.c.device_id)
+        .where(streams.c.last_ms > now_ms - LIVE_MS)
+    )
+    return [("device", row, row["windows"]) for row in connection.execute(query).mappings()]
+
+
+def _of_groups(connection: Connection, now_ms: int) -> list[Gathering]:
+    found: list[Gathering] = []
+    query = sa.select(groups).where(groups.c.last_ms > now_ms - LIVE_MS)
+    for row in connection.execute(query).mappings():
+        in_alarm = row["phase"] == "alarm"
+        state = unpack_state(row["state"])
+        gathered = windows(state, in_alarm=in_alarm, last_slot=row["last_slot"])
+        found.append((_scope(row), row, gathered))
+    return found
+
+
+def _scope(group: sa.RowMapping) -> Scope:
+    return "site" if group["site"] else "version"
+
+
+def _drifting(scope: Scope, row: sa.RowMapping, _: int, e: float) -> DriftingView:
+    names = ("id", "site", "model", "version", "stream")
+    return DriftingView(
+        scope=scope, device=row.get("device", ""), e_value=e, **{name: row[name] for name in names}
+    )
 
 
 def _recent(table: sa.Table, now_ms: int) -> Any:
@@ -158,10 +185,7 @@ def _moved_groups(connection: Connection, now_ms: int) -> list[Moved]:
         .join(groups, groups.c.id == group_alarms.c.group_id)
         .where(_recent(group_alarms, now_ms))
     )
-    return [
-        _moved(row, "site" if row["site"] else "version", row["shift"])
-        for row in connection.execute(query).mappings()
-    ]
+    return [_moved(row, _scope(row), row["shift"]) for row in connection.execute(query).mappings()]
 
 
 def _moved(row: sa.RowMapping, scope: Any, moved: str, *, device: str = "") -> Moved:

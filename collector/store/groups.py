@@ -22,6 +22,7 @@ from edgeml.collector.drift.peers import (
     Peers,
     Point,
     Scores,
+    comparable,
     slot_length,
 )
 from edgeml.collector.drift.policy import Policy
@@ -335,11 +336,9 @@ def scored_tests(series: Series) -> Any:
 def scored_rows(
     connection: Connection, query: Any, series: Series
 ) -> Iterable[tuple[Device, int, Scores]]:
-    """Device, slot and scores of what :func:`scored_tests` finds in windows of that length."""
+    """Device, slot and scores of what :func:`scored_tests` finds in windows of that length, but
+    those that have no place among others: of nothing but missing values there is no mean."""
     for row in connection.execute(query):
-        if slot_length(row.duration_ms // row.merged) == series.slot_ms:
-            yield (
-                Device(row.site, row.id),
-                row.start_ms // series.slot_ms,
-                tuple(decode_numbers(row.scores)),
-            )
+        scores = tuple(decode_numbers(row.scores))
+        if slot_length(row.duration_ms // row.merged) == series.slot_ms and comparable(scores):
+            yield Device(row.site, row.id), row.start_ms // series.slot_ms, scores

@@ -86,7 +86,7 @@ class StreamPast:
             .limit(limit)
         )
         rows = [unpack(cells) for cells in self._connection.execute(query).scalars()]
-        return np.array(rows, dtype=np.int64).reshape(len(rows), -1)
+        return np.array(rows, dtype=np.int64).reshape(len(rows), -1 if rows else 0)
 
 
 def replay(connection: Connection, stream_id: int, monitor: Monitor) -> None:

@@ -88,16 +88,15 @@ def show_budget(budget: BudgetView, drifting: list[DriftingView]) -> None:
     """How much of the promise is spent, and the list of what drifts now."""
     share = min(budget.expected / budget.allowed, 1.0) if budget.allowed else 0.0
     over = " alarm" if budget.expected > budget.allowed else ""
-    of_device: dict[tuple[str, str], list[str]] = {}
+    of_one: dict[str, list[str]] = {}
     for d in drifting:  # the surest first
-        of_device.setdefault((d.site, d.device), []).append(statistic(d.stream)[0])
+        of_one.setdefault(_whose(d), []).append(statistic(d.stream)[0])
     names = [
-        f"<a class='plain' href='{link(*at)}'>{escape('/'.join(at))}</a> "
-        f"<span class='muted'>{escape(_some(statistics))}</span>"
-        for at, statistics in list(of_device.items())[:SHOWN]
+        f"{whose} <span class='muted'>{escape(_some(statistics))}</span>"
+        for whose, statistics in list(of_one.items())[:SHOWN]
     ]
-    left = len(of_device) - SHOWN
-    more = f" <span class='muted'>and {left} more devices</span>" * (left > 0)
+    left = len(of_one) - SHOWN
+    more = f" <span class='muted'>and {left} more</span>" * (left > 0)
     listed = (
         f"<div class='small' style='margin-top:10px'><span class='muted'>Drifts now (at most 5 % "
         f"of this list is wrong):</span> {', '.join(names)}{more}</div>"
@@ -117,6 +116,19 @@ def show_budget(budget: BudgetView, drifting: list[DriftingView]) -> None:
             f"{escape(budget.promise)}.</div>{listed}",
             sanitize=False,
         )
+
+
+def _whose(d: DriftingView) -> str:
+    """Device, site or version, as HTML."""
+    if d.scope == "device":
+        return (
+            f"<a class='plain' href='{link(d.site, d.device)}'>{escape(f'{d.site}/{d.device}')}</a>"
+        )
+    return (
+        f"site <b>{escape(d.site)}</b>"
+        if d.site
+        else f"all of {escape(d.model)} {escape(d.version)}"
+    )
 
 
 def _some(names: list[str]) -> str:

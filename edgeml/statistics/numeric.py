@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeml.statistics.counts import NOTHING, Counts
 from edgeml.statistics.grid import Grid
-from edgeml.statistics.places import FARTHEST, Cells, Matrix, Places
+from edgeml.statistics.places import FARTHEST, Cells, Matrix, Odd, Places
 from edgeml.statistics.runs import Runs
 
 BLOCK = 65536
@@ -34,6 +34,8 @@ concatenate them; with fewer, longer ones the new memory costs more than that.""
 NUMPY_BUFFER = 1024
 """Numbers in NumPy's own buffer while it counts: fewer than two lines. A larger one it fills with
 copies of what is the same for every line, which takes half as long as the arithmetic with it."""
+
+_INT32 = np.iinfo(np.int32)
 
 
 class NumericTally:
@@ -171,8 +173,10 @@ class _Group:
             again: gives them once more.
         """
         self._runs.add(rows)
-        whole = 1 + (len(rows) - 1) // self._abreast * self._abreast
-        for part, shape in (slice(1, whole), (-1, self._width)), (slice(whole, None), (1, -1)):
+        count = len(rows) - 1
+        abreast = _abreast(count, self._abreast)
+        whole, width = 1 + count // abreast * abreast, abreast * self._streams
+        for part, shape in (slice(1, whole), (-1, width)), (slice(whole, None), (1, -1)):
             values = rows[part]
             if values.size:
                 self._count_atoms(values.reshape(shape))
@@ -197,16 +201,18 @@ class _Group:
         units, cells = self._memory.shaped(values, logarithmic=places.logarithmic)
         odd = places.odd(values) if self._odd else None
         places.measure(values, units)
-        ends = None if odd is None else places.settle(units, odd)
-        squares: Matrix = np.einsum("ij,ij->j", units, units)
-        np.copyto(cells, units, casting="unsafe")
-        if ends is None:
-            ends = np.minimum.reduce(cells, axis=0), np.maximum.reduce(cells, axis=0)
+        if odd is not None:
+            units.ravel()[odd.at] = 0.0
+        squares = _squared(units, cells)
+        ends = _ends(cells, odd)
         # A NaN shows in the squares, whatever integer the processor makes of it.
-        plain = np.maximum.reduce(squares) < np.inf and places.plain(*ends)
-        self._odd = not plain if odd is None else odd.at.size > 0 or not plain
-        if odd is None and not plain:
-            return False
+        plain = bool(np.maximum.reduce(squares) < np.inf) and places.plain(*ends)
+        self._odd = not plain or (odd is not None and odd.at.size > 0)
+        if not plain:
+            if odd is None:
+                return False
+            ends = places.settle(units, odd)
+            squares = _squared(units, cells)
         np.minimum(self._smallest[:width], ends[0], out=self._smallest[:width])
         np.maximum(self._largest[:width], ends[1], out=self._largest[:width])
         # Exact in any order: integers below 2³¹ and 2⁵³ all along.
@@ -216,3 +222,30 @@ class _Group:
         places.name(cells, odd, out=at)
         self._table += np.bincount(at.ravel(), minlength=self._table.size)
         return True
+
+
+def _abreast(rows: int, most: int) -> int:
+    """Rows in a line, so that no shorter line is left if that can be: it would cost as many calls
+    of NumPy as all before it. Never less than half of the most, since short lines cost too."""
+    if rows % most == 0:
+        return most
+    return next((each for each in range(most, most // 2, -1) if rows % each == 0), most)
+
+
+def _squared(units: Matrix, cells: Cells) -> Matrix:
+    """The sum of the squares down each column, and in ``cells`` the units as integers."""
+    np.copyto(cells, units, casting="unsafe")
+    return np.einsum("ij,ij->j", units, units)
+
+
+def _ends(cells: Cells, odd: Odd | None) -> tuple[Cells, Cells]:
+    """The smallest and the largest integer down each column, but of what is odd, which is 0."""
+    if odd is None:
+        return np.minimum.reduce(cells, axis=0), np.maximum.reduce(cells, axis=0)
+    flat = cells.ravel()
+    flat[odd.at] = _INT32.max
+    smallest = np.minimum.reduce(cells, axis=0)
+    flat[odd.at] = _INT32.min
+    largest = np.maximum.reduce(cells, axis=0)
+    flat[odd.at] = 0
+    return smallest, largest

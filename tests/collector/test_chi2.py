@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from edgeml.collector.drift.chi2 import LEVEL, POWER, chi_square, chi_squares, group_edges
+from edgeml.collector.drift.chi2 import (
+    LEVEL,
+    POWER,
+    cell_groups,
+    chi_square,
+    chi_squares,
+    group_edges,
+)
 from edgeml.collector.drift.effects import effects, many_effects
 from edgeml.statistics import Counts, Grid
 
@@ -125,6 +132,18 @@ def test_an_empty_side_is_no_evidence() -> None:
     full = Counts.of(GRID, np.linspace(-3, 3, 100)).cells
     assert chi_square(GRID, empty, full).p == 1.0
     assert chi_square(GRID, full, empty).p == 1.0
+
+
+def test_what_is_no_number_is_in_no_group_of_the_line() -> None:
+    """Not even where the line's last cell has so few rows that it is taken to the first group."""
+    grid = Grid(kind="numeric", bins=6, low=0.0, high=6.0)
+    window, baseline = np.zeros((2, grid.cells), dtype=np.int64)
+    window[[1, 2, grid.nan]] = 30, 30, 20
+    baseline[[1, 2, 7, grid.nan]] = 3000, 3000, 1, 20
+    groups = cell_groups(grid, window, baseline)
+    assert groups[7] == groups[1] != groups[2]
+    assert groups[grid.nan] not in (groups[1], groups[2])
+    assert chi_square(grid, window, baseline).dof == 2
 
 
 @given(st.data())

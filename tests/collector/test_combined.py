@@ -192,6 +192,42 @@ def test_the_smallest_shift_that_a_measure_shows_is_what_it_says(
     assert np.mean([found(0).p <= 0.05 for _ in range(60)]) <= 0.15
 
 
+def test_what_ks_could_have_shown_of_one_value_or_of_nothing_is_no_zero() -> None:
+    def seen(window: np.ndarray, baseline: np.ndarray) -> float:
+        return compare(GRID, counted(window), counted(baseline)).measures["ks"].detectable
+
+    assert seen(np.full(300, 0.5), np.full(3000, 0.5)) == pytest.approx(3 / 300)
+    # Three rows in a hundred are new, and are seen.
+    assert (
+        compare(GRID, counted([0.5] * 97 + [2.0] * 3), counted([0.5] * 3000)).measures["ks"].p
+        <= 0.05
+    )
+    assert compare(GRID, counted([]), counted([0.5])).measures.get("ks") is None
+    assert seen(np.full(1, 0.5), np.full(1, 0.5)) == 1
+
+
+@pytest.mark.parametrize("shares", [(0.25, 0.25, 0.25, 0.25), (0.1, 0.8, 0.05, 0.05)])
+def test_the_smallest_gap_that_ks_shows_is_what_it_says_where_there_are_few_values(
+    shares: tuple[float, ...],
+) -> None:
+    """A gap at one place, behind the cell where the share below is nearest to a half."""
+    random = np.random.default_rng(12)
+    grid = Grid(kind="numeric", bins=4, low=0.0, high=4.0)
+    at = int(np.argmin(np.abs(np.cumsum(shares) - 0.5)))
+
+    def found(gap: float) -> Measured:
+        moved = np.array(shares)
+        moved[at : at + 2] += np.array([gap, -gap]) if shares[at + 1] > gap else [-gap, gap]
+        sides = (random.multinomial(n, p) for n, p in ((300, moved), (3000, shares)))
+        return compare(grid, *(np.array([0, *cells, 0, 0, 0, 0, 0]) for cells in sides)).measures[
+            "ks"
+        ]
+
+    least = np.median([found(0).detectable for _ in range(9)])
+    power = np.mean([found(float(least)).p <= 0.05 for _ in range(200)])
+    assert power == pytest.approx(0.8, abs=0.08)
+
+
 @pytest.mark.parametrize("measure", ["js", "psi"])
 def test_the_smallest_change_of_shares_that_a_measure_shows_is_what_it_says(
     measure: Measure,

@@ -29,6 +29,15 @@ vectors = st.lists(st.integers(0, 1000), min_size=GRID.cells, max_size=GRID.cell
 some = vectors.filter(lambda cells: cells[:-1].sum() > 0)
 
 
+def test_numbers_whose_sum_no_float_holds_have_effects() -> None:
+    grid = Grid(kind="numeric", bins=8, low=0.0, high=8e307)
+    training, window = np.zeros((2, grid.cells), dtype=np.int64)
+    training[[3, 7]], window[[4, 8]] = 250, 20
+    found = effects(grid, window, training)
+    assert found.w1 == pytest.approx(0.5)  # a bin, of which the two values are four apart
+    assert standard_mean(grid, window, training) == pytest.approx(0.5)
+
+
 @given(some, some)
 def test_every_effect_is_finite_and_in_its_range(a: np.ndarray, b: np.ndarray) -> None:
     found = effects(GRID, a, b)

@@ -16,6 +16,7 @@ from edgeml.collector.drift.chi2 import detectable_effect
 from edgeml.collector.store import fleet_tables, tables
 from edgeml.collector.store.fleet_queries import FleetReader
 from edgeml.collector.store.past import decode_numbers
+from edgeml.statistics import Counts, pack
 
 
 def test_a_whole_site_is_raised_once_for_the_site(
@@ -46,22 +47,61 @@ def test_what_the_whole_fleet_sees_is_raised_once_for_all_of_it(
     (incident,) = reader.incidents(now_ms=START_MS + 37_000)
     assert (incident.scope, LUMA in incident.statistics) == ("fleet", True)
     assert incident.sentence.startswith("The whole fleet on tiny (6 devices) changed: ")
-    assert reader.drifting(now_ms=START_MS + 37_000) == []
+    # On the list of what drifts now it is the version's, and no device's either.
+    found = reader.drifting(now_ms=START_MS + 37_000)
+    assert {(one.scope, one.site, one.device) for one in found} == {("version", "", "")}
+    assert set(incident.statistics) <= {one.stream for one in found}
+    # Its evidence began after 20 slots; five more went by while the alarm was open.
+    group_alarms = fleet_tables.group_alarms.c
+    for one in found:
+        query = sa.select(group_alarms.evidence).where(group_alarms.group_id == one.id)
+        with store.engine.begin() as connection:
+            held = connection.execute(query).scalar()
+        if held is not None:
+            assert one.e_value == pytest.approx(held / (35 - 20), rel=0.1)
+
+
+def test_what_one_version_alone_sees_came_with_that_version(
+    store: FleetStore, bundle: Path
+) -> None:
+    """Half of the devices have a later version, whose pictures go dark; the others see nothing."""
+    sources = fleet(bundle, [f"site-{n}/cam" for n in range(12)])
+    later = set(list(sources)[6:])
+    for slot in range(34):
+        batch = {
+            n: source.window(broken=slot >= 26 and n in later) for n, source in sources.items()
+        }
+        batch |= {n: msgspec.structs.replace(batch[n], version="2.0") for n in later}
+        store.send(*batch.items())
+    assert store.reader.alarms() == []
+    reader = FleetReader(store.engine, ALARMS.budget)
+    (incident,) = reader.incidents(now_ms=START_MS + 35_000)
+    assert (incident.scope, LUMA in incident.statistics) == ("version", True)
+    assert incident.sentence.startswith("All devices on tiny 2.0 (6) changed: ")
+    assert incident.sentence.endswith("those on 1.0 did not move: it came with the version.")
+    found = reader.drifting(now_ms=START_MS + 35_000)
+    assert {(one.scope, one.version) for one in found} == {("version", "2.0")}
 
 
 def test_the_list_of_what_drifts_now_names_the_one_that_left_its_peers(
     troubled: Path, bundle: Path, tmp_path: Path
 ) -> None:
-    """e-BH over all streams of the store: of 136, one in the list needs 2,720, ten need 272."""
+    """e-BH over all streams of the store, and what sites and version have in common: of 136 and 51,
+    one in the list needs 3,740, forty need 94."""
     store = FleetStore(shutil.copy(troubled, tmp_path / "fleet.sqlite"), bundle, known=False)
     reader = FleetReader(store.engine, ALARMS.budget)
     found = reader.drifting(now_ms=START_MS + 45_000)
     of_device: dict[str, set[str]] = {}
     for one in found:
         of_device.setdefault(f"{one.site}/{one.device}", set()).add(one.stream)
-    # Not the site that is dark as a whole, nor the two cameras to which nothing happened; and of
-    # the frozen one what is new in each of its windows, which is too small for an alarm.
-    assert of_device.keys() == {"yard/cam-1", "yard/cam-4"}
+    # None of the cameras of the site that is dark as a whole, not the two to which nothing
+    # happened; and of the frozen one what is new in each of its windows, which is too small for an
+    # alarm.
+    devices = {name for name in of_device if not name.endswith("/")}
+    assert devices == {"yard/cam-1", "yard/cam-4"}
+    # The dark site, and the version, five of whose eight cameras are dark.
+    luma_of = {(one.scope, one.site) for one in found if one.stream == LUMA}
+    assert {("site", "hall"), ("version", ""), ("device", "yard")} <= luma_of
     assert of_device["yard/cam-4"] == {"input.image.frozen"}
     alarms = {alarm.stream: alarm for alarm in store.reader.alarms(open_only=True)}
     assert LUMA in alarms.keys() <= of_device["yard/cam-1"]
@@ -69,13 +109,14 @@ def test_the_list_of_what_drifts_now_names_the_one_that_left_its_peers(
     streams = store.reader.streams()
     e_values = [one.e_value for one in found]
     assert e_values == sorted(e_values, reverse=True)
-    assert e_values[-1] >= len(streams) / (0.05 * len(found))
-    luma = next(one for one in found if one.stream == LUMA)
+    tested = len(streams) + len(reader.groups())
+    assert e_values[-1] >= tested / (0.05 * len(found))
+    luma = next(one for one in found if one.stream == LUMA and one.device)
     # The evidence began after 20 windows of 44, and goes on counting them while the alarm is open.
     assert luma.e_value == pytest.approx(alarms[LUMA].evidence / (44 - 20))
-    listed = {one.id for one in found}
+    listed = {(one.scope, one.id) for one in found}
     for stream in streams:
-        assert stream.id in listed or stream.evidence < len(streams) / 0.05
+        assert ("device", stream.id) in listed or stream.evidence < tested / 0.05
     # After a month of silence nothing of it is of now.
     assert reader.drifting(now_ms=START_MS + 31 * 86_400_000) == []
 
@@ -119,6 +160,33 @@ def test_what_peers_saw_is_stored_with_the_window(store: FleetStore, bundle: Pat
     before = sorted(scores[device, 4][1] for device in (2, 3, 4))
     assert decode_numbers(commons[1, 5])[1] == pytest.approx(before[1])
     assert commons[1, 3] is None
+
+
+def test_a_window_without_any_value_is_nobodys_peer_after_a_restart_either(
+    store: FleetStore, bundle: Path
+) -> None:
+    sources = fleet(bundle, HALL)
+    grid = store.streams[LUMA].grid
+    nothing = Counts.zeros(grid)
+    nothing.cells[grid.missing] = 40
+    for slot in range(5):
+        batch = {name: source.window() for name, source in sources.items()}
+        if slot == 3:
+            statistics = list(batch[HALL[1]].statistics)
+            statistics[list(store.streams).index(LUMA)] = pack(nothing)
+            batch[HALL[1]] = msgspec.structs.replace(batch[HALL[1]], statistics=statistics)
+        if slot == 4:
+            store.restart()
+        store.send(*batch.items())
+    t, s = tables.tests.c, tables.streams.c
+    query = (
+        sa.select(t.common)
+        .select_from(tables.tests.join(tables.streams).join(tables.windows))
+        .where(s.stream == LUMA, s.device_id == 1, tables.windows.c.sequence == 5, t.rung == 1)
+    )
+    # The first one sees how the others were a moment ago, and two of them are too few.
+    with store.engine.begin() as connection:
+        assert connection.execute(query).scalar_one() is None
 
 
 def test_a_frozen_camera_is_stuck_and_nothing_else(store: FleetStore, bundle: Path) -> None:

@@ -26,8 +26,10 @@ THRESHOLD = 48_000.0
 class Life:
     """A monitor, its store, and a source of windows."""
 
-    def __init__(self, seed: int = 2, policy: Policy = POLICY) -> None:
-        self.policy = policy
+    def __init__(
+        self, seed: int = 2, policy: Policy = POLICY, threshold: float = THRESHOLD
+    ) -> None:
+        self.policy, self.threshold = policy, threshold
         self.monitor = Monitor(GRID, TRAINING, policy)
         self.store = Memory()
         self.random = np.random.default_rng(seed)
@@ -43,7 +45,7 @@ class Life:
             cells,
             key=f"w{self.sent}",
             start_ms=self.sent * 300_000,
-            threshold=THRESHOLD,
+            threshold=self.threshold,
             source=self.store,
         )
         self.store.add(step)
@@ -130,6 +132,25 @@ def test_what_one_window_is_too_small_to_show_is_seen_in_merged_ones() -> None:
     assert life.monitor.tracks[0].evidence < THRESHOLD / 5
     rungs = {record.rung for step in steps for record in step.records}
     assert rungs == set(RUNGS)
+
+
+def test_where_nothing_changes_the_whole_ladder_raises_no_more_than_it_promises() -> None:
+    """At most one alarm in as many watched windows as the threshold says, of all rungs together,
+    however the merged windows depend on the single ones. Were they added up and not averaged, there
+    would be more."""
+    life = Life(policy=msgspec.structs.replace(POLICY, close_after=3, min_effect=0.0), threshold=20)
+    watched, opened, ladder = 0, 0, np.zeros(len(RUNGS), dtype=int)
+    for _ in range(1200):
+        was = life.monitor.phase
+        armed = [track.armed for track in life.monitor.tracks]
+        step = life.window()
+        if was == "armed":
+            watched += 1
+            opened += step.opened
+            ladder += armed
+    assert watched > 800
+    assert 0.2 * watched / 20 < opened <= watched / 20
+    assert (ladder[:3] > watched / 3).all()
 
 
 def test_the_windows_of_the_evidence_are_what_its_mean_is_at_most() -> None:
@@ -251,6 +272,46 @@ def test_thinning_takes_a_subset_and_the_same_one_each_time(
     assert taken.sum() == rows
     assert (taken <= cells).all()
     assert (thin(cells, rows, seed) == taken).all()
+
+
+def test_how_far_it_moved_is_over_the_windows_that_had_a_value() -> None:
+    """Every other window has none, before the change and after it."""
+    nothing = np.zeros(GRID.cells, dtype=np.int64)
+    nothing[GRID.missing] = 40
+    life = Life(policy=msgspec.structs.replace(POLICY, reference=60))
+    for _ in range(60):
+        life.window()
+        life.feed(nothing)
+    step = life.window(shift=1.5)
+    while not step.opened:
+        step = life.feed(nothing) if life.sent % 2 else life.window(shift=1.5)
+    scores = np.array([r.point.scores for (rung, _), r in life.store.records.items() if rung == 1])
+    since = len(scores) - step.since
+    moved = np.nanmean(scores[since:], axis=0) - np.nanmean(scores[:since], axis=0)
+    assert step.moved == pytest.approx(moved.tolist())
+    assert moved[MEAN] > 1
+    saved = life.monitor.saved
+    assert abs(saved.reference_absent[MEAN] - saved.reference_windows / 2) <= 1
+
+
+def test_windows_of_more_rows_than_can_be_drawn_from_are_thinned_too() -> None:
+    """NumPy draws without replacement from a thousand million at most."""
+    scorer = CellScorer(GRID, BASELINE, 30)
+    many = BASELINE * 10**8
+    thinned = [scorer.thin(many, 30, seed) for seed in range(200)]
+    assert {int(each.sum()) for each in thinned} == {30}
+    assert not np.any(np.array(thinned)[:, BASELINE == 0])
+    shares = np.mean(thinned, axis=0) / 30
+    assert np.abs(shares - BASELINE / BASELINE.sum()).max() < 0.02
+
+
+def test_an_alarm_may_be_of_the_newest_window_alone() -> None:
+    """No window since the change is stored when it is judged."""
+    life = Life(policy=msgspec.structs.replace(POLICY, min_effect=0.0), threshold=1.0)
+    life.windows(20)
+    opened = next(step for step in iter(life.window, None) if step.opened)
+    assert opened.since == 1
+    assert opened.change is not None
 
 
 def test_what_a_monitor_holds_is_bounded() -> None:
