@@ -70,6 +70,7 @@ class Lineup:
         variant, before = runner.variant, self._variant
         drop = ""
         if variant is not before:
+            self.gather()  # they turned back from the former
             variant.recorder = self._make_recorder(variant)
             if before is not None and before.layout != variant.layout:
                 drop = "another version takes over, and it takes other inputs"
@@ -196,8 +197,6 @@ class Lineup:
             return [v.recorder for v in variants if v.recorder is not None]
 
     def _close(self, variant: Variant) -> None:
-        if variant is self._variant:
-            self.gather()
         with self._lock:  # whoever counts something finds the recorder open, or none
             recorder, variant.recorder = variant.recorder, None
         if recorder is None:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from support.agents import PATIENCE_S, AgentProcess, StartAgent, frame
 from support.bundles import sleeper_bundle
+from support.services import serving
 from support.sleeper.sleeper_runtime import HANG
 
 import edgeml
@@ -224,3 +225,19 @@ def test_a_program_of_before_there_were_doors(full: AgentProcess):
         assert "1 requests wait already" in answer.message
         for handle in handles:
             os.close(handle)
+
+
+def test_who_turned_back_from_a_version_is_in_its_windows(tmp_path: Path):
+    one, two = (sleeper_bundle(tmp_path, version=version) for version in ("1.0", "2.0"))
+    with serving(one, tmp_path) as desk:
+        word = memoryview(bytearray(WORD))
+        door = desk.service.door
+        door.counts(Count(word))
+        assert door.handle is not None
+        program = Outside(door.handle, word)
+        for _ in range(2):
+            program.turn_back()
+        desk.adopt(two)
+        program.turn_back()
+        windows = desk.close_windows()
+    assert [(w.version, w.outcomes["shed"]) for w in windows] == [("1.0", 2), ("2.0", 1)]
