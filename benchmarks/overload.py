@@ -146,7 +146,8 @@ def program(
     ready.wait()
     while True:
         with taken:
-            number, taken.value = taken.value, taken.value + 1
+            number = int(taken.value)
+            taken.value = number + 1
         if number >= len(moments):
             break
         due: float = start.value + moments[number]
