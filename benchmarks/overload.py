@@ -4,13 +4,16 @@
 
 First the capacity: what programs get through that call one after another. Then requests come at N
 times that rate, at random moments (Poisson), whether earlier ones have been answered or not, from
-programs that each have a connection to the agent's socket. The deadline is eight inferences.
+programs, each a process with a connection to the agent's socket. The deadline is eight inferences.
 Wanted: of what is admitted at least 99 % is answered in time, the rest is refused within a
 millisecond, and memory stays flat.
 
-*Refused* is what the agent turns away on arrival; *shed later* is what it had taken and then saw to
-have no chance; both times are the caller's, with the way there and back. A program that is held up
-by an answer asks the next time late: *behind* says how much of the load that was.
+*Refused* is what is turned away on arrival: *at the door*, where the program saw that it would be,
+or by the agent, which then takes the way there and back; *shed later* is what the agent had taken
+and then saw to have no chance. Times are the programs'. Of those refused after more than a
+millisecond it is said how many would have been in time but for what the program itself waited for a
+core, by the kernel's account (``/proc/PID/schedstat``). A program that is held up by an answer asks
+the next time late: *behind* says how much of the load that was.
 
 Prints the machine and a Markdown table for docs/benchmarks.md.
 """
@@ -18,12 +21,13 @@ Prints the machine and a Markdown table for docs/benchmarks.md.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -37,18 +41,25 @@ PROGRAMS = 24
 INFERENCES = 8
 """That fit into the deadline."""
 QUEUE = 8
-SERVED, SHED, DROPPED, LATE = "served", "shed", "dropped", "late"
+SERVED, TURNED_BACK, REFUSED, DROPPED, LATE = "served", "turned back", "refused", "dropped", "late"
+OUTCOMES = (SERVED, TURNED_BACK, REFUSED, DROPPED, LATE)
+AT_THE_DOOR = "leaves no room for it"
+"""What a program says that saw that it would be refused, and did not ask."""
 REFUSALS = ("requests wait already", "it would end", "another one that was admitted")
 """What the agent says where it turns a request away on arrival; later it has other reasons."""
+WANTED_S = 0.001
+"""For a refusal."""
 BEHIND_S = 0.005
 
 
 class Asked(msgspec.Struct, frozen=True, array_like=True):
-    """A request: what became of it, what it took, and how late it was asked."""
+    """A request: what became of it, what it took, how late it was asked, and how long its program
+    waited for a core meanwhile."""
 
     outcome: str
     took_s: float
     behind_s: float
+    waited_s: float
 
 
 def main() -> None:
@@ -103,38 +114,59 @@ def measure_capacity(socket: os.PathLike[str]) -> float:
 
 def overload(socket: os.PathLike[str], *, rate: float, seconds: float) -> list[Asked]:
     """Ask at random moments, ``rate`` a second."""
-    moments = arrivals(rate, seconds)
-    lock = threading.Lock()
-    asked: list[Asked] = []
-    ready = threading.Barrier(PROGRAMS)
-    start = [0.0]
-
-    def program() -> None:
-        client, frame = Client(socket, "busy"), small_frames(1)
-        if ready.wait() == 0:
-            start[0] = time.perf_counter()
-        ready.wait()
-        while True:
-            with lock:
-                moment = next(moments, None)
-            if moment is None:
-                return
-            due = start[0] + moment
-            time.sleep(max(0.0, due - time.perf_counter()))
-            begin = time.perf_counter()
-            outcome = SERVED
-            try:
-                client.infer({"image": frame})
-            except CallError as error:
-                outcome = outcome_of(error)
-            asked.append(Asked(outcome, time.perf_counter() - begin, begin - due))
-
-    programs = [threading.Thread(target=program) for _ in range(PROGRAMS)]
+    forked = multiprocessing.get_context("fork")
+    ready, taken = forked.Barrier(PROGRAMS), forked.Value("q", 0)
+    start = forked.Value("d", 0.0)
+    answers = forked.SimpleQueue()
+    arguments = (socket, arrivals(rate, seconds), ready, start, taken, answers)
+    programs = [forked.Process(target=program, args=arguments) for _ in range(PROGRAMS)]
     for one in programs:
         one.start()
+    asked = [Asked(*entry) for _ in programs for entry in answers.get()]
     for one in programs:
         one.join()
     return asked
+
+
+def program(
+    socket: os.PathLike[str],
+    moments: list[float],
+    ready: Any,
+    start: Any,
+    taken: Any,
+    answers: Any,
+) -> None:
+    """Ask at the next moment that no other program has taken, until there is none."""
+    client, frame = Client(socket, "busy"), small_frames(1)
+    client.places()  # connects
+    asked: list[tuple[str, float, float, float]] = []
+    waited = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+    if ready.wait() == 0:
+        start.value = time.perf_counter()
+    ready.wait()
+    while True:
+        with taken:
+            number = int(taken.value)
+            taken.value = number + 1
+        if number >= len(moments):
+            break
+        due: float = start.value + moments[number]
+        time.sleep(max(0.0, due - time.perf_counter()))
+        before_s = waited_s(waited)
+        begin = time.perf_counter()
+        outcome = SERVED
+        try:
+            client.infer({"image": frame})
+        except CallError as error:
+            outcome = outcome_of(error)
+        took_s = time.perf_counter() - begin
+        asked.append((outcome, took_s, begin - due, waited_s(waited) - before_s))
+    answers.put(asked)
+
+
+def waited_s(schedstat: int) -> float:
+    """For a core, since the thread began."""
+    return int(os.pread(schedstat, 64, 0).split()[1]) / 1e9
 
 
 def outcome_of(error: CallError) -> str:
@@ -143,14 +175,16 @@ def outcome_of(error: CallError) -> str:
         return LATE
     if error.status != 503:
         raise error
-    return SHED if any(reason in str(error) for reason in REFUSALS) else DROPPED
+    if AT_THE_DOOR in str(error):
+        return TURNED_BACK
+    return REFUSED if any(reason in str(error) for reason in REFUSALS) else DROPPED
 
 
-def arrivals(rate: float, seconds: float) -> Iterator[float]:
+def arrivals(rate: float, seconds: float) -> list[float]:
     """Moments of a Poisson process."""
-    random, moment = np.random.default_rng(2), 0.0
-    while (moment := moment + random.exponential(1 / rate)) < seconds:
-        yield moment
+    random = np.random.default_rng(2)
+    moments = np.cumsum(random.exponential(1 / rate, int(2 * rate * seconds) + 10))
+    return moments[moments < seconds].tolist()
 
 
 def sample(pid: int, memory: list[float], done: threading.Event) -> None:
@@ -168,11 +202,14 @@ def report(
     seconds: float,
 ) -> None:
     """The table."""
-    times: dict[str, list[float]] = {name: [] for name in (SERVED, SHED, DROPPED, LATE)}
+    times: dict[str, list[float]] = {name: [] for name in OUTCOMES}
     for one in asked:
         times[one.outcome].append(one.took_s * 1000)
-    refused = np.asarray(times[SHED] or [0.0])
-    admitted = len(asked) - len(times[SHED])
+    by_agent, at_door = (np.asarray(times[name] or [0.0]) for name in (REFUSED, TURNED_BACK))
+    refused = np.asarray(times[REFUSED] + times[TURNED_BACK] or [0.0])
+    slow = [one for one in asked if one.outcome in {REFUSED, TURNED_BACK} and one.took_s > WANTED_S]
+    waiting = sum(one.took_s - one.waited_s <= WANTED_S for one in slow)
+    admitted = len(asked) - len(times[REFUSED]) - len(times[TURNED_BACK])
     # The agent's answer is in time or it is none; what is more is the way back.
     in_time = sum(took <= deadline_ms + 1 for took in times[SERVED])
     behind = sum(one.behind_s > BEHIND_S for one in asked) / len(asked)
@@ -186,10 +223,13 @@ def report(
     print(f"| of these in time, {deadline_ms:.0f} ms | {in_time / max(admitted, 1):.2%} |")
     print(f"| late | {len(times[LATE])} |")
     print(f"| shed later | {len(times[DROPPED])} |")
-    print(f"| refused | {len(times[SHED])} |")
+    print(f"| refused | {len(refused)} |")
     print(f"| refused within 1 ms | {np.mean(refused < 1.0):.2%} |")
-    p50, p99 = np.quantile(refused, [0.5, 0.99])
-    print(f"| refusal, p50 and p99 | {p50:.2f} ms, {p99:.2f} ms |")
+    print(f"| of the others, but for their program's wait for a core | {waiting} of {len(slow)} |")
+    for name, took in ("all", refused), ("at the door", at_door), ("by the agent", by_agent):
+        p50, p99, p999 = np.quantile(took, [0.5, 0.99, 0.999])
+        quantiles = f"{p50:.2f}, {p99:.2f}, {p999:.2f} ms"
+        print(f"| refusal {name} ({len(took)}), p50, p99, p99.9 | {quantiles} |")
     print(
         f"| memory, from the tenth second to the end | {settled[0]:.1f} to {settled[-1]:.1f} MB |"
     )

@@ -80,16 +80,17 @@ class FolderSource:
 
     def _look(self) -> None:
         try:
-            for path in self._waiting():
+            for path, mark in self._waiting():
                 if self._stop.is_set():
                     return
                 if self._service.ready:
-                    self._take(path)
+                    self._guarded(path, mark)
         except OSError as error:  # an unmounted disk may come back
             logs.warn("folder", model=self._service.name, path=self._config.path, reason=error)
 
-    def _waiting(self) -> list[Path]:
-        found: list[tuple[int, str, Path]] = []
+    def _waiting(self) -> list[tuple[Path, str]]:
+        """Each with a mark that tells it from another file of its name."""
+        found: list[tuple[int, str, Path, str]] = []
         marks: set[str] = set()
         with os.scandir(self._config.path) as entries:
             for entry in entries:
@@ -100,38 +101,62 @@ class FolderSource:
                 mark = f"{status.st_ino} {status.st_mtime_ns} {status.st_size}"
                 marks.add(mark)
                 if mark not in self._taken:
-                    found.append((status.st_mtime_ns, entry.name, Path(entry.path)))
+                    found.append((status.st_mtime_ns, entry.name, Path(entry.path), mark))
         self._taken &= marks  # what is gone need not be remembered
-        return [path for _, _, path in sorted(found)]
+        return [(path, mark) for _, _, path, mark in sorted(found)]
 
-    def _take(self, path: Path) -> None:
-        answers: list[dict[str, Array]] = []
-        problem = ""
+    def _guarded(self, path: Path, mark: str) -> None:
+        try:
+            self._take(path, mark)
+        except OSError:
+            self._taken.add(mark)  # not again and again, counted each time
+            raise
+        except Exception:  # noqa: BLE001 - a fault of ours over one file must not end the others
+            self._taken.add(mark)
+            logs.fault("fault", model=self._service.name, path=path)
+
+    def _take(self, path: Path, mark: str) -> None:
+        try:
+            problem = self._serve(path)
+        except FileNotFoundError:
+            return
+        if problem:
+            logs.warn("file not served", model=self._service.name, path=path, reason=problem)
+        self._dispose(path, mark, served=not problem)
+
+    def _serve(self, path: Path) -> str:
+        """Have its samples served, and write the answers.
+
+        Returns:
+            What went wrong; empty where nothing did.
+        """
         try:
             payloads.check_size(path.stat().st_size)
             given = payloads.arrays(path.read_bytes())
             samples = requests.feeds(given, self._service.manifest.inputs)
-        except FileNotFoundError:
-            return
         except SourceError as error:
             self._service.unfit()
-            problem, samples = str(error), []
+            return str(error)
+        except PermissionError as error:
+            return f"It cannot be read: {error.strerror}"
+        answers: list[dict[str, Array]] = []
+        problem = ""
         for sample in samples:
             ticket = self._service.submit(sample)
             if ticket.wait() == "served":
                 answers.append(ticket.outputs)
             else:
                 problem = f"{ticket.outcome}: {ticket.message}"
-        if problem:
-            logs.warn("file not served", model=self._service.name, path=path, reason=problem)
-        elif self._config.results:
-            _write_results(self._config.results / f"{path.stem}.npz", answers)
-        self._dispose(path, served=not problem)
+        if self._config.results and not problem:
+            try:
+                _write_results(self._config.results / f"{path.stem}.npz", answers)
+            except OSError as error:
+                problem = f"Its answers cannot be written: {error.strerror}"
+        return problem
 
-    def _dispose(self, path: Path, *, served: bool) -> None:
+    def _dispose(self, path: Path, mark: str, *, served: bool) -> None:
         if self._config.after == "keep":
-            status = path.stat()
-            self._taken.add(f"{status.st_ino} {status.st_mtime_ns} {status.st_size}")
+            self._taken.add(mark)
             temporary = self._taken_file.with_suffix(".new")
             temporary.write_text("\n".join(sorted(self._taken)) + "\n")
             temporary.replace(self._taken_file)
@@ -150,5 +175,9 @@ def _write_results(path: Path, answers: list[dict[str, Array]]) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **stacked)
     temporary = path.with_name(f".{path.name}")
-    temporary.write_bytes(buffer.getvalue())
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(buffer.getvalue())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

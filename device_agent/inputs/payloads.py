@@ -18,6 +18,8 @@ MAX_BYTES = bounds.MAX_BODY
 NPY = b"\x93NUMPY"
 ZIP = b"PK"
 
+EXPECTED = ".npy or .npz of numbers, or JSON of the Open Inference Protocol"
+
 Array = NDArray[Any]
 
 
@@ -31,18 +33,26 @@ def arrays(payload: bytes) -> dict[str, Array]:
         SourceError: it is too long, damaged, or holds objects.
     """
     check_size(len(payload))
+    if not payload:
+        raise SourceError("There are no data", expected=EXPECTED)
     if not payload.startswith((NPY, ZIP)):
         return oip.decode_request(payload)[1]
+    file = io.BytesIO(payload)
     try:
-        loaded = np.load(io.BytesIO(payload), allow_pickle=False)
+        if payload.startswith(ZIP):
+            with zipfile.ZipFile(file) as members:
+                check_size(sum(member.file_size for member in members.infolist()))
+        loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {"": loaded}
         with loaded:
             return {name: loaded[name] for name in loaded.files}
-    except (OSError, EOFError, ValueError, SyntaxError, MemoryError, zipfile.BadZipFile) as error:
+    except SourceError:
+        raise
+    except Exception as error:  # a stranger's bytes make NumPy raise what no page of it names
         raise SourceError(
             f"{len(payload):,} bytes are no NumPy data: {error}",
-            expected=".npy or .npz of numbers, or JSON of the Open Inference Protocol",
+            expected=EXPECTED,
         ) from error
 
 

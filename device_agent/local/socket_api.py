@@ -18,7 +18,9 @@ import os
 import shutil
 import socket
 import threading
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -30,9 +32,13 @@ from edgeml.device_agent import logs
 from edgeml.device_agent.local import socket_wire as wire
 from edgeml.device_agent.local.routes import Call, RefusedCall, Routes, served
 from edgeml.device_agent.local.socket_address import listening
+from edgeml.device_agent.serving.door import WORD, Count
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.device_agent.worker.layout import Array, Layout, TensorSpec
 from edgeml.errors import AgentError
+
+if TYPE_CHECKING:
+    from edgeml.device_agent.serving.service import Service
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
@@ -134,11 +140,12 @@ class _Room:
 class _Region:
     """Memory of one caller for one model."""
 
-    def __init__(self, manifest: Manifest, room: _Room) -> None:
+    def __init__(self, manifest: Manifest, room: _Room, service: Service) -> None:
         self.layout = _layout(manifest)
         self._manifest = manifest
         self._room = room
-        nbytes = self.layout.nbytes
+        self._service = service
+        self._nbytes = nbytes = self.layout.nbytes + WORD
         if not room.take(nbytes):
             raise RefusedCall(503, f"There is no room for {nbytes:,} more bytes of shared memory.")
         self.handle = os.memfd_create("edgeml-call", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -151,6 +158,8 @@ class _Region:
             raise RefusedCall(503, f"There is no shared memory: {error}.") from error
         self.inputs, self._outputs = self.layout.views(self._memory)
         """``inputs`` the caller may write to at any time."""
+        self._count = Count(memoryview(self._memory)[self.layout.nbytes : nbytes])
+        service.door.counts(self._count)
 
     def fits(self, manifest: Manifest) -> bool:
         if manifest is not self._manifest and self.layout == _layout(manifest):
@@ -162,6 +171,7 @@ class _Region:
             place[...] = outputs[name]
 
     def close(self) -> None:
+        self._service.leaves(self._count)
         self.inputs, self._outputs = {}, {}
         with contextlib.suppress(BufferError):  # whoever still holds a view lets go of it
             self._memory.close()
@@ -169,7 +179,7 @@ class _Region:
 
     def _free(self) -> None:
         os.close(self.handle)
-        self._room.give(self.layout.nbytes)
+        self._room.give(self._nbytes)
 
 
 class _Caller:
@@ -206,11 +216,14 @@ class _Caller:
                 self._document(Call("POST", path, body, trusted=True))
 
     def _open(self, model: str) -> None:
-        manifest = self._routes.service(model).manifest
+        service = self._routes.service(model)
+        manifest = service.manifest
         self._close(model)
-        region = self._regions[model] = _Region(manifest, self._room)
-        answer = wire.encode(wire.Opened(model, region.layout))
-        socket.send_fds(self._link, [answer], [region.handle])
+        region = self._regions[model] = _Region(manifest, self._room, service)
+        opened = wire.Opened(model, region.layout, count=region.layout.nbytes, now=time.monotonic())
+        answer = wire.encode(opened)
+        handles = [region.handle, service.door.handle]
+        socket.send_fds(self._link, [answer], [handle for handle in handles if handle is not None])
 
     def _run(self, model: str, stream: str) -> None:
         region = self._regions.get(model)

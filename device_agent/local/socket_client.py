@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import select
 import socket
 import struct
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,9 +20,14 @@ from numpy.typing import NDArray
 from edgeml.device_agent.local import socket_wire as wire
 from edgeml.device_agent.local.call_error import CallError
 from edgeml.device_agent.local.socket_address import connected
+from edgeml.device_agent.serving.door import WORD, Outside
 from edgeml.device_agent.worker.layout import Array
 
 _Kind = TypeVar("_Kind", bound=wire.Answer)
+
+GONE_S = 0.5
+"""After this long a shut door of an agent that is gone is taken for what it is. To see whether it
+is takes a system call, in which other threads of the program take the interpreter."""
 
 _CHANGED = 409
 _DONE = wire.Done()
@@ -38,10 +45,14 @@ class SocketWire:
         self._path = path
         self._timeout_s = timeout_s
         self._link: socket.socket | None = None
+        self._hung_up = select.poll()
+        """Hears of the link's end alone."""
+        self._there_at = 0.0
+        """When the link was seen to stand, monotonic seconds."""
         self._opened: dict[str, _Opened] = {}
         self._mailbox = wire.Mailbox()
-        self._received: int | None = None
-        """The descriptor that came with the latest answer."""
+        self._received: list[int] = []
+        """The descriptors that came with the latest answer."""
 
     def places(self, model: str) -> dict[str, Array]:
         """The memory that the agent reads the model's inputs from."""
@@ -81,6 +92,8 @@ class SocketWire:
     ) -> dict[str, Array]:
         opened = self._open(model)
         opened.put(inputs)
+        if not stream:
+            self._look_at_the_door(opened)
         self._ask(opened.run(stream), wire.Done)
         outputs = opened.outputs
         return {name: array.copy() for name, array in outputs.items()} if copy else outputs
@@ -88,15 +101,34 @@ class SocketWire:
     def _open(self, model: str) -> _Opened:
         opened = self._opened.get(model)
         if opened is None:
+            before = time.monotonic()
             answer = self._ask(wire.Open(model), wire.Opened)
-            assert self._received is not None
-            opened = self._opened[model] = _Opened(answer, self._received)
+            # In a container whose clock is another one, what stands at the door means nothing.
+            same_clock = before <= answer.now <= time.monotonic()
+            opened = self._opened[model] = _Opened(answer, self._received, same_clock=same_clock)
         return opened
+
+    def _look_at_the_door(self, opened: _Opened) -> None:
+        """Turn back where the agent would refuse."""
+        door, now = opened.door, time.monotonic()
+        if door is None or (left_s := door.shut_until - now) <= 0:
+            return
+        if now - self._there_at > GONE_S:
+            if self._hung_up.poll(0):
+                return  # the agent is gone: whoever asks is told so
+            self._there_at = now
+        door.turn_back()
+        raise CallError(
+            f"shed: what waits already leaves no room for it, for up to {left_s * 1000:.1f} ms",
+            status=503,
+        )
 
     def _ask(self, request: wire.Request | bytes, kind: type[_Kind]) -> _Kind:
         try:
             if self._link is None:
                 self._link = _patient(connected(self._path, self._timeout_s), self._timeout_s)
+                self._hung_up = select.poll()
+                self._hung_up.register(self._link, 0)
             self._link.send(request if isinstance(request, bytes) else wire.encode(request))
             message = self._receive(self._link, with_memory=kind is wire.Opened)
             if not message:
@@ -119,8 +151,7 @@ class SocketWire:
     def _receive(self, link: socket.socket, *, with_memory: bool) -> bytes:
         if not with_memory:
             return self._mailbox.receive(link)
-        message, handles, _, _ = socket.recv_fds(link, wire.MAX_MESSAGE, 1)
-        self._received = handles[0] if handles else None
+        message, self._received, _, _ = socket.recv_fds(link, wire.MAX_MESSAGE, 2)
         return message
 
 
@@ -136,12 +167,18 @@ def _patient(link: socket.socket, timeout_s: float) -> socket.socket:
 class _Opened:
     """The memory of one model."""
 
-    def __init__(self, answer: wire.Opened, handle: int) -> None:
+    def __init__(self, answer: wire.Opened, handles: Sequence[int], *, same_clock: bool) -> None:
         self._model = answer.model
+        self.door: Outside | None = None
+        """Of the model; None where there is none to be seen."""
         try:
-            self._memory = mmap.mmap(handle, answer.layout.nbytes)
+            self._memory = mmap.mmap(handles[0], max(answer.layout.nbytes, answer.count + WORD))
+            if same_clock and len(handles) > 1:
+                word = memoryview(self._memory)[answer.count : answer.count + WORD]
+                self.door = Outside(handles[1], word)
         finally:
-            os.close(handle)
+            for handle in handles:
+                os.close(handle)
         self.inputs, self.outputs = answer.layout.views(self._memory)
         self._runs: dict[str, bytes] = {}
 
@@ -164,7 +201,7 @@ class _Opened:
                 _copy(name, inputs[name], place)
 
     def close(self) -> None:
-        self.inputs, self.outputs = {}, {}
+        self.inputs, self.outputs, self.door = {}, {}, None
         with contextlib.suppress(BufferError):  # the program still holds a view
             self._memory.close()
 

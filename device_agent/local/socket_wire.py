@@ -2,7 +2,8 @@
 
 One datagram a message (``SOCK_SEQPACKET``), MessagePack. A program opens a model and is given
 memory with room for its inputs and outputs, as a file descriptor beside the answer; from then on it
-writes inputs there, says :class:`Run`, and finds the outputs there.
+writes inputs there, says :class:`Run`, and finds the outputs there. Where it sees at the model's
+door that it would be refused, it says nothing.
 """
 
 from __future__ import annotations
@@ -46,10 +47,18 @@ class Post(msgspec.Struct, frozen=True, tag=True):
 
 
 class Opened(msgspec.Struct, frozen=True, tag=True):
-    """The memory that comes with this is laid out like that."""
+    """The memory that comes with this is laid out like that. A second descriptor is that of the
+    model's door (:mod:`edgeml.device_agent.serving.door`).
+
+    Attributes:
+        count: byte of the memory where the program counts how often it turned back at the door.
+        now: by the agent's clock, which the door goes by.
+    """
 
     model: str
     layout: Layout
+    count: int = 0
+    now: float = 0.0
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

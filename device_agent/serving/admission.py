@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from edgeml.device_agent.serving.door import OPEN
 from edgeml.device_agent.serving.latency import Latency
 
 LIKELY = 0.9
@@ -109,7 +110,7 @@ class Admission:
         """
         if self._closed:
             return self._shed([request], self._closed)
-        older = [r for r in self._queue if request.stream and r.stream == request.stream]
+        older = [r for r in self._queue if r.stream == request.stream] if request.stream else []
         ahead = [r for r in self._queue if r not in older] if older else self._queue
         reason = self._refusal(request, ahead, now)
         if reason:
@@ -119,6 +120,33 @@ class Admission:
         insort(self._queue, request, key=_urgency)
         self._last_admitted = now
         return self._shed(older, "a newer frame came")
+
+    def refuses_until(self, allowed_s: float, *, now: float) -> float:
+        """Until when :meth:`offer` will refuse, for sure and unless something changes here before,
+        whoever comes with ``allowed_s`` until its deadline and is of no stream.
+
+        Args:
+            allowed_s: what no request had more than. It would wait behind all the others then.
+            now: nobody comes before it.
+
+        Returns:
+            Monotonic seconds, at most the deadline of what runs, or else of what is next: something
+            will change by then. Or :data:`~edgeml.device_agent.serving.door.OPEN`, where one has to
+            ask.
+        """
+        running, latency, ahead = self._running, self._latency, len(self._queue)
+        if self.idle or self._closed or self._ready_at is not None:
+            return OPEN
+        if ahead and self._queue[-1].deadline > now + allowed_s:
+            return OPEN
+        until = (running or self._queue[0]).deadline
+        own_s = latency.p99
+        if ahead < self._capacity and latency.of_several(ahead) + own_s <= allowed_s:
+            if running is None:
+                return OPEN
+            # What runs now gets on: from some moment on there is room behind it.
+            until = min(until, self._started + latency.of_several(ahead + 1) + own_s - allowed_s)
+        return until if until > now else OPEN
 
     def take(self, *, now: float) -> tuple[Request | None, list[Shed]]:
         """Begin the next request that can still end in time; nothing else may be running.
@@ -179,9 +207,9 @@ class Admission:
         if self._ready_at is None:
             return []
         begin = max(now, self._ready_at)
-        hopeless = [r for r in self._queue if begin + self._latency.p99 > r.deadline]
-        for request in hopeless:
-            self._queue.remove(request)
+        least = begin + self._latency.p99
+        hopeless = [r for r in self._queue if r.deadline < least]
+        self._queue = [r for r in self._queue if r.deadline >= least]
         return self._shed(hopeless, self._why_not_ready)
 
     def clear(self, reason: str) -> list[Shed]:
@@ -204,11 +232,29 @@ class Admission:
                 f"{why}it would end {(end - now) * 1000:.1f} ms from now, "
                 f"its deadline is in {(request.deadline - now) * 1000:.1f} ms"
             )
-        for position in range(place, len(waiting)):
-            deadline = waiting[position].deadline
-            if self._end(position, now) <= deadline < self._end(position + 1, now):
-                return "another one that was admitted would be late for it"
+        if self._harms(waiting, place, now):
+            return "another one that was admitted would be late for it"
         return ""
+
+    def _harms(self, waiting: Sequence[Request], place: int, now: float) -> bool:
+        """Whether one more at ``place`` makes somebody behind it late who would not be.
+
+        Deadlines and ends both grow along the queue, so of a stretch of it one look at either end
+        mostly tells: all of it has time for one more, or is too late already. Else its halves are
+        looked at: of a queue of a thousand some dozen requests, where each took 14 ms.
+        """
+        stretches = [(place, len(waiting))]
+        while stretches:
+            first, after = stretches.pop()
+            if first == after or waiting[first].deadline >= self._end(after, now):
+                continue
+            if waiting[after - 1].deadline < self._end(first, now):
+                continue
+            if after - first == 1:
+                return True
+            middle = (first + after) // 2
+            stretches += (first, middle), (middle, after)
+        return False
 
     def _end(self, ahead: int, now: float) -> float:
         """When a request will have ended that so many wait before."""

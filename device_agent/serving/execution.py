@@ -146,6 +146,7 @@ class Execution:
             self._lineup.missed(outcome, runner, strained=outcome == "late")
         if follow:
             self._intake.parted()
+            self._guests.look()
             return following
         lost = result.lost
         if result.outcome == "late" and not runner.worker.settle(self._grace_s):
@@ -156,6 +157,7 @@ class Execution:
         # With the answer, the counting, and the end of what was late: the next one waits for that.
         took_s = time.monotonic() - at_work.began
         self._intake.finish(outcome, took_s=took_s if known else None)
+        self._guests.look()  # it may have died with its answer given
         if behind is not None:
             behind.compute()
         return None

@@ -94,9 +94,12 @@ class Guests:
             guest.saw(ticket, outputs)
 
     def look(self) -> None:
-        """See off a guest whose worker has ended."""
+        """See off a guest whose worker has ended. Where a request is at work on it, whoever runs
+        that sees the end, and knows why."""
         guest = self._guest
-        if guest is not None and guest.runner.watched.dead:
+        if guest is None or not guest.runner.watched.dead:
+            return
+        if not self._intake.uses(guest.runner):
             self.see_off(guest.runner, WorkerDiedError("The worker died"))
 
     def see_off(self, runner: Runner, error: WorkerError) -> bool:

@@ -30,6 +30,7 @@ class Lineup:
     window_s: length of a window.
     statistics_share: of one core's time.
     closed: called when a window was closed before its time.
+    turned_back: requests since the last call that programs saw would be shed, and did not make.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Lineup:
         window_s: float,
         statistics_share: float,
         closed: Callable[[], None],
+        turned_back: Callable[[], int],
     ) -> None:
         self._intake = intake
         self._starter = starter
@@ -48,6 +50,7 @@ class Lineup:
         self._window_s = window_s
         self._statistics_share = statistics_share
         self._told = closed
+        self._turned_back = turned_back
         self._lock = threading.Lock()
         self._variant: Variant | None = None
         self._guest: Variant | None = None
@@ -67,6 +70,7 @@ class Lineup:
         variant, before = runner.variant, self._variant
         drop = ""
         if variant is not before:
+            self.gather()  # they turned back from the former
             variant.recorder = self._make_recorder(variant)
             if before is not None and before.layout != variant.layout:
                 drop = "another version takes over, and it takes other inputs"
@@ -118,25 +122,37 @@ class Lineup:
             self._latency.add((time.monotonic() - ticket.arrived) * 1000)
 
     def missed(
-        self, outcome: Outcome, runner: Runner | None = None, *, strained: bool = False
+        self,
+        outcome: Outcome,
+        runner: Runner | None = None,
+        *,
+        strained: bool = False,
+        count: int = 1,
     ) -> None:
-        """A request ended without a result.
+        """Requests ended without a result.
 
         Args:
-            outcome: of it.
-            runner: who had begun it; None where nobody had.
-            strained: a faster model would have served it.
+            outcome: of each.
+            runner: who had begun them; None where nobody had.
+            strained: a faster model would have served them.
+            count: of them.
         """
         with self._lock:
-            self._outcomes[outcome] += 1
-            self._strained += strained
+            self._outcomes[outcome] += count
+            self._strained += count * strained
             variant = runner.variant if runner is not None else self._variant
             if variant is not None and variant.recorder is not None:
-                variant.recorder.missed(outcome)
+                variant.recorder.missed(outcome, count)
+
+    def gather(self) -> None:
+        """Count those that turned back: before anything is told of what was counted."""
+        if count := self._turned_back():
+            self.missed("shed", strained=True, count=count)
 
     @property
     def outcomes(self) -> dict[str, int]:
         """Requests by what became of them, since the start."""
+        self.gather()
         with self._lock:
             return {name: self._outcomes[name] for name in OUTCOMES}
 
@@ -149,6 +165,7 @@ class Lineup:
     @property
     def served_and_strained(self) -> tuple[int, int]:
         """Requests since the start that were served, and that a faster model would have served."""
+        self.gather()
         with self._lock:
             return self._outcomes["served"], self._strained
 
@@ -167,6 +184,7 @@ class Lineup:
 
     def windows(self, *, now: float, wall_ms: int) -> list[Window]:
         """End the open window; those in which no request came are left out."""
+        self.gather()
         found: list[Window] = []
         while self._closed:
             found.append(self._closed.popleft())

@@ -25,6 +25,7 @@ from edgeml.device_agent.limits.watch import Watch
 from edgeml.device_agent.serving.admission import Shed
 from edgeml.device_agent.serving.candidates import Candidates
 from edgeml.device_agent.serving.changeover import Changeover
+from edgeml.device_agent.serving.door import Count, Door
 from edgeml.device_agent.serving.execution import Execution
 from edgeml.device_agent.serving.guests import Guests
 from edgeml.device_agent.serving.intake import Intake
@@ -84,7 +85,15 @@ class Service:
             watch=watch,
             gone=self._gone,
         )
-        self._intake = Intake(capacity=config.queue, probe_s=bounds.PROBE_S, missed=self._shed)
+        self.door = Door()
+        """Shows programs what the intake would tell them."""
+        self._intake = Intake(
+            capacity=config.queue,
+            probe_s=bounds.PROBE_S,
+            missed=self._shed,
+            door=self.door,
+            allowed_s=lambda: self._standing.deadline_s,
+        )
         self._lineup = Lineup(
             self._intake,
             self._starter,
@@ -92,6 +101,7 @@ class Service:
             window_s=config.window_s,
             statistics_share=config.statistics_share,
             closed=hooks.changed,
+            turned_back=self.door.turned_back,
         )
         self._guests = Guests(
             self._intake,
@@ -249,6 +259,11 @@ class Service:
     def unfit(self) -> None:
         """Count a request that did not fit the model's inputs."""
         self._lineup.missed("failed")
+
+    def leaves(self, count: Count) -> None:
+        """A program is gone; what it counted at the door stays."""
+        if turned_back := self.door.forget(count):
+            self._lineup.missed("shed", strained=True, count=turned_back)
 
     def windows(self, *, now: float, wall_ms: int) -> list[Window]:
         """Windows that have ended, the open one among them; none in which no request came."""

@@ -20,6 +20,7 @@ from edgeml.decoding import from_json
 from edgeml.device_agent.worker import wire
 from edgeml.device_agent.worker.ear import Ear
 from edgeml.device_agent.worker.layout import Array
+from edgeml.device_agent.worker.turns import Turns
 from edgeml.processes import die_with_parent
 from edgeml.targets.runtime import NamedSession, open_session
 
@@ -53,12 +54,14 @@ def serve(argument: str, link: socket.socket) -> None:
     breaker = _Breaker(session, link)
     link.send(wire.message(wire.READY, text=wire.CAN_CANCEL if session.can_cancel else ""))
     bells = Ear(spec.requests, link, messages=False, awake_s=AWAKE_S)
+    turns = Turns()
     while number := bells.hears(None):
         fault = ""
         try:
             breaker.running(number)
             try:
-                results = run()
+                with turns:
+                    results = run()
             finally:
                 breaker.running(0)
             for name, place in outputs.items():

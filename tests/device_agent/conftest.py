@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,15 @@ def start_agent(tmp_path: Path) -> Iterator[StartAgent]:
     """Start agents of this test; those that are left are killed at its end."""
     started: list[AgentProcess] = []
 
-    def start(*arguments: object, state: Path | None = None, sleeper: bool = False) -> AgentProcess:
-        agent = AgentProcess(*arguments, state=state or tmp_path / "state", sleeper=sleeper)
+    def start(
+        *arguments: object,
+        state: Path | None = None,
+        sleeper: bool = False,
+        under: Sequence[str] = (),
+    ) -> AgentProcess:
+        agent = AgentProcess(
+            *arguments, state=state or tmp_path / "state", sleeper=sleeper, under=under
+        )
         started.append(agent)
         return agent
 

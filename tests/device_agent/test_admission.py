@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from collections import Counter
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeml.device_agent.serving.admission import Admission, Request
+from edgeml.device_agent.serving.door import OPEN
 from edgeml.device_agent.serving.latency import Latency
 
 
@@ -66,6 +68,29 @@ def test_an_urgent_request_does_not_make_an_admitted_one_late():
     assert queue.offer(request(3, 0.034), now=0.0) == []  # 1 would end at 30 ms
     (shed,) = queue.offer(request(4, 0.021), now=0.0)  # 3 would end at 30 ms, 1 at 40
     assert (shed.key, shed.reason) == (4, "another one that was admitted would be late for it")
+
+
+def test_an_urgent_request_goes_before_those_who_have_time_for_it():
+    queue = admission()
+    assert queue.offer(request(1, 0.025), now=0.0) == []  # 20 ms are enough for two
+    assert queue.offer(request(2, 0.035), now=0.0) == []
+    assert queue.offer(request(3, 0.015), now=0.0) == []
+    taken, _ = queue.take(now=0.0)
+    assert taken is not None
+    assert taken.key == 3
+
+
+def test_between_two_requests_there_is_room_for_what_would_have_had_to_wait():
+    queue = admission()
+    queue.offer(request(1, 0.025), now=0.0)
+    queue.take(now=0.0)
+    queue.offer(request(2, 0.025), now=0.0)
+    # 10 ms run, 10 ms wait, 10 ms of its own: there is room behind them from 5 ms on.
+    assert queue.refuses_until(0.025, now=0.0) == pytest.approx(0.005)
+    queue.finish("served", took_s=0.010)
+    assert queue.refuses_until(0.025, now=0.0) == OPEN
+    assert queue.offer(request(3, 0.025), now=0.0) == []
+    assert queue.refuses_until(0.025, now=0.0) == pytest.approx(0.025)
 
 
 def test_while_nobody_can_serve_only_what_can_wait_waits():
@@ -149,6 +174,73 @@ STEPS = st.lists(
     ),
     max_size=60,
 )
+
+
+@given(STEPS, st.integers(0, 4), st.floats(0.001, 0.1), st.floats(0.01, 0.4), st.floats(0.001, 2))
+def test_what_stands_at_the_door_is_what_one_would_be_told(
+    steps, capacity, service_s, allowed_s, part
+):
+    """At any moment before, whoever comes would be refused; right after, where something runs and
+    has its time yet, taken in."""
+    queue = admission(capacity=capacity, service_s=service_s)
+    now, running = 0.0, None
+    for key, (what, number, text) in enumerate(steps):
+        if what == "offer":
+            queue.offer(request(key, now + min(number, allowed_s), text), now=now)
+        elif what == "take" and running is None:
+            running, _ = queue.take(now=now)
+        elif what == "finish" and running is not None:
+            queue.finish(text, took_s=service_s * (1 + number) if text != "failed" else None)
+            running = None
+        elif what == "wait":
+            now += number
+        elif what == "clear":
+            queue.clear("test")
+        elif what == "close":
+            queue.close("test")
+        elif what == "open":
+            queue.open()
+        until = queue.refuses_until(allowed_s, now=now)
+        if until == OPEN:
+            continue
+        assert now < until <= (running or queue._queue[0]).deadline
+        for moment in (now, now + (until - now) * min(part, 0.999)):
+            newcomer = request(1000, moment + allowed_s)
+            assert copy.deepcopy(queue).offer(newcomer, now=moment)
+        if running is not None and until < running.deadline:
+            moment = until + 1e-9
+            assert not copy.deepcopy(queue).offer(request(1000, moment + allowed_s), now=moment)
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.001, 0.009, 0.011, 0.03]), max_size=12),
+    st.floats(0.0, 0.3),
+    st.lists(st.floats(0.001, 0.02), min_size=1, max_size=20),
+    st.floats(0.0, 0.02),
+)
+def test_nobody_who_was_admitted_becomes_late_for_another(slacks, deadline, service, later):
+    """By the plain reckoning: each of those behind it, one after another."""
+    latency = Latency()
+    for took_s in service:
+        latency.add(took_s)
+    queue = Admission(capacity=99, latency=latency, probe_s=1.0)
+
+    def end(ahead: int, now: float = 0.0) -> float:
+        return now + latency.of_several(ahead) + latency.p99
+
+    waiting: list[float] = []  # each has as much to spare as is given
+    for key, slack in enumerate(slacks):
+        waiting.append(max([*waiting, end(key) + slack]))
+        assert not queue.offer(request(key, waiting[-1]), now=0.0)
+    behind = [each for each in waiting if each > deadline]
+    place = len(waiting) - len(behind)
+    if end(place, later) <= deadline:  # seen ``later``, so that some are too late already
+        harmed = any(
+            end(place + n, later) <= each < end(place + n + 1, later)
+            for n, each in enumerate(behind)
+        )
+        refused = queue.offer(request(999, deadline), now=later)
+        assert bool(refused) == harmed
 
 
 @given(STEPS, st.integers(0, 4), st.floats(0.001, 0.1))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from support.bundles import tiny_bundle
 from support.services import serving
 from support.weights import images, scores
 
+from edgeml.device_agent.config import MAX_BODY
 from edgeml.device_agent.inputs.frames import answering
 
 
@@ -72,7 +75,26 @@ def test_an_answer_is_encoded_by_whoever_sends_it(tmp_path: Path):
     assert json.loads(encode())["outputs"][0]["data"] == pytest.approx(expected)
 
 
+def with_header(text: bytes) -> bytes:
+    """A .npy of format 1.0 that describes itself so."""
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+def bomb() -> bytes:
+    """A few kilobytes that unpack to more than is ever read."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as members:
+        members.writestr("image.npy", npy(np.zeros(MAX_BODY + 1, np.uint8)))
+    return buffer.getvalue()
+
+
 BAD_FRAMES = {
+    "nothing": b"",
+    "nested without end": with_header(b"(" * 5000),
+    "more than there is": with_header(
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000, 1000000000), }\n"
+    ),
+    "a bomb": bomb(),
     "garbage": b"\x00\xff garbage",
     "half an array": npy(images(1))[:-10],
     "wrong shape": npy(np.zeros((3, 3), np.float32)),
@@ -139,6 +161,49 @@ def test_served_files_are_deleted_and_bad_ones_kept(start_agent: StartAgent, tmp
     assert agent.terminate() == 0
     assert not good.exists()
     assert (tmp_path / "in" / "failed" / "1-bad.npy").exists()
+
+
+def served(agent: AgentProcess) -> int:
+    """Requests, by all of its windows."""
+    found = [re.search(r"INFO window .*served=(\d+)", line) for line in agent.lines]
+    return sum(int(match[1]) for match in found if match)
+
+
+@pytest.mark.parametrize("what", BAD_FRAMES)
+def test_no_bad_file_ends_the_folder(start_agent: StartAgent, tmp_path: Path, what: str):
+    agent = folder_agent(start_agent, tmp_path, "move")
+    drop(tmp_path / "in", "1-bad.npy", BAD_FRAMES[what])
+    drop(tmp_path / "in", "2-good.npy", npy(images(1)[0]))
+    agent.wait_for("file not served .*1-bad.npy")
+    agent.wait_for("served=1")
+    assert agent.terminate() == 0
+    assert (tmp_path / "in" / "failed" / "1-bad.npy").exists()
+    assert (tmp_path / "in" / "done" / "2-good.npy").exists()
+
+
+def test_answers_that_cannot_be_written_are_told(start_agent: StartAgent, tmp_path: Path):
+    """Its name is as long as a name can be, and answers are first written under a longer one."""
+    agent = folder_agent(start_agent, tmp_path, "move")
+    name = "a" * 251 + ".npy"
+    file = tmp_path / name
+    file.write_bytes(npy(images(1)[0]))
+    file.rename(tmp_path / "in" / name)
+    agent.wait_for("file not served .*Its answers cannot be written: File name too long")
+    assert agent.terminate() == 0
+    assert (tmp_path / "in" / "failed" / name).exists()
+    assert served(agent) == 1
+    assert not any((tmp_path / "out").iterdir())
+
+
+def test_a_file_that_cannot_be_moved_away_is_taken_once(start_agent: StartAgent, tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "done").write_text("no folder")
+    agent = folder_agent(start_agent, tmp_path, "move")
+    for name in ("a.npy", "b.npy"):
+        drop(tmp_path / "in", name, npy(images(1)[0]))
+        agent.wait_for("WARNING folder .*File exists", count=1 + (name == "b.npy"))
+    assert agent.terminate() == 0
+    assert served(agent) == 2
 
 
 def test_a_file_that_is_being_written_is_left_alone(start_agent: StartAgent, tmp_path: Path):

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.agents import frame
+from support.agents import Collector, StartAgent, frame
 from support.bundles import sleeper_bundle
 from support.services import Desk, knowing_the_sleeper, scores_of, serving
 from support.weights import scores
 
 from edgeml.bundle import open_bundle
 from edgeml.device_agent.install.bringup import cheaper, variants
-from edgeml.device_agent.limits.sensors import memory_pressure
+from edgeml.device_agent.limits.sensors import PRESSURE, memory_pressure
 from edgeml.device_agent.serving.ladder import Ladder, Move, Reading, Thresholds
 from edgeml.device_agent.serving.policy import Sensors
 from edgeml.device_agent.serving.profiles import Profiles
 from edgeml.device_agent.serving.snapshot import Profile
+from edgeml.telemetry import Event
 
 AT = Thresholds(span_s=10, quiet_s=60, quiet_cap_s=200)
 FINE = Reading(served=20, strained=0)
@@ -225,6 +229,57 @@ def test_memory_pressure_leads_there_as_the_kernel_tells_of_it(tmp_path: Path):
         ("sleeper-int8", 4),
         ("sleeper-fp32", 5),
     ]
+
+
+def in_place_of(own: Path, machine: Path) -> list[str]:
+    """A command that runs another one, which finds ``own`` at the path ``machine``."""
+    apart = ["unshare", "--mount", *(() if os.getuid() == 0 else ("--user", "--map-root-user"))]
+    shell = ["/bin/sh", "-c", 'mount --bind "$0" "$1" && shift && exec "$@"']
+    command = [*apart, *shell, str(own), str(machine)]
+    tried = subprocess.run([*command, "true"], check=False, capture_output=True, text=True)
+    if tried.returncode:
+        pytest.skip(tried.stderr)
+    return command
+
+
+def psi(some: float) -> bytes:
+    """As the kernel writes it; of one length, so that it is replaced at once."""
+    rest = "avg60=0.00 avg300=0.00 total=1"
+    return f"some avg10={some:05.2f} {rest}\nfull avg10=00.00 {rest}\n".encode()
+
+
+def test_a_whole_agent_goes_by_the_machines_own_account(
+    start_agent: StartAgent, collector: Collector, at_plant: list[str], tmp_path: Path
+):
+    """It finds a file of ours at ``/proc/pressure/memory``, in a mount namespace of its own."""
+    account = tmp_path / "memory"
+    account.write_bytes(psi(0.0))
+    config = tmp_path / "agent.toml"
+    bundle = sleeper_bundle(tmp_path, cheaper={})
+    config.write_text(f'[[model]]\nbundle = "{bundle}"\nladder_s = 0.5\nquiet_s = 0.5\n')
+    under = in_place_of(account, PRESSURE)
+    agent = start_agent("--config", config, *at_plant, sleeper=True, under=under).ready()
+    served = 0
+    with agent.client("sleeper") as client:
+        for some, kind in ((41.0, "degraded"), (0.0, "restored")):
+            client.infer({"image": frame(0.5)})
+            served += 1
+            with account.open("r+b", buffering=0) as file:
+                file.write(psi(some))
+            agent.wait_for(f" {kind} ")
+            pressure = client.get("/edgeml/v1/status")["memory_pressure"]
+            assert pressure == pytest.approx(some / 100)
+        client.infer({"image": frame(0.5)})
+    assert agent.terminate() == 0
+
+    def moves() -> list[Event]:
+        return [event for event in collector.events if event.kind in {"degraded", "restored"}]
+
+    collector.wait_for(lambda c: c.rows == served + 1 and len(moves()) == 2, "rows and moves")
+    assert [event.details["why"] for event in moves()] == ["memory", "quiet"]
+    assert [event.details["to"] for event in moves()] == ["sleeper-int8", "sleeper-fp32"]
+    found = sorted(collector.windows.values(), key=lambda window: window.sequence)
+    assert [window.artifact for window in found] == ["sleeper-fp32", "sleeper-int8", "sleeper-fp32"]
 
 
 def test_misses_lead_there_too(tmp_path: Path):

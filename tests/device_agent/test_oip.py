@@ -6,8 +6,10 @@ import contextlib
 import gzip
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import tritonclient.http as triton
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from support.agents import AgentProcess, StartAgent
+from support.agents import PATIENCE_S, AgentProcess, StartAgent
 from support.bundles import tiny_bundle
 from support.weights import images, scores
 from tritonclient.utils import InferenceServerException
@@ -182,6 +184,41 @@ def test_bytes_that_are_not_of_the_protocol(agent: AgentProcess, what: str):
     connection.close()
     with Client(agent.url, "tiny") as client:  # no harm was done
         assert client.ready()
+
+
+@contextlib.contextmanager
+def half_a_call(agent: AgentProcess, *headers: str) -> Iterator[tuple[socket.socket, Any]]:
+    """The head of a request, and what comes back."""
+    host, port = agent.url.removeprefix("http://").split(":")
+    lines = ["POST /v2/models/tiny/infer HTTP/1.1", "Host: here", *headers, "", ""]
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as link:
+        link.sendall("\r\n".join(lines).encode("latin-1"))
+        yield link, link.makefile("rb")
+
+
+def test_a_caller_that_waits_to_hear_that_its_body_is_welcome(agent: AgentProcess):
+    """As curl does above a megabyte, for a second."""
+    length = f"Content-Length: {len(HEAD) + 256}"
+    with half_a_call(
+        agent, length, f"{oip.HEADER_LENGTH}: {len(HEAD)}", "Expect: 100-continue"
+    ) as (link, answer):
+        assert answer.readline() == b"HTTP/1.1 100 Continue\r\n"
+        assert answer.readline() == b"\r\n"
+        link.sendall(HEAD + bytes(256))
+        assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
+
+
+def test_a_body_that_is_too_long_is_not_welcome(agent: AgentProcess):
+    with half_a_call(agent, f"Content-Length: {2**40}", "Expect: 100-continue") as (_, answer):
+        assert answer.readline().startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("length", ["", "-1", "ten", "+5", "\u00b2", "9" * 5000])
+def test_a_length_that_is_no_number_is_answered(agent: AgentProcess, length: str):
+    with half_a_call(agent, f"Content-Length: {length}") as (_, answer):
+        assert answer.readline().startswith(b"HTTP/1.1 411 ")
+    with half_a_call(agent, "Content-Length: 0", f"{oip.HEADER_LENGTH}: {length}") as (_, answer):
+        assert answer.readline().startswith(b"HTTP/1.1 400 ")
 
 
 TENSORS = st.dictionaries(

@@ -18,8 +18,10 @@ from support.services import Desk, scores_of, serving
 from support.sleeper.sleeper_runtime import CRASH, HANG, LEAK
 from support.weights import images, scores
 
+from edgeml.bundle import open_bundle
 from edgeml.device_agent.serving.creep import LEAST_BYTES, Creep
 from edgeml.device_agent.serving.profiles import Profiles
+from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.errors import AgentError
 
 
@@ -155,6 +157,51 @@ def test_a_worker_killed_for_its_deadline_is_not_taken_for_one_that_died(tmp_pat
         assert desk.call(HANG).outcome == "late"
         desk.wait_for("replaced")
         assert [kind for kind, _, _ in desk.events] == ["deadline-missed", "replaced"]
+
+
+def test_a_guest_that_is_killed_for_its_deadline_is_told_as_late(tmp_path: Path):
+    """Although the watch may see that it has ended before whoever broke it off has told."""
+    one, two = (sleeper_bundle(tmp_path, version=version) for version in ("1.0", "2.0"))
+    reasons: list[str] = []
+    with serving(one, tmp_path, deadline_ms=200, grace_ms=0) as desk:
+        desk.service.changes.accompany(open_bundle(two), mode="split", share=1, lost=reasons.append)
+        guests = desk.service._guests
+        assert guests._guest is not None
+        runner = guests._guest.runner
+        settle = runner.worker.settle
+
+        def settle_and_have_the_watch_tell(grace_s: float) -> bool:
+            ended = settle(grace_s)
+            desk.wait_until(lambda: runner.watched.dead, "end of the worker")
+            guests.look()
+            return ended
+
+        runner.worker.settle = settle_and_have_the_watch_tell
+        assert desk.call(HANG).outcome == "late"
+        desk.wait_until(lambda: reasons, "word of it")
+        assert reasons[0].startswith("No answer within")
+        desk.service.changes.dismiss()
+        scores_of(desk.call())
+
+
+def test_a_guest_that_dies_with_its_answer_given_is_seen_off(tmp_path: Path):
+    """The watch looked while the answer was on its way, and looks no more."""
+    one, two = (sleeper_bundle(tmp_path, version=version) for version in ("1.0", "2.0"))
+    reasons: list[str] = []
+    with serving(one, tmp_path) as desk:
+        desk.service.changes.accompany(open_bundle(two), mode="split", share=1, lost=reasons.append)
+        guest = desk.service._guests._guest
+        assert guest is not None
+
+        def die(ticket: Ticket) -> None:
+            os.kill(guest.runner.worker.pid, signal.SIGKILL)
+            desk.wait_until(lambda: guest.runner.watched.dead, "end of the worker")
+            desk.service._gone()
+
+        scores_of(desk.call(done=die))
+        desk.wait_until(lambda: reasons, "word of it")
+        assert "died" in reasons[0]
+        scores_of(desk.call())  # by the active version
 
 
 def test_a_version_takes_the_place_of_one_that_was_given_up(tmp_path: Path):

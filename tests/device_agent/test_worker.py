@@ -16,6 +16,7 @@ from support.bundles import MODELS
 from support.sleeper.sleeper_runtime import CRASH, HANG, NAP, SHOUT, SPIN
 from support.weights import BIAS, WEIGHTS, images, scores
 
+from edgeml.device_agent.serving.shadow import idle_priority
 from edgeml.device_agent.worker import wire
 from edgeml.device_agent.worker.layout import ALIGNMENT, Layout, TensorSpec
 from edgeml.device_agent.worker.output import MAX_BYTES
@@ -25,6 +26,7 @@ from edgeml.device_agent.worker.parent import (
     WorkerError,
     WorkerLateError,
 )
+from edgeml.device_agent.worker.turns import LONG_S, SEEN
 from edgeml.device_agent.worker.wire import WorkerSpec
 
 IMAGE = TensorSpec("image", (1, 1, 8, 8), "float32")
@@ -78,6 +80,34 @@ def test_results_are_the_callers_own(tmp_path: Path):
     kept = first.copy()
     worker.run({"image": frames[1:]}, timeout_s=60)
     np.testing.assert_array_equal(first, kept)
+    worker.close()
+
+
+def classes(pid: int) -> set[int]:
+    """Scheduling classes of a process's threads."""
+    return {os.sched_getscheduler(int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("slow_s", "before", "after"),
+    [
+        (2 * LONG_S, os.SCHED_OTHER, os.SCHED_BATCH),
+        (0, os.SCHED_OTHER, os.SCHED_OTHER),
+        (2 * LONG_S, os.SCHED_IDLE, os.SCHED_IDLE),  # a shadow's
+    ],
+)
+def test_where_inferences_are_long_the_worker_interrupts_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow_s: float, before: int, after: int
+):
+    entry = tmp_path / "weights.npz"
+    np.savez(entry, weights=WEIGHTS, bias=BIAS)
+    monkeypatch.setenv("PYTHONPATH", str(SUPPORT / "sleeper"), prepend=os.pathsep)
+    worker = start(tmp_path, target="sleeper", entry=str(entry), options={"slow_s": str(slow_s)})
+    if before == os.SCHED_IDLE:
+        idle_priority(worker.pid)
+    for count in range(SEEN + 1):
+        assert classes(worker.pid) == {before if count < SEEN else after}
+        worker.run({"image": images(1)}, timeout_s=60)
     worker.close()
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,18 @@ wanted where the processor is emulated."""
 
 
 class AgentProcess:
-    """``edgeml agent run`` with its log."""
+    """``edgeml agent run`` with its log.
 
-    def __init__(self, *arguments: object, state: Path, sleeper: bool = False) -> None:
+    Args:
+        arguments: of the command.
+        state: its folder.
+        sleeper: whether it knows the target of that name.
+        under: a command that runs it.
+    """
+
+    def __init__(
+        self, *arguments: object, state: Path, sleeper: bool = False, under: Sequence[str] = ()
+    ) -> None:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
         if sleeper:
             found = os.environ.get("PYTHONPATH", "")
@@ -53,7 +62,10 @@ class AgentProcess:
             given += ["--statistics-share", "1"]  # what comes as fast as it can is counted in full
         self.process = subprocess.Popen(
             joining(
-                [sys.executable, "-m", "edgeml", "agent", "run", "--state", str(state), *given]
+                [
+                    *(*under, sys.executable, "-m", "edgeml", "agent", "run"),
+                    *("--state", str(state), *given),
+                ]
             ),
             stderr=subprocess.PIPE,
             text=True,

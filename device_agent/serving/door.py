@@ -1,0 +1,130 @@
+"""Where programs see, without asking, that a request of theirs would be refused.
+
+A page of memory that the agent alone writes to and every program on the device may map. It says
+until when requests are refused unless something changes, and whatever changes is written there at
+once: a program that reads it turns back on its own, in the time that a look takes. To ask and to be
+refused takes two wakes, each behind whatever has the core: a model that computes, above all.
+
+Who turned back counts itself, in memory that it shares with the agent anyway, and the agent adds
+those counts to its own whenever it says or sends them.
+
+Either is one word of eight bytes, aligned, which every processor of 64 bits writes and reads whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import threading
+import time
+import weakref
+
+from edgeml.device_agent import logs
+
+OPEN = float("-inf")
+"""Requests are looked at."""
+
+WORD = 8
+"""Bytes of a count."""
+
+_FUTURE_WRITE = 0x0010
+"""``F_SEAL_FUTURE_WRITE``, which Python names from 3.13 on; Linux has it since 5.1."""
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _FUTURE_WRITE | fcntl.F_SEAL_SEAL
+
+_FASTEST_S = 1e-6
+"""Nobody turns back more often: what a program counted beyond that, it made up."""
+
+
+class Door:
+    """The agent's side.
+
+    Attributes:
+        handle: of the memory, for programs; None where the kernel cannot keep them from writing.
+    """
+
+    def __init__(self) -> None:
+        self.handle: int | None = None
+        handle = os.memfd_create("edgeml-door", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        weakref.finalize(self, os.close, handle)
+        os.posix_fallocate(handle, 0, mmap.PAGESIZE)
+        self._word = memoryview(mmap.mmap(handle, mmap.PAGESIZE)).cast("d")
+        self._until = self._word[0] = OPEN
+        try:
+            fcntl.fcntl(handle, fcntl.F_ADD_SEALS, _SEALS)
+        except OSError as error:
+            logs.warn("programs have to ask", reason=f"the kernel cannot seal memory: {error}")
+        else:
+            self.handle = handle
+        self._lock = threading.Lock()
+        self._counts: set[Count] = set()
+
+    def shut(self, until: float) -> None:
+        """Until this moment, monotonic seconds, requests are refused; :data:`OPEN`: not at all."""
+        if until != self._until:
+            self._until = self._word[0] = until
+
+    def counts(self, count: Count) -> None:
+        """A program counts itself there from now on."""
+        with self._lock:
+            self._counts.add(count)
+
+    def forget(self, count: Count) -> int:
+        """It does so no more; returns what was new there."""
+        with self._lock:
+            self._counts.discard(count)
+            new = count.new()
+            count.close()
+            return new
+
+    def turned_back(self) -> int:
+        """How many have, since this was last asked."""
+        with self._lock:
+            return sum(count.new() for count in self._counts)
+
+
+class Count:
+    """How often a program turned back, as the agent reads it.
+
+    Args:
+        word: where the program counts.
+    """
+
+    def __init__(self, word: memoryview) -> None:
+        self._word = word.cast("Q")
+        self._seen = self._word[0]
+        self._at = time.monotonic()
+
+    def new(self) -> int:
+        """Since the last look."""
+        count, now = self._word[0], time.monotonic()
+        possible = int((now - self._at) / _FASTEST_S)
+        found = min((count - self._seen) % 2**64, possible)
+        self._seen, self._at = count, now
+        return found
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._word.release()
+
+
+class Outside:
+    """A program's side.
+
+    Args:
+        handle: of the door's memory.
+        word: where this program counts.
+    """
+
+    def __init__(self, handle: int, word: memoryview) -> None:
+        self._until = memoryview(mmap.mmap(handle, mmap.PAGESIZE, prot=mmap.PROT_READ)).cast("d")
+        self._count = word.cast("Q")
+
+    @property
+    def shut_until(self) -> float:
+        """See :meth:`Door.shut`."""
+        return self._until[0]
+
+    def turn_back(self) -> None:
+        """Count a request that was not made."""
+        self._count[0] = (self._count[0] + 1) % 2**64

@@ -1,0 +1,45 @@
+"""A worker whose inferences are long interrupts nobody when it wakes.
+
+Whoever wakes may interrupt whoever runs on its core, which then waits until the other's turn is
+over, some milliseconds. A program that is just being refused cannot afford that; an inference that
+takes several turns itself hardly notices. So its worker gives up that right (sched(7),
+``SCHED_BATCH``), which takes none to do, and keeps its share of the processor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+LONG_S = 0.005
+"""A turn of the scheduler's takes 1 to 4 ms, by its settings."""
+SEEN = 8
+"""Inferences that are looked at; the first are slower than others."""
+
+
+class Turns:
+    """Around each inference of this process."""
+
+    def __init__(self) -> None:
+        self._took_s: list[float] = []
+        self._began = 0.0
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        if len(self._took_s) < SEEN:
+            self._took_s.append(time.monotonic() - self._began)
+            if len(self._took_s) == SEEN and sorted(self._took_s)[SEEN // 2] >= LONG_S:
+                _interrupt_nobody()
+
+
+def _interrupt_nobody() -> None:
+    for task in Path("/proc/self/task").glob("*"):
+        thread = int(task.name)
+        with contextlib.suppress(OSError):  # it has ended, or that is not allowed here
+            # Another class is somebody's choice: a shadow's, or who started the agent's.
+            if os.sched_getscheduler(thread) == os.SCHED_OTHER:
+                os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
