@@ -51,7 +51,8 @@ class DeviceView(View, frozen=True, kw_only=True):
     recent_outcomes: dict[str, int]
     """Those of this hour and the last."""
     state: str
-    """``alarm``, ``stuck``, ``armed``, ``not armed`` or ``unknown``."""
+    """``alarm``, ``refused`` (its last windows are), ``stuck``, ``armed``, ``not armed`` or
+    ``unknown``."""
     reason: str
     streams: int
     armed: int
@@ -88,6 +89,8 @@ class StreamView(View, frozen=True, kw_only=True):
     """Since when it is in alarm."""
     stuck: str
     """Why it is stuck, in a sentence; empty while it is not."""
+    unjudged: int
+    """Windows of it that are counted and whose evaluation failed, see :class:`FaultView`."""
     last: dict[str, Any] | None
     """The last test window against the training data: ``excess_js``, ``js``, ``psi``, ``w1``,
     ``ks``, ``chi2``, ``dof``, ``p``, ``n``, ``m``, ``effect``, ``detectable``, ``mean``,
@@ -311,3 +314,22 @@ class EventView(View, frozen=True, kw_only=True):
     model: str
     message: str
     details: dict[str, str | int | float]
+
+
+class FaultView(View, frozen=True, kw_only=True):
+    """Windows of a device that were not taken, or not judged, for one and the same reason."""
+
+    site: str
+    device: str
+    model: str
+    version: str
+    kind: str
+    """``refused``: their counts do not fit the bundle, and count nowhere. ``not judged``: they
+    count, and their evaluation failed; it is tried again at each start."""
+    stream: str
+    """The statistic; empty where it is all of them."""
+    reason: str
+    windows: int
+    first_ms: int
+    last_ms: int
+    """When the collector took in the first and the last one."""

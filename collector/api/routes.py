@@ -106,6 +106,11 @@ def add_routes(app: FastAPI, backend: Backend) -> None:
         found = backend.reader.events(site=site, device=device, limit=min(limit, 1000))
         return _json({"events": found})
 
+    @api.get("/faults")
+    def faults(site: str = "", device: str = "") -> Response:
+        """``{faults: [FaultView]}``: windows that were refused or could not be judged, and why."""
+        return _json({"faults": backend.reader.faults(site=site, device=device)})
+
     @api.get("/bundles")
     def bundles() -> Response:
         """``{bundles: [BundleView]}``: known ones, and those that windows wait for."""

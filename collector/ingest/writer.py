@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from edgeml.bundle import open_bundle
 from edgeml.collector.ingest.counters import Counters
@@ -120,7 +120,7 @@ class Writer:
         outcome = self._store(batch)
         if outcome is None:
             return
-        for name in ("accepted", "duplicates", "status", "reported", "events"):
+        for name in ("accepted", "duplicates", "unjudged", "status", "reported", "events"):
             self._counters.add(name, getattr(outcome, name))
         for _ in range(outcome.off_grid):
             self._counters.refuse("grid")
@@ -135,23 +135,27 @@ class Writer:
         while True:
             try:
                 outcome = self._intake.store([item.received for item in batch])
-            except DBAPIError as error:  # noqa: PERF203
+            except (DataError, IntegrityError):  # noqa: PERF203
+                return self._one_by_one(batch)  # the database took it, and found fault with it
+            except DBAPIError as error:
                 if not self._pause(error, pause):
                     return None
                 pause = min(pause * 2, LONGEST_PAUSE_S)
-            except Exception:
-                # A fault of ours over some message: find it, so that it does not block the others.
-                if len(batch) > 1:
-                    for item in batch:
-                        self._settle([item])
-                    return None
-                log.exception("fault over a message on %s", batch[0].received.topic)
-                self._counters.refuse("fault")
-                batch[0].acknowledge()
-                return None
+            except Exception:  # noqa: BLE001 - a fault of ours over some message
+                return self._one_by_one(batch)
             else:
                 self._recovered()
                 return outcome
+
+    def _one_by_one(self, batch: Sequence[Item]) -> None:
+        """Find the message that cannot be stored, so that it does not block the others."""
+        if len(batch) > 1:
+            for item in batch:
+                self._settle([item])
+            return
+        log.exception("a message on %s cannot be stored", batch[0].received.topic)
+        self._counters.refuse("fault")
+        batch[0].acknowledge()
 
     def _pause(self, error: DBAPIError, seconds: float) -> bool:
         """Say what is wrong and wait; False when there is no more time, since we stop."""
@@ -171,8 +175,9 @@ class Writer:
         self.trouble = ""
 
     def _evaluate_waiting(self) -> bool:
+        """Judge some of what is stored and not judged; False when there is none left."""
         try:
-            count = self._intake.evaluate_waiting()
+            count = self._intake.late.evaluate_waiting() or self._intake.late.judge_again()
         except DBAPIError as error:
             return self._pause(error, 1.0)
         except Exception:

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from edgeml.collector.drift.saved import Saved
 from edgeml.collector.drift.stuck import Repeats
+from edgeml.collector.store.faults import STREAM, faults, unjudged_windows
 from edgeml.collector.store.histograms import two_baselines
 from edgeml.collector.store.overview import is_last_test, standings, with_outcomes
 from edgeml.collector.store.packing import unpack
@@ -24,11 +25,13 @@ from edgeml.collector.store.tables import (
     tests,
     windows,
 )
+from edgeml.collector.store.unjudged import may_wait
 from edgeml.collector.views import (
     AlarmView,
     BundleView,
     DeviceView,
     EventView,
+    FaultView,
     Histogram,
     Point,
     StreamView,
@@ -154,7 +157,7 @@ class Reader:
                 windows.c.version,
                 sa.func.count().label("waiting"),
             )
-            .where(windows.c.evaluated.is_(False))
+            .where(may_wait())
             .group_by(windows.c.bundle, windows.c.model, windows.c.version)
         )
         with self._engine.begin() as connection:
@@ -203,11 +206,17 @@ class Reader:
             for row in rows
         ]
 
+    def faults(self, *, site: str = "", device: str = "") -> list[FaultView]:
+        """What was refused or could not be judged, see :func:`faults`."""
+        with self._engine.begin() as connection:
+            return faults(connection, site=site, device=device)
+
     def _streams(
         self, connection: Connection, *, site: str = "", device: str = ""
     ) -> list[StreamView]:
         open_alarms = sa.select(alarms).where(alarms.c.closed_ms.is_(None)).subquery()
         last = tests.alias()
+        failed = unjudged_windows()
         query = (
             sa.select(
                 *(c for c in streams.c if c.name not in {"evidence", "threshold", "saved"}),
@@ -219,10 +228,12 @@ class Reader:
                 sa.func.coalesce(open_alarms.c.evidence, streams.c.evidence).label("evidence"),
                 sa.func.coalesce(open_alarms.c.threshold, streams.c.threshold).label("threshold"),
                 *(last.c[name].label(f"last_{name}") for name in _LAST),
+                sa.func.coalesce(failed.c.windows, 0).label("unjudged"),
             )
             .join(devices, devices.c.id == streams.c.device_id)
             .outerjoin(last, is_last_test(last))
             .outerjoin(open_alarms, open_alarms.c.stream_id == streams.c.id)
+            .outerjoin(failed, sa.and_(*(failed.c[n] == streams.c[n] for n in STREAM)))
             .order_by(devices.c.site, devices.c.device, streams.c.model, streams.c.id)
         )
         rows = connection.execute(_of_device(query, site, device)).mappings()
