@@ -290,6 +290,11 @@ class RetractionView(View, frozen=True, kw_only=True):
     devices: int
     undone_ms: int | None
     undone_by: str
+    resolution_ms: int = 0
+    """When it is made: of the windows that were merged, the longest time that one of those that
+    were taken stands for; 0: each was taken as it came …"""
+    across: int = 0
+    """… and how many were left, since they reach across the span's beginning or end."""
 
 
 class RebaselineView(View, frozen=True, kw_only=True):
@@ -333,3 +338,24 @@ class FaultView(View, frozen=True, kw_only=True):
     first_ms: int
     last_ms: int
     """When the collector took in the first and the last one."""
+
+
+class KeptView(View, frozen=True, kw_only=True):
+    """How long what is kept, and what retention did since the collector's start."""
+
+    windows_days: float
+    hours_days: float
+    days_days: float
+    """How long each is kept; 0 is for ever."""
+    oldest_ms: dict[str, int]
+    """When the oldest came in of the ``windows``, ``hours`` and ``days`` that there are."""
+    merged: int
+    """Windows that others stand for now."""
+    gone: int
+    waiting: int
+    """Pieces of the pass that is going on; 0 between two."""
+    held: bool
+    """The clock jumped: nothing is merged or deleted until it has gone on for a day."""
+    bytes: int
+    free_bytes: int
+    """Of an SQLite file, and of it what is free; 0 of another database."""

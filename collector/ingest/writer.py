@@ -20,6 +20,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from edgeml.bundle import open_bundle
 from edgeml.collector.ingest.counters import Counters
 from edgeml.collector.ingest.queueing import Inbox, Item
+from edgeml.collector.keep.keeper import Keeper
 from edgeml.collector.store.change import Change
 from edgeml.collector.store.intake import Intake, Outcome
 from edgeml.collector.store.marks import Mark
@@ -49,6 +50,7 @@ class Writer:
 
     Args:
         intake: what writes.
+        keeper: merges and deletes what is old.
         inbox: where messages wait.
         counters: of what came in.
         tell: publishes a mark to a device; must not block, and may drop it.
@@ -59,12 +61,14 @@ class Writer:
         self,
         *,
         intake: Intake,
+        keeper: Keeper | None = None,
         inbox: Inbox,
         counters: Counters,
         tell: Callable[[Mark], None],
         clock_ms: Callable[[], int],
     ) -> None:
         self._intake = intake
+        self._keeper = keeper
         self._inbox = inbox
         self._counters = counters
         self._tell = tell
@@ -103,10 +107,10 @@ class Writer:
         return future
 
     def _run(self) -> None:
-        waiting = True
+        waiting, old = True, False
         while True:
             waiting = self._do_tasks() or waiting
-            batch = self._inbox.take(limit=BATCH, timeout_s=0.0 if waiting else IDLE_S)
+            batch = self._inbox.take(limit=BATCH, timeout_s=0.0 if waiting or old else IDLE_S)
             if batch:
                 self._settle(batch)
             elif waiting:
@@ -115,6 +119,8 @@ class Writer:
                 return
             if self._stopping.is_set() and not batch:
                 return
+            if not waiting and not self._stopping.is_set():
+                old = self._keep(busy=bool(batch))
 
     def _settle(self, batch: Sequence[Item]) -> None:
         outcome = self._store(batch)
@@ -185,6 +191,13 @@ class Writer:
             return False
         self._recovered()
         return count > 0
+
+    def _keep(self, *, busy: bool) -> bool:
+        """Do some of what is due with what is old; False when there is none left."""
+        try:
+            return self._keeper is not None and self._keeper.step(self._clock_ms(), busy=busy)
+        except DBAPIError as error:
+            return self._pause(error, 1.0)
 
     def _do_tasks(self) -> bool:
         done = False

@@ -70,6 +70,8 @@ def _prepare_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001
     # Transactions are ours (see _begin_sqlite), not the driver's.
     connection.isolation_level = None
     for pragma in (
+        # Of a new file: old windows' pages can be given back (edgeml.collector.keep.trim).
+        "auto_vacuum=INCREMENTAL",
         "journal_mode=WAL",
         # In WAL mode NORMAL can lose the last commits in a power cut; the windows in them would be
         # acknowledged and gone. FULL costs one fsync a batch.

@@ -70,8 +70,8 @@ class Intake:
 
     def __init__(self, engine: Engine, evaluator: Evaluator) -> None:
         self._engine = engine
-        self._judging = Judging(engine, evaluator)
-        self.late = Late(self._judging)
+        self.judging = Judging(engine, evaluator)
+        self.late = Late(self.judging)
         self._devices: dict[Topics, int] = {}
         self._seen: dict[int, int] = {}
         self._waiting: dict[str, bool] = {}
@@ -89,14 +89,14 @@ class Intake:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: nothing was stored.
         """
-        return self._judging.in_transaction(
+        return self.judging.in_transaction(
             lambda connection, aside: self._store(connection, batch, aside), self._forget
         )
 
     def _store(self, connection: Connection, batch: Sequence[Received], aside: Aside) -> Outcome:
         outcome = Outcome()
         self._waiting.clear()
-        self._judging.evaluator.count_live(connection, max(r.received_ms for r in batch))
+        self.judging.evaluator.count_live(connection, max(r.received_ms for r in batch))
         heard: dict[Boot, int] = {}
         try:
             for received in batch:
@@ -121,7 +121,7 @@ class Intake:
 
     def forget(self) -> None:
         """Drop what is remembered of the database."""
-        self._judging.forget()
+        self.judging.forget()
         self._forget()
 
     def _forget(self) -> None:
@@ -147,7 +147,7 @@ class Intake:
     def change(self, work: Change[T]) -> T:
         """See :func:`carry_out`."""
         self.forget()
-        return carry_out(self._engine, self._judging.evaluator, work)
+        return carry_out(self._engine, self.judging.evaluator, work)
 
     def _store_one(
         self, connection: Connection, received: Received, outcome: Outcome, aside: Aside
@@ -212,7 +212,11 @@ class Intake:
         outcome: Outcome,
         aside: Aside,
     ) -> None:
-        judging, key = self._judging, _key(received, window)
+        judging, key = self.judging, _key(received, window)
+        self._touch(connection, device_id, received.received_ms)
+        if window.sequence <= judging.merged(connection, device_id, window.boot):
+            outcome.duplicates += 1  # of one that was merged
+            return
         run = Run(device_id, _of_model(window))
         known = judging.evaluator.baseline(connection, window.bundle)
         reasons = judging.reasons(aside, key, run)
@@ -231,7 +235,6 @@ class Intake:
             "refused": refused or None,
         }
         window_id = connection.execute(self._add_window, row).scalar()
-        self._touch(connection, device_id, received.received_ms)
         if window_id is None:
             outcome.duplicates += 1
             return
@@ -268,7 +271,7 @@ class Intake:
     def _flush(self, connection: Connection) -> None:
         _ADD_COUNTS(connection, self._counts)
         self._counts.clear()
-        self._judging.flush(connection)
+        self.judging.flush(connection)
         _SEEN(connection, [{"at_device": d, "at_ms": ms} for d, ms in self._seen.items()])
         self._seen.clear()
 

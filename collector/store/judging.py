@@ -8,9 +8,10 @@ are judged again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
@@ -19,6 +20,7 @@ from edgeml.collector.store.arrivals import Arrived
 from edgeml.collector.store.evaluation import Evaluator
 from edgeml.collector.store.known import Known
 from edgeml.collector.store.rollups import Rollups
+from edgeml.collector.store.tables import boots
 from edgeml.collector.store.unjudged import WHOLE, EvaluationError, Failures, Reasons, Run
 from edgeml.errors import StatisticsError
 from edgeml.statistics import Counts
@@ -43,11 +45,27 @@ class Judging:
         self.evaluator = evaluator
         self.rollups = Rollups()
         self.failures = Failures()
+        self._merged: dict[tuple[int, str], int] = {}
 
     def forget(self) -> None:
         """Drop what is remembered of the database."""
         self.rollups.forget()
         self.evaluator.forget()
+        self._merged.clear()
+
+    def forget_devices(self, device_ids: Collection[int]) -> None:
+        """Old windows of these devices were merged or deleted; their streams are as they were."""
+        self.rollups.forget_devices(device_ids)
+        self._merged = {at: n for at, n in self._merged.items() if at[0] not in device_ids}
+
+    def merged(self, connection: Connection, device_id: int, boot: str) -> int:
+        """The highest sequence of a boot's windows that were merged: at and below it all is
+        settled, though not every window is there to be recognised."""
+        at = device_id, boot
+        if at not in self._merged:
+            query = sa.select(boots.c.merged).filter_by(device_id=device_id, boot=boot)
+            self._merged[at] = connection.execute(query).scalar() or 0
+        return self._merged[at]
 
     def flush(self, connection: Connection) -> None:
         """Write what came of the windows since the last time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeml.collector.drift.scores import Scorers
-from edgeml.statistics import Baseline
+from edgeml.statistics import Baseline, Stream
 
 
 class Known:
@@ -11,7 +11,7 @@ class Known:
 
     def __init__(self, baseline: Baseline | None = None) -> None:
         self.hash = baseline.hash if baseline else ""
-        self.streams = baseline.streams if baseline else {}
+        self.streams: dict[str, Stream] = baseline.streams if baseline else {}
         self.counts = {name: stream.baseline() for name, stream in self.streams.items()}
         """One object a stream, that all its devices share …"""
         self.scorers = {

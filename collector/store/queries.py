@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from edgeml.collector.drift.saved import Saved
 from edgeml.collector.drift.stuck import Repeats
+from edgeml.collector.keep.rule import DAY_MS, HOUR_MS, Kept, Rule
+from edgeml.collector.keep.trim import file_size
 from edgeml.collector.store.faults import STREAM, faults, unjudged_windows
 from edgeml.collector.store.histograms import two_baselines
 from edgeml.collector.store.overview import is_last_test, standings, with_outcomes
@@ -33,6 +36,7 @@ from edgeml.collector.views import (
     EventView,
     FaultView,
     Histogram,
+    KeptView,
     Point,
     StreamView,
 )
@@ -210,6 +214,24 @@ class Reader:
         """What was refused or could not be judged, see :func:`faults`."""
         with self._engine.begin() as connection:
             return faults(connection, site=site, device=device)
+
+    def kept(self, rule: Rule, done: Kept) -> KeptView:
+        """What is kept, and how much room it takes."""
+        w = windows.c
+        oldest: dict[str, int] = {}
+        with self._engine.begin() as connection:
+            for name, span_ms in (("windows", 0), ("hours", HOUR_MS), ("days", DAY_MS)):
+                first = sa.select(sa.func.min(w.received_ms)).where(w.resolution_ms == span_ms)
+                if (at_ms := connection.execute(first).scalar()) is not None:
+                    oldest[name] = at_ms
+            size, free = file_size(connection)
+        return KeptView(
+            oldest_ms=oldest,
+            bytes=size,
+            free_bytes=free,
+            **msgspec.structs.asdict(rule),
+            **msgspec.structs.asdict(done),
+        )
 
     def _streams(
         self, connection: Connection, *, site: str = "", device: str = ""

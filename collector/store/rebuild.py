@@ -93,6 +93,7 @@ def _rebuild_run(
         .join(devices, devices.c.id == windows.c.device_id)
         .where(*(windows.c[name] == value for name, value in of_run.items()))
         .where(windows.c.evaluated, windows.c.refused.is_(None), windows.c.retraction_id.is_(None))
+        .where(windows.c.resolution_ms == 0)  # what was merged is no test window
         .order_by(windows.c.id)
     )
     aside = set_aside_of(connection, sa.and_(*(windows.c[n] == v for n, v in of_run.items())))

@@ -184,7 +184,7 @@ def _head(device: DeviceView, estimates: list[EstimateView], now_ms: int) -> str
     cells = "".join(
         f"<div><span class='muted small'>{name}</span><br>{value}</div>" for name, value in facts
     )
-    reason = escape(device.reason) if device.state not in {"alarm", "armed"} else ""
+    reason = escape(device.reason) if device.state in {"not armed", "unknown", "stuck"} else ""
     return (
         f"<div class='card{' alarm' if device.alarms else ''}'>"
         f"<div style='display:flex;gap:12px;align-items:center;flex-wrap:wrap'>"
@@ -280,7 +280,7 @@ def _faults(faults: list[FaultView], now_ms: int) -> str:
     rows = "".join(
         f"<tr><td style='white-space:nowrap'><b>{_windows(f.windows)}</b></td>"
         f"<td style='white-space:nowrap'>{escape(f.kind)}</td>"
-        f"<td>{escape(f'{f.model} {f.version}')}</td>"
+        f"<td style='white-space:nowrap'>{escape(f'{f.model} {f.version}')}</td>"
         f"<td>{escape(' · '.join(filter(None, (f.stream, f.reason))))}</td>"
         f"<td class='muted' style='white-space:nowrap'>{ago(f.last_ms, now_ms)}</td></tr>"
         for f in faults

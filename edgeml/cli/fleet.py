@@ -104,6 +104,28 @@ def faults(
     )
 
 
+@app.command("kept")
+def kept(collector: Collector = DEFAULT, as_json: Json = False) -> None:
+    """Say how long what is kept, since when there is any, and how much room it takes."""
+    document = get(collector, "keep")
+    if as_json:
+        write_json(document)
+        return
+    rows = [
+        (name, f"{days:g} days" if (days := document[f"{name}_days"]) else "for ever", utc(since))
+        for name, since in document["oldest_ms"].items()
+    ]
+    write_table(("resolution", "kept", "since (UTC)"), rows)
+    size, free = document["bytes"] / 1e6, document["free_bytes"] / 1e6
+    if size:
+        typer.echo(f"The database has {size:,.1f} MB, of which {free:,.1f} are free.")
+    if document["held"]:
+        typer.echo(
+            "The collector's clock jumped, or it was away for over a day: nothing is merged or "
+            "deleted until the clock has gone on for a day."
+        )
+
+
 @app.command("add")
 def add(
     bundle: Annotated[Path, typer.Argument(help="The bundle that devices run.")],
