@@ -21,6 +21,7 @@ from edgeml.collector.config import load_config
 from edgeml.collector.drift.policy import Policy
 from edgeml.collector.keep.keeper import Keeper, needed
 from edgeml.collector.keep.rule import DAY_MS, HELD_S, HOUR_MS, Rule, Watch
+from edgeml.collector.keep.trim import LEAST_FREE
 from edgeml.collector.store import fleet_tables, tables
 from edgeml.errors import CollectorError, UsageError
 from edgeml.statistics import Counts, unpack
@@ -438,9 +439,9 @@ def test_space_is_given_back_to_the_file_system(store: FleetStore, bundle: Path)
     with store.engine.begin() as connection:
         left = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
         free = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
-    assert full > 1500
-    assert left < full / 2
-    assert free <= 1024
+    assert left - free < full / 5  # what is in use
+    assert free < LEAST_FREE < full
+    assert left < full
 
 
 @pytest.mark.parametrize("point", ["while windows are replaced", "while a day is merged"])
