@@ -194,10 +194,15 @@ class Writer:
 
     def _keep(self, *, busy: bool) -> bool:
         """Do some of what is due with what is old; False when there is none left."""
+        if self._keeper is None:
+            return False
         try:
-            return self._keeper is not None and self._keeper.step(self._clock_ms(), busy=busy)
+            more = self._keeper.step(self._clock_ms(), busy=busy)
         except DBAPIError as error:
             return self._pause(error, 1.0)
+        if more:  # it wrote
+            self._recovered()
+        return more
 
     def _do_tasks(self) -> bool:
         done = False

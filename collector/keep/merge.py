@@ -26,6 +26,8 @@ from edgeml.statistics import Counts, Grid, pack, unpack
 
 _ALIKE = ("boot", "artifact", "bundle", "baseline", "refused", "retraction_id")
 _SUMMED = ("duration_ms", "rows", "merged")
+AT_ONCE = 256
+"""Windows that are merged in one go: a device may have sent thousands in an hour."""
 
 
 def due(day: Day, start_ms: int, span_ms: int, before_ms: int) -> Any:
@@ -58,11 +60,11 @@ def drop_tests(connection: Connection, of_windows: Any, *, kept: int) -> None:
 
 def merge(
     connection: Connection, evaluator: Evaluator, of_windows: Any, start_ms: int, span_ms: int
-) -> int:
-    """Merge windows that lie in a span, as far as that can be done.
+) -> tuple[int, bool]:
+    """Merge windows that lie in a span, as far as that can be done, :data:`AT_ONCE` at most.
 
     Returns:
-        Windows that there are fewer of now.
+        Windows that there are fewer of now, and whether more may be to do.
     """
     settled = sa.and_(
         boots.c.device_id == windows.c.device_id,
@@ -71,16 +73,19 @@ def merge(
     )
     tested = sa.exists(sa.select(tests.c.window_id).where(tests.c.window_id == windows.c.id))
     query = sa.select(windows).join(boots, settled)
-    found = query.where(of_windows, windows.c.evaluated, ~tested).order_by(windows.c.id)
+    # Those first that are not merged yet: with each go there are fewer of them.
+    order = (windows.c.resolution_ms, windows.c.id)
+    query = query.where(of_windows, windows.c.evaluated, ~tested).order_by(*order).limit(AT_ONCE)
+    found = connection.execute(query).mappings().all()
     alike: dict[tuple[Any, ...], list[sa.RowMapping]] = {}
-    for row in connection.execute(found).mappings():
+    for row in found:
         alike.setdefault(tuple(row[name] for name in _ALIKE), []).append(row)
     fewer = 0
     for rows in alike.values():
         if len(rows) > 1 or rows[0]["resolution_ms"] < span_ms:
             _replace(connection, evaluator, rows, start_ms, span_ms)
             fewer += len(rows) - 1
-    return fewer
+    return fewer, len(found) == AT_ONCE and found[0]["resolution_ms"] < span_ms
 
 
 def _replace(
@@ -90,7 +95,7 @@ def _replace(
     start_ms: int,
     span_ms: int,
 ) -> None:
-    ids = [row["id"] for row in rows]
+    ids = sorted(row["id"] for row in rows)
     outcomes: Counter[str] = Counter()
     for row in rows:
         outcomes.update(from_json(row["outcomes"]))

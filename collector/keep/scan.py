@@ -33,6 +33,8 @@ class Done(NamedTuple):
     """Windows that there are fewer of, for others stand for them."""
     gone: int = 0
     device_id: int = 0
+    more: bool = False
+    """There is more to do in it."""
 
 
 class Scan:
@@ -64,7 +66,7 @@ class Scan:
 
     def step(self, connection: Connection, evaluator: Evaluator) -> Done | None:
         """Deal with the next bucket; None where there is none left."""
-        bucket = self._next(connection)
+        before, bucket = self._at, self._next(connection)
         if bucket is None:
             return None
         if bucket in self._seen:
@@ -74,7 +76,11 @@ class Scan:
         self._seen.add(bucket)
         settle: Callable[[Connection, Evaluator, Bucket], Done]
         settle = self._merge if self._stage.span_ms else self._delete
-        return settle(connection, evaluator, bucket)
+        done = settle(connection, evaluator, bucket)
+        if done.more:
+            self._at = before
+            self._seen.discard(bucket)
+        return done
 
     def _next(self, connection: Connection) -> Bucket | None:
         columns = ("received_ms", "id", "device_id", "model", "version", "start_ms")
@@ -97,10 +103,10 @@ class Scan:
     def _merge(self, connection: Connection, evaluator: Evaluator, bucket: Bucket) -> Done:
         meant = due(*bucket, self._before_ms)
         drop_tests(connection, meant, kept=self._kept)
-        fewer = merge(connection, evaluator, meant, bucket.start_ms, bucket.span_ms)
+        fewer, more = merge(connection, evaluator, meant, bucket.start_ms, bucket.span_ms)
         if bucket.span_ms > HOUR_MS:
             merge_day(connection, bucket.day)
-        return Done(merged=fewer, device_id=bucket.day.device_id)
+        return Done(merged=fewer, device_id=bucket.day.device_id, more=more)
 
     def _delete(self, connection: Connection, evaluator: Evaluator, bucket: Bucket) -> Done:  # noqa: ARG002
         meant = due(*bucket, self._before_ms)

@@ -19,6 +19,7 @@ from support.fleets import ALARMS, HALL, FleetStore, fleet
 
 from edgeml.collector.config import load_config
 from edgeml.collector.drift.policy import Policy
+from edgeml.collector.keep import merge
 from edgeml.collector.keep.keeper import Keeper, needed
 from edgeml.collector.keep.rule import DAY_MS, HELD_S, HOUR_MS, Rule, Watch
 from edgeml.collector.keep.trim import LEAST_FREE
@@ -411,6 +412,19 @@ def test_a_device_whose_clock_is_wrong_by_years_loses_nothing(
     before = totals(store)
     aging.until(MIDNIGHT + DAY_MS)
     assert aging.resolutions() == {0: 3}
+    assert totals(store) == before
+
+
+def test_thousands_of_windows_in_an_hour_are_merged_in_several_goes(
+    store: FleetStore, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merge, "AT_ONCE", 4)
+    aging = Aging(store, kept=0)
+    windows = spread(Source(bundle, seed=1).windows(23), step_ms=1000)
+    store.send(*((CAM, window) for window in windows))
+    before = totals(store)
+    aging.until(MIDNIGHT + 4 * DAY_MS)
+    assert aging.resolutions() == {1: 1}
     assert totals(store) == before
 
 
