@@ -85,7 +85,8 @@ def merge(
         if len(rows) > 1 or rows[0]["resolution_ms"] < span_ms:
             _replace(connection, evaluator, rows, start_ms, span_ms)
             fewer += len(rows) - 1
-    return fewer, len(found) == AT_ONCE and found[0]["resolution_ms"] < span_ms
+    went_on = fewer > 0 or (len(found) > 0 and found[0]["resolution_ms"] < span_ms)
+    return fewer, len(found) == AT_ONCE and went_on
 
 
 def _replace(

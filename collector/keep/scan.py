@@ -37,6 +37,13 @@ class Done(NamedTuple):
     """There is more to do in it."""
 
 
+class Mark(NamedTuple):
+    """A place of a scan."""
+
+    at: tuple[int, int]
+    again: Bucket | None
+
+
 class Scan:
     """Over the windows of one resolution that are due for one stage, the oldest first.
 
@@ -53,24 +60,27 @@ class Scan:
         self._before_ms = before_ms
         self._kept = kept
         self._at = (-1, -1)
+        self._again: Bucket | None = None
+        """There was more to do in it."""
         self._seen: set[Bucket] = set()
 
-    def mark(self) -> tuple[int, int]:
+    def mark(self) -> Mark:
         """Where it is, for :meth:`back`."""
-        return self._at
+        return Mark(self._at, self._again)
 
-    def back(self, mark: tuple[int, int]) -> None:
+    def back(self, mark: Mark) -> None:
         """Go on from an earlier place: what was done since has not been kept."""
-        self._at = mark
+        self._at, self._again = mark
         self._seen.clear()
 
     def step(self, connection: Connection, evaluator: Evaluator) -> Done | None:
         """Deal with the next bucket; None where there is none left."""
-        before, bucket = self._at, self._next(connection)
+        bucket = self._again or self._next(connection)
         if bucket is None:
             return None
-        if bucket in self._seen:
+        if bucket in self._seen and bucket != self._again:
             return Done()
+        self._again = None
         if len(self._seen) >= REMEMBERED:
             self._seen.clear()
         self._seen.add(bucket)
@@ -78,8 +88,7 @@ class Scan:
         settle = self._merge if self._stage.span_ms else self._delete
         done = settle(connection, evaluator, bucket)
         if done.more:
-            self._at = before
-            self._seen.discard(bucket)
+            self._again = bucket
         return done
 
     def _next(self, connection: Connection) -> Bucket | None:
