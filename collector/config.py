@@ -11,6 +11,7 @@ from msgspec import Meta
 from edgeml.collector.drift.budget import Budget
 from edgeml.collector.drift.policy import Policy
 from edgeml.collector.drift.season import Season
+from edgeml.collector.keep.rule import Rule
 from edgeml.decoding import from_plain, from_toml
 from edgeml.errors import UsageError
 
@@ -80,6 +81,32 @@ class AlarmConfig(Section, frozen=True, kw_only=True):
         )
 
 
+Days = Annotated[float, Meta(ge=0, le=36_500)]
+
+
+class KeepConfig(Section, frozen=True, kw_only=True):
+    """How long what is kept. 0 days are for ever."""
+
+    windows_days: Days = Rule().windows_days
+    """Each window, with what was found of it; then they are merged into hours, …"""
+    hours_days: Days = Rule().hours_days
+    """… then into days, …"""
+    days_days: Days = Rule().days_days
+    """… and in the end they are deleted, with what devices told."""
+
+    def __post_init__(self) -> None:
+        ages = [days for days in (self.windows_days, self.hours_days, self.days_days) if days]
+        if ages != sorted(ages):
+            raise ValueError("windows_days, hours_days and days_days have to grow in that order")
+
+    @property
+    def rule(self) -> Rule:
+        """As the keeper has it."""
+        return Rule(
+            windows_days=self.windows_days, hours_days=self.hours_days, days_days=self.days_days
+        )
+
+
 class CollectorConfig(Section, frozen=True, kw_only=True):
     """A collector."""
 
@@ -92,6 +119,7 @@ class CollectorConfig(Section, frozen=True, kw_only=True):
     broker: BrokerConfig = BrokerConfig()
     http: HttpConfig = HttpConfig()
     alarms: AlarmConfig = AlarmConfig()
+    keep: KeepConfig = KeepConfig()
 
 
 def load_config(path: Path) -> CollectorConfig:

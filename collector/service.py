@@ -32,6 +32,7 @@ from edgeml.collector.ingest.counters import Counters
 from edgeml.collector.ingest.queueing import Inbox
 from edgeml.collector.ingest.uplink import Uplink
 from edgeml.collector.ingest.writer import AddedBundle, Writer
+from edgeml.collector.keep.keeper import Keeper, needed
 from edgeml.collector.store.change import Change
 from edgeml.collector.store.database import database_url, lock_database, open_database
 from edgeml.collector.store.evaluation import Evaluator
@@ -39,6 +40,7 @@ from edgeml.collector.store.fleet_queries import FleetReader
 from edgeml.collector.store.intake import Intake
 from edgeml.collector.store.marks import Mark
 from edgeml.collector.store.queries import Reader
+from edgeml.collector.views import KeptView
 from edgeml.collector.web.pages import add_pages
 from edgeml.errors import CollectorError
 
@@ -66,8 +68,16 @@ class Collector:
         self.fleet = FleetReader(self._engine, config.alarms.budget)
         self._counters = Counters(now_ms())
         self._inbox = Inbox()
+        intake = Intake(self._engine, Evaluator(config.alarms.policy, config.alarms.budget))
+        self._keeper = Keeper(
+            self._engine,
+            intake.judging,
+            config.keep.rule,
+            kept=needed(config.alarms.policy),
+        )
         self._writer = Writer(
-            intake=Intake(self._engine, Evaluator(config.alarms.policy, config.alarms.budget)),
+            intake=intake,
+            keeper=self._keeper,
             inbox=self._inbox,
             counters=self._counters,
             tell=self._tell,
@@ -168,6 +178,10 @@ class Collector:
     def counters(self) -> dict[str, Any]:
         """What ``GET /api/v1/counters`` answers."""
         return {**self._counters.snapshot(), "queued": len(self._inbox)}
+
+    def kept(self) -> KeptView:
+        """What ``GET /api/v1/keep`` answers."""
+        return self.reader.kept(self._config.keep.rule, self._keeper.done)
 
     def add_bundle(self, path: Path) -> asyncio.Future[AddedBundle]:
         """Hand a bundle to the writer."""

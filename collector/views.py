@@ -51,7 +51,8 @@ class DeviceView(View, frozen=True, kw_only=True):
     recent_outcomes: dict[str, int]
     """Those of this hour and the last."""
     state: str
-    """``alarm``, ``stuck``, ``armed``, ``not armed`` or ``unknown``."""
+    """``alarm``, ``refused`` (its last windows are), ``stuck``, ``armed``, ``not armed`` or
+    ``unknown``."""
     reason: str
     streams: int
     armed: int
@@ -88,6 +89,8 @@ class StreamView(View, frozen=True, kw_only=True):
     """Since when it is in alarm."""
     stuck: str
     """Why it is stuck, in a sentence; empty while it is not."""
+    unjudged: int
+    """Windows of it that are counted and whose evaluation failed, see :class:`FaultView`."""
     last: dict[str, Any] | None
     """The last test window against the training data: ``excess_js``, ``js``, ``psi``, ``w1``,
     ``ks``, ``chi2``, ``dof``, ``p``, ``n``, ``m``, ``effect``, ``detectable``, ``mean``,
@@ -292,6 +295,11 @@ class RetractionView(View, frozen=True, kw_only=True):
     devices: int
     undone_ms: int | None
     undone_by: str
+    resolution_ms: int = 0
+    """When it is made: of the windows that were merged, the longest time that one of those that
+    were taken stands for; 0: each was taken as it came …"""
+    across: int = 0
+    """… and how many were left, since they reach across the span's beginning or end."""
 
 
 class RebaselineView(View, frozen=True, kw_only=True):
@@ -316,3 +324,43 @@ class EventView(View, frozen=True, kw_only=True):
     model: str
     message: str
     details: dict[str, str | int | float]
+
+
+class FaultView(View, frozen=True, kw_only=True):
+    """Windows of a device that were not taken, or not judged, for one and the same reason."""
+
+    site: str
+    device: str
+    model: str
+    version: str
+    kind: str
+    """``refused``: their counts do not fit the bundle, and count nowhere. ``not judged``: they
+    count, and their evaluation failed; it is tried again at each start."""
+    stream: str
+    """The statistic; empty where it is all of them."""
+    reason: str
+    windows: int
+    first_ms: int
+    last_ms: int
+    """When the collector took in the first and the last one."""
+
+
+class KeptView(View, frozen=True, kw_only=True):
+    """How long what is kept, and what retention did since the collector's start."""
+
+    windows_days: float
+    hours_days: float
+    days_days: float
+    """How long each is kept; 0 is for ever."""
+    oldest_ms: dict[str, int]
+    """When the oldest came in of the ``windows``, ``hours`` and ``days`` that there are."""
+    merged: int
+    """Windows that others stand for now."""
+    gone: int
+    waiting: int
+    """Pieces of the pass that is going on; 0 between two."""
+    held: bool
+    """The clock jumped: nothing is merged or deleted until it has gone on for a day."""
+    bytes: int
+    free_bytes: int
+    """Of an SQLite file, and of it what is free; 0 of another database."""

@@ -20,6 +20,7 @@ from edgeml.collector.api import fleet as fleet_routes
 from edgeml.collector.api.fleet import add_fleet_routes
 from edgeml.collector.ingest.writer import AddedBundle
 from edgeml.collector.store.queries import Reader
+from edgeml.collector.views import KeptView
 from edgeml.errors import EdgemlError
 
 
@@ -35,6 +36,10 @@ class Backend(fleet_routes.Backend, Protocol):
 
     def counters(self) -> dict[str, Any]:
         """See ``GET /api/v1/counters``."""
+        ...
+
+    def kept(self) -> KeptView:
+        """See ``GET /api/v1/keep``."""
         ...
 
     def add_bundle(self, path: Path) -> asyncio.Future[AddedBundle]:
@@ -105,6 +110,16 @@ def add_routes(app: FastAPI, backend: Backend) -> None:
         """``{events: [EventView]}``, newest first."""
         found = backend.reader.events(site=site, device=device, limit=min(limit, 1000))
         return _json({"events": found})
+
+    @api.get("/faults")
+    def faults(site: str = "", device: str = "") -> Response:
+        """``{faults: [FaultView]}``: windows that were refused or could not be judged, and why."""
+        return _json({"faults": backend.reader.faults(site=site, device=device)})
+
+    @api.get("/keep")
+    def keep() -> Response:
+        """``KeptView``: how long what is kept, and how much room it takes."""
+        return _json(backend.kept())
 
     @api.get("/bundles")
     def bundles() -> Response:

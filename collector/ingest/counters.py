@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 
-COUNTED = ("accepted", "duplicates", "status", "reported", "events")
+COUNTED = ("accepted", "duplicates", "unjudged", "status", "reported", "events")
 
 
 class Counters:

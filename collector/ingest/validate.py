@@ -117,8 +117,8 @@ def read_statistics(
         return {}
     if baseline != known or len(statistics) != len(streams):
         raise StatisticsError(
-            f"{len(statistics)} statistics of the baseline {baseline or '(none)'}",
-            expected=f"the {len(streams)} of the baseline {known or '(none)'} in the bundle",
+            f"{len(statistics)} statistics of the baseline {baseline[:12] or '(none)'}",
+            expected=f"the {len(streams)} of the baseline {known[:12] or '(none)'} in the bundle",
             remedy="The device runs another bundle than it says: deploy it again.",
         )
     found: dict[str, Counts] = {}

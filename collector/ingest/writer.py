@@ -15,11 +15,12 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from edgeml.bundle import open_bundle
 from edgeml.collector.ingest.counters import Counters
 from edgeml.collector.ingest.queueing import Inbox, Item
+from edgeml.collector.keep.keeper import Keeper
 from edgeml.collector.store.change import Change
 from edgeml.collector.store.intake import Intake, Outcome
 from edgeml.collector.store.marks import Mark
@@ -49,6 +50,7 @@ class Writer:
 
     Args:
         intake: what writes.
+        keeper: merges and deletes what is old.
         inbox: where messages wait.
         counters: of what came in.
         tell: publishes a mark to a device; must not block, and may drop it.
@@ -59,12 +61,14 @@ class Writer:
         self,
         *,
         intake: Intake,
+        keeper: Keeper | None = None,
         inbox: Inbox,
         counters: Counters,
         tell: Callable[[Mark], None],
         clock_ms: Callable[[], int],
     ) -> None:
         self._intake = intake
+        self._keeper = keeper
         self._inbox = inbox
         self._counters = counters
         self._tell = tell
@@ -103,10 +107,10 @@ class Writer:
         return future
 
     def _run(self) -> None:
-        waiting = True
+        waiting, old = True, False
         while True:
             waiting = self._do_tasks() or waiting
-            batch = self._inbox.take(limit=BATCH, timeout_s=0.0 if waiting else IDLE_S)
+            batch = self._inbox.take(limit=BATCH, timeout_s=0.0 if waiting or old else IDLE_S)
             if batch:
                 self._settle(batch)
             elif waiting:
@@ -115,12 +119,14 @@ class Writer:
                 return
             if self._stopping.is_set() and not batch:
                 return
+            if not waiting and not self._stopping.is_set():
+                old = self._keep(busy=bool(batch))
 
     def _settle(self, batch: Sequence[Item]) -> None:
         outcome = self._store(batch)
         if outcome is None:
             return
-        for name in ("accepted", "duplicates", "status", "reported", "events"):
+        for name in ("accepted", "duplicates", "unjudged", "status", "reported", "events"):
             self._counters.add(name, getattr(outcome, name))
         for _ in range(outcome.off_grid):
             self._counters.refuse("grid")
@@ -135,23 +141,27 @@ class Writer:
         while True:
             try:
                 outcome = self._intake.store([item.received for item in batch])
-            except DBAPIError as error:  # noqa: PERF203
+            except (DataError, IntegrityError):  # noqa: PERF203
+                return self._one_by_one(batch)  # the database took it, and found fault with it
+            except DBAPIError as error:
                 if not self._pause(error, pause):
                     return None
                 pause = min(pause * 2, LONGEST_PAUSE_S)
-            except Exception:
-                # A fault of ours over some message: find it, so that it does not block the others.
-                if len(batch) > 1:
-                    for item in batch:
-                        self._settle([item])
-                    return None
-                log.exception("fault over a message on %s", batch[0].received.topic)
-                self._counters.refuse("fault")
-                batch[0].acknowledge()
-                return None
+            except Exception:  # noqa: BLE001 - a fault of ours over some message
+                return self._one_by_one(batch)
             else:
                 self._recovered()
                 return outcome
+
+    def _one_by_one(self, batch: Sequence[Item]) -> None:
+        """Find the message that cannot be stored, so that it does not block the others."""
+        if len(batch) > 1:
+            for item in batch:
+                self._settle([item])
+            return
+        log.exception("a message on %s cannot be stored", batch[0].received.topic)
+        self._counters.refuse("fault")
+        batch[0].acknowledge()
 
     def _pause(self, error: DBAPIError, seconds: float) -> bool:
         """Say what is wrong and wait; False when there is no more time, since we stop."""
@@ -171,8 +181,9 @@ class Writer:
         self.trouble = ""
 
     def _evaluate_waiting(self) -> bool:
+        """Judge some of what is stored and not judged; False when there is none left."""
         try:
-            count = self._intake.evaluate_waiting()
+            count = self._intake.late.evaluate_waiting() or self._intake.late.judge_again()
         except DBAPIError as error:
             return self._pause(error, 1.0)
         except Exception:
@@ -180,6 +191,18 @@ class Writer:
             return False
         self._recovered()
         return count > 0
+
+    def _keep(self, *, busy: bool) -> bool:
+        """Do some of what is due with what is old; False when there is none left."""
+        if self._keeper is None:
+            return False
+        try:
+            more = self._keeper.step(self._clock_ms(), busy=busy)
+        except DBAPIError as error:
+            return self._pause(error, 1.0)
+        if more:  # it wrote
+            self._recovered()
+        return more
 
     def _do_tasks(self) -> bool:
         done = False

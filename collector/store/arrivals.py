@@ -38,7 +38,7 @@ def arrived(row: sa.RowMapping, counts: dict[str, Counts]) -> Arrived:
     """A row of ``windows`` with its device, and its counts, as it was when it came."""
     return Arrived(
         window_id=row["id"],
-        key=window_key(row["site"], row["device"], row["boot"], row["start_ms"], row["sequence"]),
+        key=key_of(row),
         counts=counts,
         **{name: row[name] for name in _COPIED},
     )
@@ -47,3 +47,8 @@ def arrived(row: sa.RowMapping, counts: dict[str, Counts]) -> Arrived:
 def window_key(site: str, device: str, boot: str, start_ms: int, sequence: int) -> str:
     """What names a window, the same in every replay: whatever is random about it starts here."""
     return f"{site}/{device}/{boot}/{start_ms}/{sequence}"
+
+
+def key_of(row: sa.RowMapping) -> str:
+    """Of a row of ``windows`` with its device."""
+    return window_key(row["site"], row["device"], row["boot"], row["start_ms"], row["sequence"])

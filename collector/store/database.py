@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from edgeml.collector.store import fleet_tables, tables
+from edgeml.collector.store.takeover import take_over
 from edgeml.errors import CollectorError
 
 BUSY_MS = 2000
@@ -69,6 +70,8 @@ def _prepare_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001
     # Transactions are ours (see _begin_sqlite), not the driver's.
     connection.isolation_level = None
     for pragma in (
+        # Of a new file: old windows' pages can be given back (edgeml.collector.keep.trim).
+        "auto_vacuum=INCREMENTAL",
         "journal_mode=WAL",
         # In WAL mode NORMAL can lose the last commits in a power cut; the windows in them would be
         # acknowledged and gone. FULL costs one fsync a batch.
@@ -88,12 +91,13 @@ def _begin_sqlite(connection: Connection) -> None:
 def _check_schema(connection: Connection, text: str) -> None:
     if sa.inspect(connection).has_table("schema"):
         found = connection.execute(sa.select(sa.func.max(tables.schema.c.version))).scalar()
-        if found == tables.TAKEN_OVER:
-            connection.execute(sa.update(tables.schema).values(version=tables.SCHEMA))
+        if found in tables.TAKEN_OVER:
+            take_over(connection)
         elif found != tables.SCHEMA:
             raise CollectorError(
                 f"the database {text} has schema {found}",
-                expected=f"schema {tables.TAKEN_OVER} or {tables.SCHEMA}, which this edgeml reads",
+                expected=f"schema {min(tables.TAKEN_OVER)} to {tables.SCHEMA}, which this edgeml "
+                "reads",
                 remedy="Name another --database, or use the edgeml that wrote this one. Counts of "
                 "schema 1 and 2 are on grids that no longer exist, so they cannot be taken over.",
             )

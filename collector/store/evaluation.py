@@ -6,7 +6,7 @@ needed, and after a transaction that failed: what they know is exactly what is c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -14,13 +14,14 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from edgeml.collector.drift.budget import MS_A_DAY, Budget, Scope
 from edgeml.collector.drift.monitor import Monitor
 from edgeml.collector.drift.peers import Device, Scores, slot_length
 from edgeml.collector.drift.policy import RUNGS, Policy
 from edgeml.collector.drift.saved import Record, Saved, Step
-from edgeml.collector.drift.scores import Scorers, numbers
+from edgeml.collector.drift.scores import numbers
 from edgeml.collector.drift.stuck import Repeats, watch
 from edgeml.collector.drift.track import Point
 from edgeml.collector.store.arrivals import Arrived
@@ -28,6 +29,7 @@ from edgeml.collector.store.bulk import Bulk
 from edgeml.collector.store.database import upsert
 from edgeml.collector.store.fleet_tables import groups
 from edgeml.collector.store.groups import Groups, Scored, Series
+from edgeml.collector.store.known import Known
 from edgeml.collector.store.past import StreamPast, replay, unpack_state
 from edgeml.collector.store.rows import (
     Followed,
@@ -39,6 +41,7 @@ from edgeml.collector.store.rows import (
 )
 from edgeml.collector.store.spending import spend
 from edgeml.collector.store.tables import alarms, bundles, streams, tests, tracks
+from edgeml.collector.store.unjudged import EvaluationError, Run
 from edgeml.decoding import from_json, from_msgpack
 from edgeml.statistics import Baseline, Counts, Stream
 
@@ -50,20 +53,6 @@ LIVE_MS = 30 * MS_A_DAY
 """A stream that was silent for longer has no share in the alarm budget."""
 RECOUNTED_MS = 3_600_000
 """Counting them looks at every stream of the fleet, which is not for each batch."""
-
-
-class Known:
-    """The baseline of a bundle; one without statistics has no streams and no hash."""
-
-    def __init__(self, baseline: Baseline | None = None) -> None:
-        self.hash = baseline.hash if baseline else ""
-        self.streams = baseline.streams if baseline else {}
-        self.counts = {name: stream.baseline() for name, stream in self.streams.items()}
-        """One object a stream, that all its devices share …"""
-        self.scorers = {
-            name: Scorers(stream.grid, self.counts[name]) for name, stream in self.streams.items()
-        }
-        """… and what is made of it."""
 
 
 SAVED_EVERY = 16
@@ -183,7 +172,12 @@ class Evaluator:
         return self._thresholds[at]
 
     def evaluate(
-        self, connection: Connection, window: Arrived, *, replay: Commons | None = None
+        self,
+        connection: Connection,
+        window: Arrived,
+        *,
+        replay: Commons | None = None,
+        without: Collection[str] = (),
     ) -> None:
         """Compare a window with its baseline, stream by stream.
 
@@ -192,14 +186,27 @@ class Evaluator:
             window: a stored one.
             replay: where streams are rebuilt, what peers' scores were when the window first came,
                 by stream; its peers have seen it already, and its budget is spent.
+            without: streams that are not to be judged.
+
+        Raises:
+            EvaluationError: over which stream; nothing of the transaction is to be kept.
         """
         known = self.baseline(connection, window.bundle) or Known()
         # A merged window is one test as any other: the budget goes by the device's windows.
         length_ms = window.duration_ms // window.merged
         place = _Place(Device(window.site, window.device_id), length_ms, slot_length(length_ms))
         for name, counts in window.counts.items():
-            stream = known.streams[name]
-            self._evaluate_stream(connection, window, place, stream, counts, replay)
+            if name in without:
+                continue
+            try:
+                self._evaluate_stream(
+                    connection, window, place, known.streams[name], counts, replay
+                )
+            except DBAPIError:
+                raise
+            except Exception as error:
+                run = Run(window.device_id, (window.model, window.version))
+                raise EvaluationError(window.key, run, name, error) from error
 
     def flush(self, connection: Connection) -> None:
         """Write what came of the windows since the last time."""

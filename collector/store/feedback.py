@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.engine import Connection
 
+from edgeml.collector.keep.places import place
 from edgeml.collector.store.fleet_tables import feedback as table
 from edgeml.collector.store.fleet_tables import feedback_batches
-from edgeml.collector.store.rollups import hour
 from edgeml.collector.store.tables import devices, windows
 from edgeml.collector.views import AccuracyView, FeedbackView
 from edgeml.decoding import from_json
@@ -70,7 +70,7 @@ def add_feedback(connection: Connection, batch: Batch, *, now_ms: int) -> Feedba
     for label in batch.labels:
         name = (label.site, label.device)
         device_id = ids.get(name) or ids.setdefault(name, _device(connection, *name))
-        at = (device_id, label.model, hour(label.time_ms))
+        at = (device_id, label.model, place(label.time_ms))
         version = versions.get(at) or versions.setdefault(at, _version(connection, *at))
         heaps.setdefault((device_id, label.model, version, at[2], label.group), []).append(label)
     for key, labels in heaps.items():

@@ -95,6 +95,14 @@ retractions = Table(
     Column("undone_by", Text, nullable=False, server_default=""),
 )
 
+# One row: when the clock was last believed, by which ages are told.
+keeping = Table(
+    "keeping",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("seen_ms", BigInteger, nullable=False),
+)
+
 rebaselines = Table(
     "rebaselines",
     metadata,

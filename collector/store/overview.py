@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from edgeml.collector.drift.stuck import Repeats
+from edgeml.collector.store.faults import refusing
 from edgeml.collector.store.tables import (
     devices,
     outcome_rollups,
@@ -74,7 +75,16 @@ def standings(connection: Connection, chosen: Any = None) -> list[DeviceView]:
     of_device = _standings(connection, wanted)
     silent = [row["id"] for row in rows if row["id"] not in of_device]
     last = _last_models(connection, silent)
-    return [_view(row, of_device.get(row["id"], []), last.get(row["id"])) for row in rows]
+    judged = {number: max(s.last_ms for s in found) for number, found in of_device.items()}
+    refused = refusing(connection, judged)
+    views: list[DeviceView] = []
+    for row in rows:
+        number = row["id"]
+        view = _view(row, of_device.get(number, []), last.get(number))
+        if number in refused and view.state != "alarm":
+            view = msgspec.structs.replace(view, state="refused", reason=refused[number])
+        views.append(view)
+    return views
 
 
 def with_outcomes(

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from edgeml.collector.drift.saved import Saved
 from edgeml.collector.drift.stuck import Repeats
+from edgeml.collector.keep.rule import DAY_MS, HOUR_MS, Kept, Rule
+from edgeml.collector.keep.trim import file_size
+from edgeml.collector.store.faults import STREAM, faults, unjudged_windows
 from edgeml.collector.store.histograms import two_baselines
 from edgeml.collector.store.overview import is_last_test, standings, with_outcomes
 from edgeml.collector.store.packing import unpack
@@ -24,12 +28,15 @@ from edgeml.collector.store.tables import (
     tests,
     windows,
 )
+from edgeml.collector.store.unjudged import may_wait
 from edgeml.collector.views import (
     AlarmView,
     BundleView,
     DeviceView,
     EventView,
+    FaultView,
     Histogram,
+    KeptView,
     Point,
     StreamView,
 )
@@ -154,7 +161,7 @@ class Reader:
                 windows.c.version,
                 sa.func.count().label("waiting"),
             )
-            .where(windows.c.evaluated.is_(False))
+            .where(may_wait())
             .group_by(windows.c.bundle, windows.c.model, windows.c.version)
         )
         with self._engine.begin() as connection:
@@ -203,11 +210,35 @@ class Reader:
             for row in rows
         ]
 
+    def faults(self, *, site: str = "", device: str = "") -> list[FaultView]:
+        """What was refused or could not be judged, see :func:`faults`."""
+        with self._engine.begin() as connection:
+            return faults(connection, site=site, device=device)
+
+    def kept(self, rule: Rule, done: Kept) -> KeptView:
+        """What is kept, and how much room it takes."""
+        w = windows.c
+        oldest: dict[str, int] = {}
+        with self._engine.begin() as connection:
+            for name, span_ms in (("windows", 0), ("hours", HOUR_MS), ("days", DAY_MS)):
+                first = sa.select(sa.func.min(w.received_ms)).where(w.resolution_ms == span_ms)
+                if (at_ms := connection.execute(first).scalar()) is not None:
+                    oldest[name] = at_ms
+            size, free = file_size(connection)
+        return KeptView(
+            oldest_ms=oldest,
+            bytes=size,
+            free_bytes=free,
+            **msgspec.structs.asdict(rule),
+            **msgspec.structs.asdict(done),
+        )
+
     def _streams(
         self, connection: Connection, *, site: str = "", device: str = ""
     ) -> list[StreamView]:
         open_alarms = sa.select(alarms).where(alarms.c.closed_ms.is_(None)).subquery()
         last = tests.alias()
+        failed = unjudged_windows()
         query = (
             sa.select(
                 *(c for c in streams.c if c.name not in {"evidence", "threshold", "saved"}),
@@ -219,10 +250,12 @@ class Reader:
                 sa.func.coalesce(open_alarms.c.evidence, streams.c.evidence).label("evidence"),
                 sa.func.coalesce(open_alarms.c.threshold, streams.c.threshold).label("threshold"),
                 *(last.c[name].label(f"last_{name}") for name in _LAST),
+                sa.func.coalesce(failed.c.windows, 0).label("unjudged"),
             )
             .join(devices, devices.c.id == streams.c.device_id)
             .outerjoin(last, is_last_test(last))
             .outerjoin(open_alarms, open_alarms.c.stream_id == streams.c.id)
+            .outerjoin(failed, sa.and_(*(failed.c[n] == streams.c[n] for n in STREAM)))
             .order_by(devices.c.site, devices.c.device, streams.c.model, streams.c.id)
         )
         rows = connection.execute(_of_device(query, site, device)).mappings()

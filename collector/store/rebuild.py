@@ -20,11 +20,13 @@ from edgeml.collector.drift.peers import SITE_PEERS, VERSION_PEERS, Point, Score
 from edgeml.collector.ingest.validate import read_statistics
 from edgeml.collector.store.anew import empty
 from edgeml.collector.store.arrivals import arrived
-from edgeml.collector.store.evaluation import Evaluator, Known
+from edgeml.collector.store.evaluation import Evaluator
 from edgeml.collector.store.fleet_tables import group_alarms, group_points, groups
 from edgeml.collector.store.groups import Series, scored_rows, scored_tests
+from edgeml.collector.store.known import Known
 from edgeml.collector.store.past import blank_state, decode_numbers
 from edgeml.collector.store.tables import alarms, counts, devices, streams, tests, windows
+from edgeml.collector.store.unjudged import set_aside_of
 from edgeml.statistics import Counts
 
 Touched = dict[tuple[str, Series], set[int]]
@@ -91,11 +93,14 @@ def _rebuild_run(
         .join(devices, devices.c.id == windows.c.device_id)
         .where(*(windows.c[name] == value for name, value in of_run.items()))
         .where(windows.c.evaluated, windows.c.refused.is_(None), windows.c.retraction_id.is_(None))
+        .where(windows.c.resolution_ms == 0)  # what was merged is no test window
         .order_by(windows.c.id)
     )
+    aside = set_aside_of(connection, sa.and_(*(windows.c[n] == v for n, v in of_run.items())))
     for number, row in enumerate(list(connection.execute(query).mappings()), start=1):
         window = arrived(row, stored_counts(connection, evaluator, row))
-        evaluator.evaluate(connection, window, replay=commons.get(row["id"], {}))
+        common, without = commons.get(row["id"], {}), aside.get(row["id"], ())
+        evaluator.evaluate(connection, window, replay=common, without=without)
         if number % FLUSH == 0:
             evaluator.flush(connection)
     evaluator.flush(connection)

@@ -17,10 +17,10 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from edgeml.collector.keep.places import Day, day_of, is_merged, place
 from edgeml.collector.store.evaluation import Evaluator
 from edgeml.collector.store.fleet_tables import retractions
 from edgeml.collector.store.rebuild import rebuild, stored_counts
-from edgeml.collector.store.rollups import hour
 from edgeml.collector.store.selection import Selection
 from edgeml.collector.store.tables import count_rollups, outcome_rollups, windows
 from edgeml.collector.views import RetractionView
@@ -33,6 +33,7 @@ Key = tuple[Any, ...]
 _OUTCOME_KEY = ("device_id", "model", "version", "hour_ms", "outcome")
 _COUNT_KEY = ("device_id", "model", "version", "stream", "grid", "hour_ms")
 _NEEDED = ("id", "device_id", "model", "version", "start_ms", "outcomes", "rows", "merged")
+_OF_VIEW = [c.name for c in retractions.c if c.name != "selection"]
 
 
 def retract(
@@ -66,7 +67,7 @@ def retract(
         by=by,
         why=why,
         selection=msgspec.json.encode(selection).decode(),
-        windows=len(found),
+        windows=sum(window["merged"] for window in found),
         rows=sum(window["rows"] for window in found),
         devices=len({window["device_id"] for window in found}),
     )
@@ -74,7 +75,10 @@ def retract(
     _mark(connection, found, number)
     _add(connection, evaluator, found, sign=-1)
     rebuild(connection, evaluator, found, now_ms=now_ms)
-    return listed(connection, number)[0]
+    whole = [window["resolution_ms"] for window in found]
+    across = connection.execute(selection.across()).scalar_one()
+    view = listed(connection, number)[0]
+    return msgspec.structs.replace(view, resolution_ms=max(whole), across=across)
 
 
 def undo(
@@ -94,6 +98,11 @@ def undo(
         )
     query = sa.select(*windows.c).where(windows.c.retraction_id == number)
     found = _windows(connection, query)
+    if not found:
+        raise CollectorError(
+            f"the windows of retraction {number} are not kept any more",
+            expected="a retraction that is younger than what `[keep] days_days` says",
+        )
     _mark(connection, found, None)
     _add(connection, evaluator, found, sign=1)
     change = sa.update(retractions).where(retractions.c.id == number)
@@ -110,7 +119,9 @@ def listed(connection: Connection, number: int | None = None) -> list[Retraction
     return [
         RetractionView(
             selection=from_json(row["selection"]),
-            **{n: row[n] for n in RetractionView.__struct_fields__ if n != "selection"},
+            **{
+                n: row[n] for n in RetractionView.__struct_fields__ if n in row and n != "selection"
+            },
         )
         for row in connection.execute(query).mappings()
     ]
@@ -137,16 +148,21 @@ def _add(
     sums: dict[Key, Counts] = {}
     merged: Counter[Key] = Counter()
     grids: dict[str, Grid] = {}
+    places: dict[Day, bool] = {}
     for window in found:
         at = (window["device_id"], window["model"], window["version"])
+        day = day_of(*at, window["start_ms"])
+        if day not in places:
+            places[day] = is_merged(connection, day)
+        hour_ms = place(window["start_ms"], is_day=places[day])
         for outcome, count in from_json(window["outcomes"]).items():
-            outcomes[(*at, hour(window["start_ms"]), outcome)] += sign * count
+            outcomes[(*at, hour_ms, outcome)] += sign * count
         if not window["evaluated"]:  # its counts were never rolled up
             continue
         known = evaluator.baseline(connection, window["bundle"])
         grids |= {s.grid.hash: s.grid for s in known.streams.values()} if known else {}
         for stream, counts in stored_counts(connection, evaluator, window).items():
-            key = (*at, stream, counts.grid, hour(window["start_ms"]))
+            key = (*at, stream, counts.grid, hour_ms)
             sums[key] = sums[key] + counts if key in sums else counts
             merged[key] += window["merged"]
     for key, count in outcomes.items():

@@ -13,6 +13,10 @@ from edgeml.collector.store.tables import boots, devices, streams, windows
 from edgeml.errors import CollectorError
 
 _OF_DEVICES = ("device", "site")
+_END_MS = windows.c.start_ms + sa.case(
+    (windows.c.resolution_ms > 0, windows.c.resolution_ms), else_=1
+)
+"""Of what a window stands for; one that was not merged goes by its beginning."""
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,11 +59,23 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 boots,
                 sa.and_(boots.c.device_id == windows.c.device_id, boots.c.boot == windows.c.boot),
             ).where(boots.c.agent == self.agent)
+        # Of what was merged, that which lies in the span as a whole.
         if self.from_ms is not None:
             query = query.where(windows.c.start_ms >= self.from_ms)
         if self.to_ms is not None:
-            query = query.where(windows.c.start_ms < self.to_ms)
+            query = query.where(self.to_ms >= _END_MS)
         return query
+
+    def across(self) -> Any:
+        """A query: how many merged windows reach across the beginning or the end of the span."""
+        edges = [
+            sa.and_(windows.c.start_ms < edge, edge < _END_MS)
+            for edge in (self.from_ms, self.to_ms)
+            if edge is not None
+        ]
+        anywhen = msgspec.structs.replace(self, from_ms=self.from_ms and -(2**62), to_ms=None)
+        query = anywhen.windows(sa.func.count())
+        return query.where(windows.c.resolution_ms > 0, sa.or_(sa.false(), *edges))
 
 
 class StreamSelection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

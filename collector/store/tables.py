@@ -22,14 +22,15 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = 4
+SCHEMA = 5
 """Of the tables; a database with another one is refused, but for :data:`TAKEN_OVER`. 1 and 2 held
 counts on grids, and bundles with baselines, that are no longer read."""
 
-TAKEN_OVER = 3
-"""Its tables are the same. It held the state of each track as of its last window, which may lie
-some windows back now, and all counts packed plainly; both are read as ever. Once it is opened it
-is of this schema, lest an edgeml that knows neither opens it again."""
+TAKEN_OVER = (3, 4)
+"""They lack what :mod:`edgeml.collector.store.takeover` adds. 3 held the state of each track as of
+its last window, which may lie some windows back now, and all counts packed plainly; both are read
+as ever. Once it is opened it is of this schema, lest an edgeml that knows none of it opens it
+again."""
 
 metadata = MetaData()
 
@@ -71,6 +72,8 @@ boots = Table(
     Column("boot", Text, primary_key=True),
     Column("through", BigInteger, nullable=False),  # the high-water mark
     Column("agent", Text, nullable=False, server_default=""),  # its version, as the birth said
+    # The highest sequence of a window that was merged: at and below it nothing is new.
+    Column("merged", BigInteger, nullable=False, server_default="0"),
 )
 
 windows = Table(
@@ -95,9 +98,32 @@ windows = Table(
     Column("evaluated", Boolean, nullable=False),
     Column("refused", Text),  # why its counts were not taken; it is settled all the same
     Column("retraction_id", BigInteger),  # taken back: it counts nowhere, and is kept
+    # 0: as it came; else all that came in this time, merged when they grew old.
+    Column("resolution_ms", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("device_id", "boot", "sequence", "model", "version", "start_ms"),
 )
 Index("windows_waiting", windows.c.evaluated, windows.c.bundle, windows.c.id)
+Index("windows_by_age", windows.c.resolution_ms, windows.c.received_ms)
+Index("windows_by_start", windows.c.device_id, windows.c.start_ms)
+_refused = windows.c.refused.is_not(None)
+Index(
+    "windows_refused",
+    windows.c.device_id,
+    windows.c.refused,
+    sqlite_where=_refused,
+    postgresql_where=_refused,
+)
+
+# Statistics of a window whose evaluation failed: counted, and not judged yet.
+unjudged = Table(
+    "unjudged",
+    metadata,
+    Column("window_id", Id, ForeignKey("windows.id"), primary_key=True),
+    Column("stream", Text, primary_key=True),  # empty: all of them
+    Column("reason", Text, nullable=False),
+    Column("start", Text, nullable=False),  # of the collector that tried last
+    Column("edgeml", Text, nullable=False),  # its version
+)
 
 # What a window's statistics came to, as the device packed them: by their place among the streams of
 # the bundle's baseline, whose names are known once the bundle is.
@@ -131,6 +157,16 @@ count_rollups = Table(
     Column("hour_ms", BigInteger, primary_key=True),
     Column("windows", BigInteger, nullable=False),
     Column("packed", LargeBinary, nullable=False),
+)
+
+# Days whose rollups are merged: one row a day, with the day's start in the place of its hour.
+merged_days = Table(
+    "merged_days",
+    metadata,
+    Column("device_id", Id, ForeignKey("devices.id"), primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("day_ms", BigInteger, primary_key=True),
 )
 
 streams = Table(
@@ -195,6 +231,7 @@ tests = Table(
     Column("effect", Float, nullable=False),
     Column("detectable", Float, nullable=False),
 )
+Index("tests_of_window", tests.c.window_id)
 
 alarms = Table(
     "alarms",

@@ -14,6 +14,7 @@ from edgeml.collector.views import (
     DeviceView,
     EstimateView,
     EventView,
+    FaultView,
     Histogram,
     Point,
     StreamView,
@@ -26,6 +27,7 @@ from edgeml.collector.web.words import ago, at, building, count, evidence, proba
 REFRESH_S = 2.0
 POINTS = 300
 EVENTS = 8
+FAULTS = 8
 
 
 class StreamData(View, frozen=True, kw_only=True):
@@ -44,6 +46,7 @@ class DeviceData(View, frozen=True, kw_only=True):
     device: DeviceView | None
     streams: list[StreamData]
     events: list[EventView]
+    faults: list[FaultView]
     estimates: list[EstimateView]
     health: dict[str, Any]
 
@@ -77,6 +80,7 @@ def read(backend: Backend, site: str, device: str) -> DeviceData:
             for stream in streams
         ],
         events=reader.events(site=site, device=device, limit=EVENTS),
+        faults=reader.faults(site=site, device=device)[:FAULTS],
         estimates=backend.fleet.estimates(chosen) if found else [],
         health=backend.health(),
     )
@@ -94,6 +98,7 @@ async def device_page(backend: Backend, site: str, device: str) -> None:
                 ui.html('<a class="plain" href="/">All devices</a>', sanitize=False)
             return
         head = ui.html("", sanitize=False).style("width:100%")
+        faults = ui.html("", sanitize=False).style("width:100%")
         cards: dict[int, _Card] = {}
         grid = ui.element("div").classes("statistics")
         events = ui.html("", sanitize=False).style("width:100%")
@@ -101,6 +106,8 @@ async def device_page(backend: Backend, site: str, device: str) -> None:
         def show(shown: DeviceData) -> None:
             if shown.device is not None:
                 head.set_content(_head(shown.device, shown.estimates, shown.now_ms))
+            faults.set_content(_faults(shown.faults, shown.now_ms))
+            faults.set_visibility(bool(shown.faults))
             for stream in shown.streams:
                 if stream.stream.id not in cards:
                     with grid:
@@ -215,6 +222,8 @@ def _stream_head(data: StreamData) -> str:
         note = f"since {at(stream.alarm_ms)} UTC"
     elif not stream.armed:
         note = escape(stream.reason)
+    if stream.unjudged:
+        note += f"{' · ' if note else ''}{_windows(stream.unjudged)} not judged, see above"
     measures = ""
     if last is not None:
         sizes = _two_baselines(data.histogram)
@@ -262,3 +271,27 @@ def _events(events: list[EventView], now_ms: int) -> str:
     )
     table = f"<table class='fleet'>{rows}</table>"
     return f"<div class='card'><div class='title'>Events</div>{table}</div>"
+
+
+def _faults(faults: list[FaultView], now_ms: int) -> str:
+    """What was not taken, and what could not be judged; nothing where all was."""
+    if not faults:
+        return ""
+    rows = "".join(
+        f"<tr><td style='white-space:nowrap'><b>{_windows(f.windows)}</b></td>"
+        f"<td style='white-space:nowrap'>{escape(f.kind)}</td>"
+        f"<td style='white-space:nowrap'>{escape(f'{f.model} {f.version}')}</td>"
+        f"<td>{escape(' · '.join(filter(None, (f.stream, f.reason))))}</td>"
+        f"<td class='muted' style='white-space:nowrap'>{ago(f.last_ms, now_ms)}</td></tr>"
+        for f in faults
+    )
+    return (
+        "<div class='card'><div class='title'>Windows refused or not judged</div>"
+        "<div class='muted small'>What is refused counts nowhere. What is not judged is counted, "
+        "and judged again when the collector starts next.</div>"
+        f"<table class='fleet'>{rows}</table></div>"
+    )
+
+
+def _windows(number: int) -> str:
+    return f"{count(number)} window{'s' * (number != 1)}"

@@ -112,12 +112,14 @@ def _summary(data: FleetData) -> None:
     armed = sum(device.armed for device in data.devices)
     online = sum(device.online for device in data.devices)
     refused = sum(data.counters["refused"].values())
+    unjudged = data.counters["unjudged"]
     figures = (
         ("Devices online", f"{online:,} of {len(data.devices):,}", ""),
         ("Open incidents", count(opened), "alarm" if opened else ""),
         ("Statistics armed", f"{armed:,} of {streams:,}", ""),
         ("Windows since start", count(data.counters["accepted"]), ""),
         ("Messages refused", count(refused), ""),
+        *([("Windows not judged", count(unjudged), "alarm")] if unjudged else []),
     )
     with ui.element("div").style(
         "display:grid;grid-template-columns:repeat(auto-fit,minmax(170px,1fr));gap:16px;width:100%"

@@ -62,6 +62,7 @@ code.line { background: #111827; color: #e5e7eb; border-radius: 8px; padding: 10
 
 STATES = {
     "alarm": ("alarm", "alarm"),
+    "refused": ("stuck", "windows refused"),
     "stuck": ("stuck", "stuck"),
     "armed": ("armed", "armed"),
     "not armed": ("waiting", "not armed yet"),

@@ -19,9 +19,11 @@ from edgeml.collector.web.words import ago, count, statistic
 A_PAGE = 25
 FEW = 12
 """Devices that one looks over without searching."""
-_TROUBLE = ("alarm", "stuck", "unknown", "not armed", "armed")
+_TROUBLE = ("alarm", "refused", "stuck", "unknown", "not armed", "armed")
 """States as they are sorted. Of equal ones those that are off line come first, then those nearest
 to an alarm."""
+
+_EXPLAINED = {"not armed", "stuck", "refused"}
 
 
 def ranked(devices: Sequence[DeviceView]) -> list[DeviceView]:
@@ -139,7 +141,8 @@ def _row(device: DeviceView, now_ms: int) -> str:
     )
     trouble = [f"{m.name}: {m.error}" for m in device.models if m.error]
     note = escape(
-        "; ".join(trouble) or (device.reason if device.state in {"not armed", "stuck"} else "")
+        "; ".join(trouble)
+        or (device.reason if device.state in {"not armed", "stuck", "refused"} else "")
     )
     online = "online" if device.online else "offline"
     offline = "" if device.online else ' <span class="muted">· offline</span>'

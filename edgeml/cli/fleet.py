@@ -77,6 +77,55 @@ def alarms(
     )
 
 
+@app.command("faults")
+def faults(
+    collector: Collector = DEFAULT, device: Device = "", site: Site = "", as_json: Json = False
+) -> None:
+    """List windows that were refused, or could not be judged, and why; what came last first."""
+    document = get(collector, "faults", site=site, device=device)
+    if as_json:
+        write_json(document)
+        return
+    write_table(
+        ("site/device", "model", "windows", "what", "since (UTC)", "last (UTC)", "why"),
+        [
+            (
+                f"{fault['site']}/{fault['device']}",
+                f"{fault['model']} {fault['version']}",
+                f"{fault['windows']:,}",
+                fault["kind"],
+                utc(fault["first_ms"]),
+                utc(fault["last_ms"]),
+                ": ".join(filter(None, (fault["stream"], fault["reason"]))),
+            )
+            for fault in document["faults"]
+        ],
+        right=("windows",),
+    )
+
+
+@app.command("kept")
+def kept(collector: Collector = DEFAULT, as_json: Json = False) -> None:
+    """Say how long what is kept, since when there is any, and how much room it takes."""
+    document = get(collector, "keep")
+    if as_json:
+        write_json(document)
+        return
+    rows = [
+        (name, f"{days:g} days" if (days := document[f"{name}_days"]) else "for ever", utc(since))
+        for name, since in document["oldest_ms"].items()
+    ]
+    write_table(("resolution", "kept", "since (UTC)"), rows)
+    size, free = document["bytes"] / 1e6, document["free_bytes"] / 1e6
+    if size:
+        typer.echo(f"The database has {size:,.1f} MB, of which {free:,.1f} are free.")
+    if document["held"]:
+        typer.echo(
+            "The collector's clock jumped, or it was away for over a day: nothing is merged or "
+            "deleted until the clock has gone on for a day."
+        )
+
+
 @app.command("add")
 def add(
     bundle: Annotated[Path, typer.Argument(help="The bundle that devices run.")],
@@ -142,7 +191,8 @@ def _stream_row(stream: dict[str, Any]) -> tuple[object, ...]:
         shown("p", ".2g"),
         evidence(stream["evidence"]),
         evidence(stream["threshold"]),
-        stream["phase"] if stream["armed"] else f"not armed: {stream['reason']}",
+        (stream["phase"] if stream["armed"] else f"not armed: {stream['reason']}")
+        + (f"; {stream['unjudged']:,} not judged" if stream["unjudged"] else ""),
     )
 
 

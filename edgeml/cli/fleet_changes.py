@@ -82,6 +82,11 @@ def retract(
         f"{windows:,} window{'s' * (windows != 1)} of {devices:,} device{'s' * (devices != 1)} "
         f"({document['rows']:,} rows) {done}.{tail}"
     )
+    if document["resolution_ms"]:
+        typer.echo(
+            "Some were merged when they grew old, and are taken by whole hours or days; of those "
+            f"that reach across --from or --to {document['across']:,} were left as they are."
+        )
 
 
 @app.command("retractions")

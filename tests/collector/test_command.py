@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.collectors import Start
 from support.devices import Source, wire
@@ -188,6 +189,26 @@ def test_incidents_retraction_and_feedback_at_the_command_line(
     file.write_text("device,model\ncam,tiny\n")
     lacking = fleet("feedback", str(file), *at)
     assert (lacking.returncode, "lacks time, prediction, label" in lacking.stderr) == (2, True)
+
+
+def test_what_was_refused_is_listed_with_the_reason(
+    start: Start, bundle: Path, tmp_path: Path
+) -> None:
+    store = FleetStore(tmp_path / "fleet.sqlite", bundle)
+    source = Source(bundle, seed=1)
+    foreign = [msgspec.structs.replace(w, baseline="f" * 64) for w in source.windows(3)]
+    store.send(*(("hall/cam", window) for window in foreign), ("hall/gate", source.window()))
+    store.engine.dispose()
+    at = ("--collector", start("--embedded-broker").wait_ready().page)
+    (fault,) = json.loads(fleet("faults", "--json", *at).stdout)["faults"]
+    assert (fault["device"], fault["kind"], fault["windows"]) == ("cam", "refused", 3)
+    listed = fleet("faults", "--site", "hall", *at).stdout
+    assert "17 statistics of the baseline ffff" in " ".join(listed.split())
+    assert "cam" not in fleet("faults", "--device", "gate", *at).stdout
+    assert "refused: 17 statistics of the baseline" in fleet("status", *at).stdout
+    shown = fleet("kept", *at).stdout
+    assert "windows     14 days  2027-01-15 08:00:02" in shown
+    assert "The database has 0." in shown
 
 
 def test_a_collector_that_is_not_there_is_no_riddle(unused_port: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Page, expect, sync_playwright
@@ -181,6 +182,28 @@ def test_of_many_devices_a_page_is_shown_and_the_others_are_found(
         device.wait_stored(2)
         expect(rows.first).to_contain_text("80 served")
     expect(rows).to_have_count(1)
+    assert browser.faults == []
+
+
+def test_a_device_whose_windows_are_refused_says_why(
+    start: Start, bundle: Path, browser: Browser, tmp_path: Path
+) -> None:
+    store = FleetStore(tmp_path / "fleet.sqlite", bundle)
+    source = Source(bundle, seed=1)
+    store.send(("hall/cam", source.status()), *(("hall/cam", w) for w in source.windows(8)))
+    foreign = [msgspec.structs.replace(w, baseline="f" * 64) for w in source.windows(3)]
+    store.send(*(("hall/cam", window) for window in foreign))
+    store.engine.dispose()
+    collector = start("--embedded-broker").wait_ready()
+    page = browser.page
+    page.goto(collector.page)
+    row = page.locator("tr[data-device=cam]")
+    expect(row.locator(".badge")).to_have_text("windows refused")
+    expect(row).to_contain_text("statistics of the baseline ffff")
+    page.goto(f"{collector.page}/device/hall/cam")
+    card = page.locator(".card", has_text="Windows refused or not judged")
+    expect(card.locator("tr", has_text="3 windows")).to_contain_text("of the baseline ffff")
+    browser.keep("refused")
     assert browser.faults == []
 
 

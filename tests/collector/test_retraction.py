@@ -204,10 +204,10 @@ def test_windows_that_wait_for_their_bundle_are_retracted_too(bundle: Path, tmp_
     store.send(*(("hall/cam", w) for w in Source(bundle, seed=1).windows(5)))
     view = store.retract(device="cam", to_ms=START_MS + 3500)
     store.intake.add_bundle(open_bundle(bundle), size=1, now_ms=1)
-    assert store.intake.evaluate_waiting() == 2
+    assert store.intake.late.evaluate_waiting() == 2
     assert {row[3] for row in store.contents()["counts"]} == {2}
     store.undo(view.id)
-    assert store.intake.evaluate_waiting() == 3
+    assert store.intake.late.evaluate_waiting() == 3
     assert {row[3] for row in store.contents()["counts"]} == {5}
 
 

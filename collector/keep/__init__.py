@@ -1,0 +1,1 @@
+"""Retention: old windows are merged into hours, then days, and in the end they go."""
