@@ -1,0 +1,145 @@
+#!/bin/sh
+# A whole machine for the device agent: Debian 12 with its kernel, systemd and drivers, in QEMU.
+#
+#   scripts/machine.sh setup FOLDER          make it; about 2 GB, some minutes
+#   scripts/machine.sh test FOLDER [ARGS...] the tests in tests/machine, run inside; ARGS go to pytest
+#   scripts/machine.sh shell FOLDER          a shell inside, on this terminal; Ctrl-A X ends it
+#
+# Needs x86-64 Debian or Ubuntu, and root: it installs QEMU and mmdebstrap with apt where they are
+# missing, and changes nothing else outside FOLDER.
+#
+# How it works. FOLDER/root is the machine's tree, with edgeml in /opt/edgeml as a device would have
+# it. Each run installs this checkout into it, makes a disk of it and boots that; nothing is kept of
+# what happens inside. The console goes to FOLDER/console.log, what the tests say comes out by a
+# second serial line, and so does their exit status. There is no network but loopback.
+# A machine that is not done after LIMIT_S seconds (1500) is ended from outside.
+#
+# KVM is used where a kernel comes up under it; elsewhere QEMU translates, at about a tenth of the
+# speed. The first line says which. So nothing here is a measure of speed.
+set -eu
+
+SUITE=bookworm
+PACKAGES="systemd systemd-sysv udev kmod dbus procps iproute2 linux-image-amd64 initramfs-tools
+          python3 python3-venv alsa-utils v4l-utils mosquitto"
+PLATFORMS="manylinux_2_35 manylinux_2_34 manylinux_2_31 manylinux_2_28 manylinux_2_27
+           manylinux_2_17 manylinux2014"
+EXTRAS="agent,onnx,tflite,camera"
+TOOLS="pytest hypothesis psutil pillow"
+LIMIT_S=${LIMIT_S:-1500}
+CPUS=${CPUS:-2}
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+
+say() { echo "machine: $*" >&2; }
+
+usage() { sed -n 's/^#   scripts/scripts/p' "$0" >&2; exit 2; }
+
+inside() { chroot "$root/root" "$@"; }
+
+setup() {
+    "$here/.ci/packages.sh" qemu-system-x86 mmdebstrap e2fsprogs
+    rm -rf "$root/root"
+    say "unpacking Debian"
+    # shellcheck disable=SC2086 # words, on purpose
+    mmdebstrap --quiet --variant=minbase --include="$(echo $PACKAGES | tr ' ' ,)" \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        "$SUITE" "$root/root" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}"
+    # An initial RAM disk with what this disk needs, and not with all that Debian knows.
+    echo MODULES=list >"$root/root/etc/initramfs-tools/conf.d/list"
+    printf 'virtio_pci\nvirtio_blk\next4\n' >"$root/root/etc/initramfs-tools/modules"
+    inside update-initramfs -u >/dev/null
+    cp "$root"/root/boot/vmlinuz-* "$root/vmlinuz"
+    cp "$root"/root/boot/initrd.img-* "$root/initrd"
+    cp -r "$here/scripts/machine/files/." "$root/root/"
+    inside useradd --system --home-dir /var/lib/edgeml --groups video,audio edgeml
+    echo device >"$root/root/etc/hostname"
+    inside systemctl --quiet disable mosquitto e2scrub_reap apt-daily.timer apt-daily-upgrade.timer
+    say "installing edgeml's libraries"
+    mkdir -p "$root/root/opt/wheels"
+    platforms=$(for name in $PLATFORMS; do echo "--platform ${name}_x86_64"; done)
+    wanted=$(cd "$here" && python3 .ci/requirements.py "$EXTRAS")
+    # By this machine's pip, with its network and its settings; the machine inside has neither.
+    # shellcheck disable=SC2086 # words, on purpose
+    python3 -m pip download --quiet --dest "$root/root/opt/wheels" --only-binary=:all: $platforms \
+        --python-version 3.11 --implementation cp \
+        --constraint "$here/edgeml/toolchain/constraints/light.txt" $wanted $TOOLS
+    inside python3 -m venv /opt/edgeml
+    # shellcheck disable=SC2086
+    pip_inside $wanted $TOOLS
+    rm -r "$root/root/opt/wheels"
+}
+
+pip_inside() {
+    inside /opt/edgeml/bin/pip install --quiet --no-index --find-links /opt/wheels \
+        --no-warn-conflicts --root-user-action ignore "$@"
+}
+
+# A disk of the tree, with this checkout installed; tests that run inside lie in /opt/suite.
+disk() {
+    [ -e "$root/root/opt/edgeml" ] || { say "there is no machine in $root: setup comes first"; exit 2; }
+    suite=$root/root/opt/suite
+    rm -rf "$suite"
+    mkdir -p "$suite"
+    python3 -m pip wheel --quiet --no-deps --wheel-dir "$root/root/opt/wheels" "$here"
+    pip_inside --no-deps --force-reinstall edgeml
+    rm -r "$root/root/opt/wheels"
+    (cd "$here" && git ls-files -z --cached --others --exclude-standard tests pyproject.toml \
+        | tar --null --files-from=- -c) | tar -xC "$suite"
+    printf '%s\n' "$@" >"$suite/arguments"
+    rm -f "$root/disk.img"
+    mke2fs -q -t ext4 -E root_owner=0:0 -d "$root/root" "$root/disk.img" 4G
+}
+
+# Whether a kernel comes up under KVM. Without a disk it panics, which ends QEMU: that is the answer.
+accelerator() {
+    if [ -w /dev/kvm ] && timeout 10 qemu-system-x86_64 -machine q35,accel=kvm -cpu max -m 256 \
+        -display none -no-reboot -kernel "$root/vmlinuz" -append panic=-1 >/dev/null 2>&1; then
+        say "KVM"
+        accel=kvm
+    else
+        say "no usable KVM here: QEMU translates, slowly"
+        accel=tcg
+    fi
+}
+
+# boot UNIT ARGS...: to that unit of systemd; ARGS go to QEMU.
+boot() {
+    unit=$1; shift
+    timeout --foreground "$LIMIT_S" qemu-system-x86_64 -machine q35,accel=$accel -cpu max \
+        -smp "$CPUS" -m 2G -display none -no-reboot -nodefaults -nic none -device virtio-rng-pci \
+        -kernel "$root/vmlinuz" -initrd "$root/initrd" \
+        -append "root=/dev/vda rw console=ttyS0 quiet panic=-1 systemd.unit=$unit" \
+        -drive "file=$root/disk.img,if=virtio,format=raw,snapshot=on" "$@"
+}
+
+run_tests() {
+    disk "$@"
+    accelerator
+    say "booting; the console is in $root/console.log"
+    status=0
+    boot suite.target -serial "file:$root/console.log" -serial stdio </dev/null \
+        | tee "$root/report.txt" || status=$?
+    result=$(sed -n 's/^machine: status \([0-9]*\).*/\1/p' "$root/report.txt")
+    if [ -z "$result" ]; then
+        say "it ended, or was ended after $LIMIT_S s, without a result; see $root/console.log"
+        exit 1
+    fi
+    exit "$result"
+}
+
+[ $# -ge 2 ] || usage
+[ "$(id -u)" = 0 ] || { say "needs root, to make a disk that belongs to root"; exit 2; }
+verb=$1
+mkdir -p "$2"
+root=$(cd "$2" && pwd)
+shift 2
+case $verb in
+    setup) setup ;;
+    test) run_tests "$@" ;;
+    shell)
+        disk
+        accelerator
+        boot multi-user.target -serial mon:stdio
+        ;;
+    *) usage ;;
+esac
