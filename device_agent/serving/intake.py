@@ -257,6 +257,14 @@ class Intake:
             self._wake.notify()
             self._rest.notify_all()
 
+    def overdue(self) -> Runner | None:
+        """After :meth:`end`: wait for what runs and waits, as long as it may take. Who is still at
+        work then, if anybody is."""
+        with self._lock:
+            left_s = max(0.0, self._drained_by - time.monotonic())
+            self._rest.wait_for(lambda: self._is_drained(time.monotonic()), left_s)
+            return self._busy
+
     def _is_at(self, runner: Runner) -> bool:
         return self._busy is runner or self._parting is runner
 
