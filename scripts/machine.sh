@@ -3,6 +3,7 @@
 #
 #   scripts/machine.sh setup FOLDER          make it; about 2 GB, some minutes
 #   scripts/machine.sh test FOLDER [ARGS...] the tests in tests/machine, run inside; ARGS go to pytest
+#   scripts/machine.sh power FOLDER [CASES]  power cuts at CASES moments (60) of an agent's life
 #   scripts/machine.sh shell FOLDER          a shell inside, on this terminal; Ctrl-A X ends it
 #
 # Needs x86-64 Debian or Ubuntu, and root: it installs QEMU and mmdebstrap with apt where they are
@@ -12,6 +13,10 @@
 # it. Each run installs this checkout into it, makes a disk of it and boots that; nothing is kept of
 # what happens inside. The console goes to FOLDER/console.log, what the tests say comes out by a
 # second serial line, and so does their exit status. There is no network but loopback.
+# `power` has an agent deploy, serve and report inside, on a second disk. QEMU logs every write and every
+# flush of that disk. Then, outside, the disk is made again as a cut leaves it at each of CASES moments,
+# with half of the sectors that were not flushed yet gone; Linux mounts it, an agent is started on it,
+# and what it serves and what reaches the collector is compared with what had been promised by then.
 # A machine that is not done after LIMIT_S seconds (1500) is ended from outside.
 #
 # KVM is used where a kernel comes up under it; elsewhere QEMU translates, at about a tenth of the
@@ -74,20 +79,26 @@ pip_inside() {
         --no-warn-conflicts --root-user-action ignore "$@"
 }
 
+# copy TO PATH...: those of this checkout's files, without what was built there.
+copy() {
+    into=$1; shift
+    rm -rf "$into"
+    mkdir -p "$into"
+    (cd "$here" && git ls-files -z --cached --others --exclude-standard "$@" \
+        | tar --create --null --files-from=-) | tar --extract --no-same-owner --directory "$into"
+}
+
 # A disk of the tree, with this checkout installed; tests that run inside lie in /opt/suite.
 disk() {
     [ -e "$root/root/opt/edgeml" ] || { say "there is no machine in $root: setup comes first"; exit 2; }
-    suite=$root/root/opt/suite
-    rm -rf "$suite"
-    mkdir -p "$suite"
-    python3 -m pip wheel --quiet --no-deps --wheel-dir "$root/root/opt/wheels" "$here"
+    copy "$root/checkout" .
+    python3 -m pip wheel --quiet --no-deps --wheel-dir "$root/root/opt/wheels" "$root/checkout"
     pip_inside --no-deps --force-reinstall edgeml
     rm -r "$root/root/opt/wheels"
-    (cd "$here" && git ls-files -z --cached --others --exclude-standard tests pyproject.toml \
-        | tar --null --files-from=- -c) | tar -xC "$suite"
-    printf '%s\n' "$@" >"$suite/arguments"
+    copy "$root/root/opt/suite" tests pyproject.toml
+    printf '%s\n' "$@" >"$root/root/opt/suite/arguments"
     rm -f "$root/disk.img"
-    mke2fs -q -t ext4 -E root_owner=0:0 -d "$root/root" "$root/disk.img" 4G
+    mke2fs -q -t ext4 -E root_owner=0:0 -d "$root/root" "$root/disk.img" 4G >/dev/null
 }
 
 # Whether a kernel comes up under KVM. Without a disk it panics, which ends QEMU: that is the answer.
@@ -112,19 +123,52 @@ boot() {
         -drive "file=$root/disk.img,if=virtio,format=raw,snapshot=on" "$@"
 }
 
-run_tests() {
-    disk "$@"
+# boot, with what it says on the second serial line shown and kept; ends with the status it tells.
+boot_for_result() {
     accelerator
     say "booting; the console is in $root/console.log"
-    status=0
-    boot suite.target -serial "file:$root/console.log" -serial stdio </dev/null \
-        | tee "$root/report.txt" || status=$?
+    target=$1; shift
+    boot "$target" -serial "file:$root/console.log" -serial stdio "$@" </dev/null \
+        | tee "$root/report.txt" || true
     result=$(sed -n 's/^machine: status \([0-9]*\).*/\1/p' "$root/report.txt")
     if [ -z "$result" ]; then
         say "it ended, or was ended after $LIMIT_S s, without a result; see $root/console.log"
         exit 1
     fi
-    exit "$result"
+    [ "$result" = 0 ] || exit "$result"
+}
+
+# In the machine's tree, at this machine's speed; what is mounted there is seen by nobody else.
+outside() {
+    unshare --mount --pid --fork sh -c '
+        mount --rbind /dev "$0/dev" && mount -t proc proc "$0/proc" && mount -t tmpfs tmpfs "$0/run" &&
+        mount -t tmpfs tmpfs "$0/tmp" && mkdir "$0/run/power" && mount --bind "$1" "$0/run/power" &&
+        shift && exec chroot "$0" env PYTHONPATH=/opt/suite/tests /opt/edgeml/bin/python "$@"' \
+        "$root/root" "$root/power" "$@"
+}
+
+power() {
+    [ -n "${AGAIN:-}" ] || record_power
+    say "cutting"
+    outside -m machine.power_check /run/power/first.img /run/power/writes.log \
+        --cases "$@"
+}
+
+record_power() {
+    disk
+    rm -rf "$root/power"
+    mkdir -p "$root/power/files"
+    outside -m machine.power_workload prepare /run/power/files
+    # The file system ends at 96 MB; behind it the workload keeps its notes.
+    mke2fs -q -t ext4 -d "$root/power/files" "$root/power/first.img" 96M >/dev/null
+    truncate --size 128M "$root/power/first.img"
+    cp "$root/power/first.img" "$root/power/disk.img"
+    : >"$root/power/writes.log"
+    boot_for_result power.target \
+        -blockdev "driver=file,node-name=disk,filename=$root/power/disk.img" \
+        -blockdev "driver=file,node-name=log,filename=$root/power/writes.log" \
+        -blockdev driver=blklogwrites,node-name=logged,file=disk,log=log \
+        -device virtio-blk-pci,drive=logged
 }
 
 [ $# -ge 2 ] || usage
@@ -135,7 +179,11 @@ root=$(cd "$2" && pwd)
 shift 2
 case $verb in
     setup) setup ;;
-    test) run_tests "$@" ;;
+    test)
+        disk "$@"
+        boot_for_result suite.target
+        ;;
+    power) power "${1:-60}" ;;
     shell)
         disk
         accelerator

@@ -65,9 +65,7 @@ class NotingCollector(Collector):
     def _store(self, window: Window) -> None:
         key = (window.boot, window.sequence)
         if self.acknowledge and self._notes is not None and key not in self.windows:
-            self._notes.add(
-                "collected", key=key, start=window.start_ms, rows=window.rows
-            )
+            self._notes.add("collected", key=key, start=window.start_ms, rows=window.rows)
         super()._store(window)
 
 

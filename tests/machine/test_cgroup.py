@@ -94,7 +94,9 @@ def test_pressure_for_memory_leads_down_the_ladder_and_its_end_up_again(unit: Un
     try:
         unit.journal.wait_for(" degraded .*memory")
         assert unit.status().models[0].step == 1
-        pressed = memory_pressure(Path("/sys/fs/cgroup/system.slice/neighbour.service/memory.pressure"))
+        pressed = memory_pressure(
+            Path("/sys/fs/cgroup/system.slice/neighbour.service/memory.pressure")
+        )
         assert pressed is not None
         assert pressed > 0.2
     finally:

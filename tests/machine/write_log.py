@@ -51,7 +51,9 @@ def read_log(file: BinaryIO, size: int) -> list[Entry]:
     """
     magic, version, _, sector = _SUPER.unpack(file.read(_SUPER.size))
     if (magic, version, sector) != (MAGIC, 1, SECTOR):
-        raise ValueError(f"A log of {MAGIC:x}, 1, {SECTOR} was expected: {magic:x}, {version}, {sector}")
+        raise ValueError(
+            f"A log of {MAGIC:x}, 1, {SECTOR} was expected: {magic:x}, {version}, {sector}"
+        )
     entries: list[Entry] = []
     place = SECTOR
     while place + SECTOR <= size:

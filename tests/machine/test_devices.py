@@ -1,0 +1,142 @@
+"""A camera and a sound card as the kernel has them: drivers without hardware, ``vivid`` and
+``snd-aloop``."""
+
+from __future__ import annotations
+
+import json
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Mosquitto
+from support.agents import Collector
+from support.sensor_bundles import image_bundle, sound_bundle
+from support.units import Unit, run
+
+from edgeml.telemetry import Topics
+
+DRIVER = Path("/sys/bus/platform/drivers/vivid")
+RATE = 8000
+SAMPLES = 1000
+
+
+@pytest.fixture
+def collector(mosquitto: Mosquitto) -> Iterator[Collector]:
+    found = Collector(mosquitto.host, mosquitto.port, Topics("plant", "cam"))
+    yield found
+    found.close()
+
+
+def config(mosquitto: Mosquitto, bundle: Path, *source: str) -> str:
+    """Of an agent whose answers go to ``results/x``."""
+    lines = [
+        *('site = "plant"', 'device = "cam"'),
+        *("[broker]", f'host = "{mosquitto.host}"', f"port = {mosquitto.port}"),
+        *("[[model]]", f'bundle = "{bundle}"', "window_s = 1", "deadline_ms = 30000"),
+        *("statistics_share = 1", *source, 'results = "results/x"'),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def answers(collector: Collector) -> list[list[float]]:
+    """What the model made of what it was given, in that order."""
+    found = [json.loads(payload) for topic, payload in collector.other if topic == "results/x"]
+    return [document["outputs"][0]["data"] for document in found]
+
+
+@pytest.fixture
+def camera() -> Iterator[None]:
+    run("modprobe", "vivid", "n_devs=1", "node_types=0x1")
+    run("udevadm", "settle")
+    yield
+    run("modprobe", "--remove", "vivid")
+
+
+def fill(color: str) -> None:
+    """What the camera sees from now on: one colour, and the driver's own time and counter."""
+    menu = run("v4l2-ctl", "--device=/dev/video0", "--list-ctrls-menus")
+    (number,) = {
+        line.split(":")[0].strip() for line in menu.splitlines() if line.endswith(f"100% {color}")
+    }
+    run("v4l2-ctl", "--device=/dev/video0", f"--set-ctrl=test_pattern={number}")
+
+
+def sees(collector: Collector, *, bright: int) -> None:
+    """Wait for frames, from now on, in which one channel is bright and the others are not."""
+    past = len(answers(collector))
+
+    def seen(collector: Collector) -> bool:
+        frames = np.array(answers(collector)[past:]).reshape(-1, 3)
+        others = np.delete(frames, bright, axis=1).max(axis=1)
+        return bool(((frames[:, bright] > 180) & (others < 60)).sum() >= 3)
+
+    collector.wait_for(seen, f"frames that are bright in channel {bright}")
+
+
+def test_a_camera_of_v4l2_is_read_and_may_go_and_come(
+    unit: Unit, place: Path, mosquitto: Mosquitto, collector: Collector, camera: None
+):
+    bundle = image_bundle(place, height=180, width=320, calibration=20)
+    source = ("[[model.camera]]", 'source = "/dev/video0"', "every_s = 0.3")
+    fill("Red")
+    unit.install(config(mosquitto, bundle, *source), user="edgeml")
+    unit.start()
+    sees(collector, bright=0)  # of RGB, as the bundle says; OpenCV gives BGR
+    fill("Blue")
+    sees(collector, bright=2)
+    collector.wait_for(lambda c: c.rows >= 3, "statistics of frames")
+
+    (DRIVER / "unbind").write_text("vivid.0")  # as if somebody pulled it out
+    unit.journal.wait_for("/dev/video0 gives no more frames")
+    assert unit.status().models[0].phase == "serving"
+    (DRIVER / "bind").write_text("vivid.0")
+    run("udevadm", "settle")
+    fill("Green")
+    sees(collector, bright=1)
+    run("systemctl", "stop", "edgeml-agent")
+    served = collector.outcomes["served"]
+    assert collector.rows == served  # each was counted
+    assert served >= len(answers(collector))
+
+
+@pytest.fixture
+def sound_card() -> Iterator[None]:
+    """What is played on device 0 of ``Loopback`` is heard on its device 1."""
+    run("modprobe", "snd-aloop", "pcm_substreams=1")
+    run("udevadm", "settle")
+    yield
+    run("modprobe", "--remove", "snd-aloop")
+
+
+def test_sound_of_alsa_is_heard_to_the_sample(
+    unit: Unit, place: Path, mosquitto: Mosquitto, collector: Collector, sound_card: None
+):
+    played = np.random.default_rng(0).integers(-(2**15), 2**15, 12 * RATE).astype("<i2")
+    with wave.open(str(place / "noise.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(played.tobytes())
+    bundle = sound_bundle(place, samples=SAMPLES, rate=RATE)
+    source = ("[[model.audio]]", 'source = "alsa:hw:Loopback,1,0"')
+    unit.install(config(mosquitto, bundle, *source), user="edgeml")
+    unit.start()
+    run("aplay", "-q", "-D", "hw:Loopback,0,0", place / "noise.wav")
+    run("systemctl", "stop", "edgeml-agent")
+    assert int(unit.show("NRestarts")) == 0
+
+    # Each answer is the mean of a thousand samples. Wherever recording began within one, those in
+    # the middle are the means of the noise, one after the other, at one offset.
+    heard = np.array(answers(collector)).reshape(-1)
+    sums = np.concatenate([[0], np.cumsum(played, dtype=np.int64)])
+    means = (sums[SAMPLES:] - sums[:-SAMPLES]) / SAMPLES
+    (loud,) = np.nonzero(np.abs(heard) > 0)
+    inner = heard[loud[0] + 1 : loud[-1]]
+    assert len(inner) > 60
+    offsets = np.nonzero(np.isclose(means, inner[0], atol=1e-3))[0]
+    aligned = [
+        at for at in offsets if np.allclose(means[at::SAMPLES][: len(inner)], inner, atol=1e-3)
+    ]
+    assert len(aligned) == 1
