@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def place(tmp_path: Path) -> Path:
 def unit(place: Path) -> Iterator[Unit]:
     """The machine's agent, not yet installed; nothing is left of it afterwards."""
     found = Unit(place)
-    os.chmod(found.bell, 0o666)
+    found.bell.chmod(0o666)
     yield found
     found.remove()
 

@@ -1,8 +1,9 @@
 """After power cuts at many moments: does the device serve, and is every promise kept?
 
-``power_check.py IMAGE LOG [--cases N] [--seed S] [--first K]``: IMAGE is the disk as it was at first, LOG
-all that ``power_workload.py`` wrote to it. For each case the disk is made as a cut at one moment leaves
-it, mounted by the kernel, which recovers its journal, and an agent is started on it. Needs root.
+``power_check IMAGE LOG [--cases N] [--first K] [--of TOTAL]``: IMAGE is the disk as it was at
+first, LOG all that ``power_workload`` wrote to it. For each case the disk is made as a cut at one moment
+leaves it, mounted by the kernel, which recovers its journal, and an agent is started on it. Needs
+root. Case K of TOTAL is the same whichever others run.
 """
 
 from __future__ import annotations

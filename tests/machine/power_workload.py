@@ -1,10 +1,11 @@
 """An agent at work on a disk whose every write is logged, and notes of what it has promised.
 
-``power_workload.py prepare FOLDER`` puts what a device has before its first start into FOLDER, from
-which the disk is made. ``power_workload.py run DISK`` runs inside the machine, started by
-``power.service``, with DISK mounted at :data:`MOUNT`; its notes lie on DISK behind the end of the file
-system, written past all caches, so that the log has them in the order in which they are true. What the
-agent stores is noted after it said so; what the collector stores, before the agent hears of it.
+``power_workload prepare FOLDER`` puts what a device has before its first start into FOLDER, from
+which the disk is made. ``power_workload run DISK`` runs inside the machine, started by
+``power.service``, with DISK mounted at :data:`MOUNT`. Its notes lie on DISK behind the end of the
+file system, written past all caches, so that the log has them in the order in which they are true.
+What the agent stores is noted after it said so; what the collector stores, before the agent hears
+of it.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """What a disk holds after a power cut, from the log of all that was written to it. Pure.
 
 The log is QEMU's ``blklogwrites``, in the format of Linux's dm-log-writes (kernel documentation,
-``device-mapper/log-writes``): a super block, then entries of a header and its data, each padded to a
-sector, in the order in which the guest's disk took them.
+``device-mapper/log-writes``): a super block, then entries of a header and its data, each padded to
+a sector, in the order in which the guest's disk took them.
 
 A disk may keep what it was given in a cache of its own until it is told to flush. So what was
-written before the last flush is there, and of what came after it any part may be, in any order: here
-each sector by the toss of a coin.
+written before the last flush is there, and of what came after it any part may be, in any order:
+here each sector by the toss of a coin.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 MAGIC = 0x6A736677736872
 SECTOR = 512
@@ -43,29 +42,29 @@ class Entry:
     place: int
 
 
-def read_log(file: BinaryIO, size: int) -> list[Entry]:
+def read_log(path: Path) -> list[Entry]:
     """All entries; those that QEMU did not finish when it ended are left out.
 
     Raises:
         ValueError: it is no such log.
     """
-    magic, version, _, sector = _SUPER.unpack(file.read(_SUPER.size))
-    if (magic, version, sector) != (MAGIC, 1, SECTOR):
-        raise ValueError(
-            f"A log of {MAGIC:x}, 1, {SECTOR} was expected: {magic:x}, {version}, {sector}"
-        )
-    entries: list[Entry] = []
-    place = SECTOR
-    while place + SECTOR <= size:
-        file.seek(place)
-        start, count, flags, _ = _ENTRY.unpack(file.read(_ENTRY.size))
-        length = 0 if flags & (FLUSH | DISCARD) and not count else count * SECTOR
-        data = 0 if flags & DISCARD else length
-        place += SECTOR
-        if place + data > size or not (flags or count):
-            break
-        entries.append(Entry(start, length, flags, place))
-        place += data
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        magic, version, _, sector = _SUPER.unpack(file.read(_SUPER.size))
+        if (magic, version, sector) != (MAGIC, 1, SECTOR):
+            found = f"{magic:x}, {version}, {sector}"
+            raise ValueError(f"Found {found}; expected a log of {MAGIC:x}, 1, {SECTOR}")
+        entries: list[Entry] = []
+        place = SECTOR
+        while place + SECTOR <= size:
+            file.seek(place)
+            start, count, flags, _ = _ENTRY.unpack(file.read(_ENTRY.size))
+            place += SECTOR
+            data = 0 if flags & DISCARD else count * SECTOR
+            if place + data > size or not (flags or count):
+                break
+            entries.append(Entry(start, count * SECTOR, flags, place))
+            place += data
     return entries
 
 
