@@ -4,6 +4,7 @@
 #   scripts/machine.sh setup FOLDER          make it; about 2 GB, some minutes
 #   scripts/machine.sh test FOLDER [ARGS...] the tests in tests/machine, run inside; ARGS go to pytest
 #   scripts/machine.sh power FOLDER [CASES]  power cuts at CASES moments (60) of an agent's life
+#   scripts/machine.sh container FOLDER      the container image, built and run; no QEMU
 #   scripts/machine.sh shell FOLDER          a shell inside, on this terminal; Ctrl-A X ends it
 #
 # Needs x86-64 Debian or Ubuntu, and root: it installs QEMU and mmdebstrap with apt where they are
@@ -98,7 +99,7 @@ disk() {
     copy "$root/root/opt/suite" tests pyproject.toml
     printf '%s\n' "$@" >"$root/root/opt/suite/arguments"
     rm -f "$root/disk.img"
-    mke2fs -q -t ext4 -E root_owner=0:0 -d "$root/root" "$root/disk.img" 4G >/dev/null
+    mke2fs -q -t ext4 -L machine -E root_owner=0:0 -d "$root/root" "$root/disk.img" 4G >/dev/null
 }
 
 # Whether a kernel comes up under KVM. Without a disk it panics, which ends QEMU: that is the answer.
@@ -119,7 +120,7 @@ boot() {
     timeout --foreground "$LIMIT_S" qemu-system-x86_64 -machine q35,accel=$accel -cpu max \
         -smp "$CPUS" -m 2G -display none -no-reboot -nodefaults -nic none -device virtio-rng-pci \
         -kernel "$root/vmlinuz" -initrd "$root/initrd" \
-        -append "root=/dev/vda rw console=ttyS0 quiet panic=-1 systemd.unit=$unit" \
+        -append "root=LABEL=machine rw console=ttyS0 quiet panic=-1 systemd.unit=$unit" \
         -drive "file=$root/disk.img,if=virtio,format=raw,snapshot=on" "$@"
 }
 
@@ -160,7 +161,7 @@ record_power() {
     mkdir -p "$root/power/files"
     outside -m machine.power_workload prepare /run/power/files
     # The file system ends at 96 MB; behind it the workload keeps its notes.
-    mke2fs -q -t ext4 -d "$root/power/files" "$root/power/first.img" 96M >/dev/null
+    mke2fs -q -t ext4 -L power -d "$root/power/files" "$root/power/first.img" 96M >/dev/null
     truncate --size 128M "$root/power/first.img"
     cp "$root/power/first.img" "$root/power/disk.img"
     : >"$root/power/writes.log"
@@ -169,6 +170,34 @@ record_power() {
         -blockdev "driver=file,node-name=log,filename=$root/power/writes.log" \
         -blockdev driver=blklogwrites,node-name=logged,file=disk,log=log \
         -device virtio-blk-pci,drive=logged
+}
+
+in_store() { buildah --root "$root/images" --runroot "$root/images-run" --storage-driver vfs "$@"; }
+
+# Build device_agent/Containerfile as it stands, on a base image made here from Debian's packages under
+# the name that it asks for: no registry is needed. It runs without a control group of its own, as
+# buildah can where it is itself in a container.
+container() {
+    "$here/.ci/packages.sh" buildah mmdebstrap util-linux
+    copy "$root/checkout" .
+    mkdir -p "$root/container/bundles"
+    if ! in_store inspect --type image "docker.io/library/python:3.11-slim" >/dev/null 2>&1; then
+        mmdebstrap --quiet --variant=minbase --include=python3,python3-pip,ca-certificates \
+            --customize-hook='ln -s python3 "$1/usr/bin/python"' \
+            --customize-hook='rm "$1"/usr/lib/python3*/EXTERNALLY-MANAGED' \
+            "$SUITE" "$root/container/base.tar" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}"
+        base=$(in_store from scratch)
+        in_store add --quiet "$base" "$root/container/base.tar" / >/dev/null
+        in_store commit --quiet --rm "$base" "docker.io/library/python:3.11-slim" >/dev/null
+        rm "$root/container/base.tar"
+    fi
+    say "building"
+    in_store build --quiet --format docker --isolation chroot --file "$root/checkout/device_agent/Containerfile" \
+        --build-arg PYTHON=3.11 --build-arg RUNTIMES=tflite --volume /etc/ssl/certs:/etc/ssl/certs:ro \
+        --env "PIP_CERT=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}" --tag edgeml-agent "$root/checkout"
+    say "running"
+    in_store inspect --type image edgeml-agent | python3 "$here/scripts/machine/container.py" \
+        "$root" "$here"
 }
 
 [ $# -ge 2 ] || usage
@@ -184,6 +213,7 @@ case $verb in
         boot_for_result suite.target
         ;;
     power) power "${1:-60}" ;;
+    container) container ;;
     shell)
         disk
         accelerator

@@ -1,8 +1,8 @@
 """After power cuts at many moments: does the device serve, and is every promise kept?
 
 ``power_check IMAGE LOG [--cases N] [--first K] [--of TOTAL]``: IMAGE is the disk as it was at
-first, LOG all that ``power_workload`` wrote to it. For each case the disk is made as a cut at one moment
-leaves it, mounted by the kernel, which recovers its journal, and an agent is started on it. Needs
+first, LOG all that ``power_workload`` wrote to it. For each case the disk is made as a cut at one
+moment leaves it, mounted by the kernel, which recovers its journal, and an agent is started. Needs
 root. Case K of TOTAL is the same whichever others run.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from machine.power_workload import (
     MOUNT,
     NOTE,
@@ -61,8 +63,11 @@ def check(notes: list[Note]) -> list[str]:
     except AssertionError as error:
         return [f"it does not serve: {error}"]
     finally:
+        workers = agent.workers()
         agent.process.kill()
-        agent.process.wait()
+        agent.end()
+        psutil.wait_procs([psutil.Process(pid) for pid in workers if psutil.pid_exists(pid)])
+        os.close(agent._nap)  # a file on the disk
         collector.close()
         broker.kill()
 

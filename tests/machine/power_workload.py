@@ -10,6 +10,7 @@ of it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import mmap
 import os
@@ -83,13 +84,17 @@ def prepare(folder: Path) -> None:
 
 def start_agent() -> AgentProcess:
     """On the disk, as it is."""
+    (MOUNT / "state.bell").unlink(missing_ok=True)  # the sleeper's, of before the cut
     return AgentProcess("--config", MOUNT / "agent.toml", state=MOUNT / "state", sleeper=True)
 
 
 def note_windows(agent: AgentProcess, notes: Notes) -> None:
-    """Each window that the agent says it has stored."""
-    for count in range(1, 10_000):
-        line = agent.wait_for(r" window .*rows=", count=count)
+    """Each window that the agent says it has stored, until its end."""
+    for count in itertools.count(1):
+        try:
+            line = agent.wait_for(r" window .*rows=", count=count)
+        except AssertionError:  # its log has no more
+            return
         match = re.search(r"rows=(\d+)", line)
         assert match
         notes.add("closed", rows=int(match[1]))
