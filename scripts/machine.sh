@@ -56,7 +56,6 @@ setup() {
     inside update-initramfs -u >/dev/null
     cp "$root"/root/boot/vmlinuz-* "$root/vmlinuz"
     cp "$root"/root/boot/initrd.img-* "$root/initrd"
-    cp -r "$here/scripts/machine/files/." "$root/root/"
     inside useradd --system --home-dir /var/lib/edgeml --groups video,audio edgeml
     echo device >"$root/root/etc/hostname"
     inside systemctl --quiet disable mosquitto e2scrub_reap apt-daily.timer apt-daily-upgrade.timer
@@ -96,6 +95,7 @@ disk() {
     python3 -m pip wheel --quiet --no-deps --wheel-dir "$root/root/opt/wheels" "$root/checkout"
     pip_inside --no-deps --force-reinstall edgeml
     rm -r "$root/root/opt/wheels"
+    cp -r "$here/scripts/machine/files/." "$root/root/"
     copy "$root/root/opt/suite" tests pyproject.toml
     printf '%s\n' "$@" >"$root/root/opt/suite/arguments"
     rm -f "$root/disk.img"
@@ -209,6 +209,7 @@ shift 2
 case $verb in
     setup) setup ;;
     test)
+        [ $# -gt 0 ] || set -- tests/machine
         disk "$@"
         boot_for_result suite.target
         ;;

@@ -41,7 +41,9 @@ def main(folder: Path, checkout: Path, image: dict[str, Any]) -> None:
     name = subprocess.check_output([*store, "from", "edgeml-agent"], text=True).strip()
     run = [*store, "run", "--isolation", "chroot"]
     volume = ["--volume", f"{place}/bundles:/bundles", "--volume", f"{checkout}/tests:/tests:ro"]
-    subprocess.run([*run, "--user", "root", *volume, name, "--", "python", "-c", BUNDLE], check=True)
+    subprocess.run(
+        [*run, "--user", "root", *volume, name, "--", "python", "-c", BUNDLE], check=True
+    )
     command = [*config["Entrypoint"], *config["Cmd"]]
     running = subprocess.Popen(
         [
