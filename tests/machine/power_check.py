@@ -4,6 +4,9 @@
 first, LOG all that ``power_workload`` wrote to it. For each case the disk is made as a cut at one
 moment leaves it, mounted by the kernel, which recovers its journal, and an agent is started. Needs
 root. Case K of TOTAL is the same whichever others run.
+
+``--lag N`` is a disk that lies: it lacks the last N requests, though it said that they were flushed.
+Promises must break then, or this check could not see one that is broken.
 """
 
 from __future__ import annotations
@@ -155,6 +158,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=60)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--of", type=int, default=0)
+    parser.add_argument("--lag", type=int, default=0)
     given = parser.parse_args()
     entries = read_log(given.log)
     total = given.of or given.cases
@@ -162,7 +166,7 @@ def main() -> int:
     lost = 0
     for case in range(given.first, min(total, given.first + given.cases)):
         cut = moment(entries, case, total)
-        kept = list(survivors(entries, cut, seed=case))
+        kept = list(survivors(entries, max(0, cut - given.lag), seed=case))
         lost += sum(there.count(False) for _, there in kept)
         image = given.image.with_suffix(".case")
         shutil.copyfile(given.image, image)

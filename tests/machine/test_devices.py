@@ -81,7 +81,7 @@ def test_a_camera_of_v4l2_is_read_and_may_go_and_come(
     bundle = image_bundle(place, height=180, width=320, calibration=20)
     source = ("[[model.camera]]", 'source = "/dev/video0"', "every_s = 0.3")
     fill("Red")
-    unit.install(config(mosquitto, bundle, *source), user="edgeml")
+    unit.install(config(mosquitto, bundle, *source), user="edgeml", target="meter")
     unit.start()
     sees(collector, bright=0)  # of RGB, as the bundle says; OpenCV gives BGR
     fill("Blue")
@@ -121,7 +121,7 @@ def test_sound_of_alsa_is_heard_to_the_sample(
         file.writeframes(played.tobytes())
     bundle = sound_bundle(place, samples=SAMPLES, rate=RATE)
     source = ("[[model.audio]]", 'source = "alsa:hw:Loopback,1,0"')
-    unit.install(config(mosquitto, bundle, *source), user="edgeml")
+    unit.install(config(mosquitto, bundle, *source), user="edgeml", target="meter")
     unit.start()
     run("aplay", "-q", "-D", "hw:Loopback,0,0", place / "noise.wav")
     run("systemctl", "stop", "edgeml-agent")

@@ -89,17 +89,15 @@ class Unit:
         os.mkfifo(self.bell)
         self._nap = os.open(self.bell, os.O_RDONLY | os.O_NONBLOCK)
 
-    def install(self, config: str, *, user: str = "") -> None:
+    def install(self, config: str, *, user: str = "", target: str = "sleeper") -> None:
         """Write the configuration and the unit.
 
-        The targets that only tests have come by a drop-in, beside what ``agent install`` wrote.
+        ``target``, which only tests have, comes by a drop-in beside what ``agent install`` wrote.
         """
         CONFIG.parent.mkdir(exist_ok=True)
         CONFIG.write_text(config)
         run(EDGEML, "agent", "install", "--config", CONFIG, *(["--user", user] if user else []))
-        self.adapt(
-            f"Environment=PYTHONPATH={SUPPORT / 'sleeper'}:{SUPPORT / 'meter'} {BELL}={self.bell}"
-        )
+        self.adapt(f"Environment=PYTHONPATH={SUPPORT / target} {BELL}={self.bell}")
 
     def adapt(self, *lines: str) -> None:
         """Lines of ``[Service]`` that stand beside the unit's own, for this boot."""
@@ -111,7 +109,10 @@ class Unit:
 
     def start(self) -> None:
         """As docs say. Returns when the agent has told that it is ready: ``Type=notify``."""
-        run("systemctl", "enable", "--now", NAME)
+        try:
+            run("systemctl", "enable", "--now", NAME)
+        except AssertionError as error:
+            raise AssertionError("\n".join(self.journal.lines)) from error
 
     def show(self, name: str) -> str:
         """A property of the unit, as systemd has it."""
