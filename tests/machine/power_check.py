@@ -5,7 +5,7 @@ first, LOG all that ``power_workload`` wrote to it. For each case the disk is ma
 moment leaves it, mounted by the kernel, which recovers its journal, and an agent is started. Needs
 root. Case K of TOTAL is the same whichever others run.
 
-``--lag N`` is a disk that lies: it lacks the last N requests, though it said that they were flushed.
+``--lag N`` is a disk that lies: it lacks the last N requests, which it said were flushed.
 Promises must break then, or this check could not see one that is broken.
 """
 
