@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,3 +36,9 @@ def kernel() -> Iterator[Journal]:
     found = Journal("--dmesg")
     yield found
     found.close()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Tell a failure at once: the machine may be ended before the summary."""
+    if report.failed:
+        sys.stdout.write(f"\n{report.longreprtext}\n")

@@ -72,11 +72,15 @@ def sees(collector: Collector, *, bright: int) -> None:
         others = np.delete(frames, bright, axis=1).max(axis=1)
         return bool(((frames[:, bright] > 180) & (others < 60)).sum() >= 3)
 
-    collector.wait_for(seen, f"frames that are bright in channel {bright}")
+    try:
+        collector.wait_for(seen, "")
+    except AssertionError:
+        found = np.round(answers(collector)[past:][-5:])
+        pytest.fail(f"no frames that are bright in channel {bright} alone, the last are {found}")
 
 
 def test_a_camera_of_v4l2_is_read_and_may_go_and_come(
-    unit: Unit, place: Path, mosquitto: Mosquitto, collector: Collector, camera: None
+    camera: None, unit: Unit, place: Path, mosquitto: Mosquitto, collector: Collector
 ):
     bundle = image_bundle(place, height=180, width=320, calibration=20)
     source = ("[[model.camera]]", 'source = "/dev/video0"', "every_s = 0.3")
@@ -111,7 +115,7 @@ def sound_card() -> Iterator[None]:
 
 
 def test_sound_of_alsa_is_heard_to_the_sample(
-    unit: Unit, place: Path, mosquitto: Mosquitto, collector: Collector, sound_card: None
+    sound_card: None, unit: Unit, place: Path, mosquitto: Mosquitto, collector: Collector
 ):
     played = np.random.default_rng(0).integers(-(2**15), 2**15, 12 * RATE).astype("<i2")
     with wave.open(str(place / "noise.wav"), "wb") as file:
@@ -123,7 +127,8 @@ def test_sound_of_alsa_is_heard_to_the_sample(
     source = ("[[model.audio]]", 'source = "alsa:hw:Loopback,1,0"')
     unit.install(config(mosquitto, bundle, *source), user="edgeml", target="meter")
     unit.start()
-    run("aplay", "-q", "-D", "hw:Loopback,0,0", place / "noise.wav")
+    # Its buffer is long enough for a machine that stands still for a moment.
+    run("aplay", "-q", "--buffer-time=2000000", "-D", "hw:Loopback,0,0", place / "noise.wav")
     run("systemctl", "stop", "edgeml-agent")
     assert int(unit.show("NRestarts")) == 0
 
@@ -132,11 +137,11 @@ def test_sound_of_alsa_is_heard_to_the_sample(
     heard = np.array(answers(collector)).reshape(-1)
     sums = np.concatenate([[0], np.cumsum(played, dtype=np.int64)])
     means = (sums[SAMPLES:] - sums[:-SAMPLES]) / SAMPLES
-    (loud,) = np.nonzero(np.abs(heard) > 0)
+    (loud,) = np.nonzero(heard)
     inner = heard[loud[0] + 1 : loud[-1]]
     assert len(inner) > 60
-    offsets = np.nonzero(np.isclose(means, inner[0], atol=1e-3))[0]
-    aligned = [
-        at for at in offsets if np.allclose(means[at::SAMPLES][: len(inner)], inner, atol=1e-3)
+    places = [
+        set(np.nonzero(np.isclose(means, one, atol=1e-3))[0] - SAMPLES * at)
+        for at, one in enumerate(inner)
     ]
-    assert len(aligned) == 1
+    assert set.intersection(*places), [len(found) for found in places]
