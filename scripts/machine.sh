@@ -3,7 +3,8 @@
 #
 #   scripts/machine.sh setup FOLDER          make it; about 2 GB, some minutes
 #   scripts/machine.sh test FOLDER [ARGS...] the tests in tests/machine, run inside; ARGS go to pytest
-#   scripts/machine.sh power FOLDER [CASES]  power cuts at CASES moments (60) of an agent's life
+#   scripts/machine.sh power FOLDER [CASES]  power cuts at CASES moments (60) of an agent's life;
+#                                            AGAIN=1 cuts the last recorded life again
 #   scripts/machine.sh container FOLDER      the container image, built and run; no QEMU
 #   scripts/machine.sh shell FOLDER          a shell inside, on this terminal; Ctrl-A X ends it
 #
