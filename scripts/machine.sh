@@ -1,5 +1,5 @@
 #!/bin/sh
-# A whole machine for the device agent: Debian 12 with its kernel, systemd and drivers, in QEMU.
+# A whole machine for the device agent: Debian 12 with its kernel and systemd, in QEMU.
 #
 #   scripts/machine.sh setup FOLDER          make it; about 2 GB, some minutes
 #   scripts/machine.sh test FOLDER [ARGS...] the tests in tests/machine, run inside; ARGS go to pytest
@@ -21,16 +21,16 @@
 # and what it serves and what reaches the collector is compared with what had been promised by then.
 # A machine that is not done after LIMIT_S seconds (1500) is ended from outside.
 #
-# KVM is used where a kernel comes up under it; elsewhere QEMU translates, at about a tenth of the
-# speed. The first line says which. So nothing here is a measure of speed.
+# KVM is used where a kernel comes up under it; elsewhere QEMU translates, slowly. The first line says
+# which. So nothing here is a measure of speed.
 set -eu
 
 SUITE=bookworm
 PACKAGES="systemd systemd-sysv udev kmod dbus procps iproute2 linux-image-amd64 initramfs-tools
-          python3 python3-venv alsa-utils v4l-utils mosquitto"
+          python3 python3-venv mosquitto"
 PLATFORMS="manylinux_2_35 manylinux_2_34 manylinux_2_31 manylinux_2_28 manylinux_2_27
            manylinux_2_17 manylinux2014"
-EXTRAS="agent,onnx,tflite,camera"
+EXTRAS="agent,onnx,tflite"
 TOOLS="pytest hypothesis psutil pillow"
 LIMIT_S=${LIMIT_S:-1500}
 CPUS=${CPUS:-2}
@@ -57,7 +57,7 @@ setup() {
     inside update-initramfs -u >/dev/null
     cp "$root"/root/boot/vmlinuz-* "$root/vmlinuz"
     cp "$root"/root/boot/initrd.img-* "$root/initrd"
-    inside useradd --system --home-dir /var/lib/edgeml --groups video,audio edgeml
+    inside useradd --system --home-dir /var/lib/edgeml edgeml
     echo device >"$root/root/etc/hostname"
     inside systemctl --quiet disable mosquitto e2scrub_reap apt-daily.timer apt-daily-upgrade.timer
     say "installing edgeml's libraries"
