@@ -1,4 +1,4 @@
-"""Memory limits by control groups of version 2, as the kernel holds them, and its pressure."""
+"""Memory limits by control groups of version 2, as the kernel holds them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from support.processes import children
 from support.sleeper.sleeper_runtime import GROW
 from support.units import GROUP, Journal, Unit, run
 
-from edgeml.device_agent.limits.sensors import memory_pressure
 from edgeml.device_agent.local.client import CallError
 
 LIMIT_MB = 150
@@ -25,9 +24,8 @@ def serving(bundle: Path, *lines: str) -> str:
     return "\n".join(["[[model]]", f'bundle = "{bundle}"', *lines, ""])
 
 
-def limited(place: Path, **options: str) -> Path:
-    budgets = Budgets(deadline_ms=100_000, memory_mb=LIMIT_MB)
-    return sleeper_bundle(place, budgets=budgets, options=options)
+def limited(place: Path) -> Path:
+    return sleeper_bundle(place, budgets=Budgets(deadline_ms=100_000, memory_mb=LIMIT_MB))
 
 
 @pytest.fixture
@@ -42,11 +40,10 @@ def swap(place: Path) -> Iterator[None]:
     run("swapoff", file)
 
 
-@pytest.mark.parametrize("user", ["", "edgeml"])
 def test_a_worker_that_grows_ends_at_the_page_of_its_limit(
-    unit: Unit, place: Path, kernel: Journal, swap: None, user: str
+    unit: Unit, place: Path, kernel: Journal, swap: None
 ):
-    unit.install(serving(limited(place)), user=user)
+    unit.install(serving(limited(place)))
     unit.start()
     (worker,) = children(unit.pid)
     group = Path("/sys/fs/cgroup") / Path(f"/proc/{worker}/cgroup").read_text().strip()[4:]
@@ -69,37 +66,3 @@ def test_a_worker_that_grows_ends_at_the_page_of_its_limit(
     assert not group.exists()
     assert unit.show("Result") == "success"
     assert int(unit.show("NRestarts")) == 0
-
-
-def test_a_model_that_does_not_fit_while_it_loads_is_refused(
-    unit: Unit, place: Path, kernel: Journal
-):
-    unit.install(serving(limited(place, megabytes="400")))
-    run("systemctl", "enable", "--now", "--no-block", "edgeml-agent")
-    kernel.wait_for(rf"memory: usage {LIMIT_KB}kB, limit {LIMIT_KB}kB")
-    unit.journal.wait_for("refused .*150 MB are allowed")
-
-
-def test_pressure_for_memory_leads_down_the_ladder_and_its_end_up_again(unit: Unit, place: Path):
-    bundle = sleeper_bundle(place, options={"slow_s": "0.2"}, cheaper={})
-    unit.install(serving(bundle, "deadline_ms = 30000", "ladder_s = 2", "quiet_s = 5"))
-    unit.start()
-    assert unit.status().models[0].step == 0
-    # A neighbour that wants more than it is given, and cannot swap: the kernel makes it wait.
-    want = "hoard = bytearray(200_000_000)\nwhile True: hoard[::4096] = bytes(len(hoard[::4096]))"
-    run(
-        *("systemd-run", "--unit=neighbour", "-p", "MemoryHigh=30M"),
-        *("/usr/bin/python3", "-c", want),
-    )
-    try:
-        unit.journal.wait_for(" degraded .*memory")
-        assert unit.status().models[0].step == 1
-        pressed = memory_pressure(
-            Path("/sys/fs/cgroup/system.slice/neighbour.service/memory.pressure")
-        )
-        assert pressed is not None
-        assert pressed > 0.2
-    finally:
-        run("systemctl", "stop", "neighbour")
-    unit.journal.wait_for(" restored ")
-    assert unit.status().models[0].step == 0
