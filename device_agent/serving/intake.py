@@ -271,6 +271,14 @@ class Intake:
             self._wake.notify()
             self._rest.notify_all()
 
+    def overdue(self) -> Runner | None:
+        """After :meth:`end`: wait for what runs and waits, as long as it may take. Who is still at
+        work then, if anybody is."""
+        with self._lock:
+            left_s = max(0.0, self._drained_by - time.monotonic())
+            self._rest.wait_for(lambda: self._is_drained(time.monotonic()), left_s)
+            return self._busy
+
     def _show(self) -> None:
         until = self._admission.refuses_until(self._allowed_s(), now=time.monotonic())
         self._door.shut(until)

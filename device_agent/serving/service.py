@@ -304,10 +304,15 @@ class Service:
         )
 
     def stop(self, drain_s: float) -> None:
-        """Take nothing more, let what waits finish within ``drain_s``, end workers and threads."""
+        """Take nothing more, let what runs and waits finish within ``drain_s``, end workers and
+        threads."""
         self._intake.end(drain_s)
         self._keeper.end()
         self._starter.abort()  # what loads now, nobody will use
+        overdue = self._intake.overdue()
+        if overdue is not None:  # its deadline may be hours away
+            logs.warn("broken off", model=self.name, reason=f"not done {drain_s:g} s after the end")
+            overdue.worker.kill()
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()

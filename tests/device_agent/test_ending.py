@@ -109,6 +109,32 @@ def test_sigkill_leaves_no_worker_behind(start_agent: StartAgent, tmp_path: Path
         caller.join()
 
 
+@pytest.mark.parametrize("behind", [False, True])
+def test_what_hangs_is_broken_off_when_the_end_has_waited_for_it(
+    start_agent: StartAgent,
+    tmp_path: Path,
+    collector: Collector,
+    at_plant: list[str],
+    behind: bool,
+):
+    """Its deadline is hours away: a service manager would have killed the agent before."""
+    bundle = sleeper_bundle(tmp_path, budgets=Budgets(deadline_ms=10_000_000))
+    config = tmp_path / "agent.toml"
+    config.write_text(f'drain_s = 0.2\n[[model]]\nbundle = "{bundle}"\nwindow_s = 3600\n')
+    agent = start_agent("--config", config, *at_plant, sleeper=True).ready()
+    callers = [threading.Thread(target=_hang, args=(agent,)) for _ in range(1 + behind)]
+    for caller in callers:
+        caller.start()
+    agent.wait_for_nap()
+    assert agent.terminate() == 0
+    for caller in callers:
+        caller.join()
+    assert "not done 0.2 s after the end" in agent.wait_for("broken off")
+    # And all that comes after it came: the window in which it failed, and the goodbye.
+    collector.wait_for(lambda c: not c.statuses[-1][0].online, "offline status")
+    assert collector.outcomes["failed"] == 1
+
+
 def test_an_agent_that_was_killed_starts_again_on_its_state(
     start_agent: StartAgent, tmp_path: Path
 ):

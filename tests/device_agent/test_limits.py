@@ -1,7 +1,6 @@
 """Memory limits: version 1 of control groups for real, version 2 on a tree of files, and the poll.
 
-No machine of ours has had version 2's memory controller: there, only the operations on its files
-are shown, not what the kernel makes of them.
+What the kernel makes of the files of version 2 is shown in ``tests/machine``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,68 @@
+"""Memory limits by control groups of version 2, as the kernel holds them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.agents import frame
+from support.bundles import Budgets, sleeper_bundle
+from support.processes import children
+from support.sleeper.sleeper_runtime import GROW
+from support.units import GROUP, Journal, Unit, run
+
+from edgeml.device_agent.local.client import CallError
+
+LIMIT_MB = 150
+PAGE = 4096
+LIMIT_KB = LIMIT_MB * 10**6 // PAGE * PAGE // 1024
+
+
+def serving(bundle: Path, *lines: str) -> str:
+    return "\n".join(["[[model]]", f'bundle = "{bundle}"', *lines, ""])
+
+
+def limited(place: Path) -> Path:
+    return sleeper_bundle(place, budgets=Budgets(deadline_ms=100_000, memory_mb=LIMIT_MB))
+
+
+@pytest.fixture
+def swap(place: Path) -> Iterator[None]:
+    """Room to evade into, were it allowed."""
+    file = place / "swap"
+    file.touch(0o600)
+    run("dd", "if=/dev/zero", f"of={file}", "bs=1M", "count=300")
+    run("mkswap", file)
+    run("swapon", file)
+    yield
+    run("swapoff", file)
+
+
+def test_a_worker_that_grows_ends_at_the_page_of_its_limit(
+    unit: Unit, place: Path, kernel: Journal, swap: None
+):
+    unit.install(serving(limited(place)))
+    unit.start()
+    (worker,) = children(unit.pid)
+    group = Path("/sys/fs/cgroup") / Path(f"/proc/{worker}/cgroup").read_text().strip()[4:]
+    assert group.parent == GROUP
+    assert int((group / "memory.max").read_text()) == LIMIT_KB * 1024
+    assert (group / "memory.swap.max").read_text() == "0\n"
+    with unit.client("sleeper") as client:
+        with pytest.raises(CallError):
+            client.infer({"image": frame(GROW)})
+        line = unit.journal.wait_for("memory-exceeded")
+        assert "wanted more memory than its control group gives it: 150 MB are allowed" in line
+        # The kernel's own account of it.
+        told = kernel.wait_for(r"memory: usage \d+kB, limit \d+kB")
+        usage, limit = (int(found) for found in re.findall(r"(\d+)kB", told)[:2])
+        assert usage == limit == LIMIT_KB
+        swapped = kernel.wait_for(r"swap: usage \d+kB")
+        assert "swap: usage 0kB" in swapped
+        unit.journal.wait_for(" replaced ")
+        client.infer({"image": frame(0.5)})
+    assert not group.exists()
+    assert unit.show("Result") == "success"
+    assert int(unit.show("NRestarts")) == 0

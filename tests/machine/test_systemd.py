@@ -1,0 +1,104 @@
+"""The service under a real systemd: ready, watched, restarted and stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.agents import frame, is_gone
+from support.bundles import Budgets, sleeper_bundle, tiny_bundle
+from support.sleeper.sleeper_runtime import HANG
+from support.units import EDGEML, GROUP, Unit, run
+from support.weights import images, scores
+
+from edgeml.device_agent.local.client import CallError
+
+
+def serving(bundle: Path, *lines: str) -> str:
+    return "\n".join(["[[model]]", f'bundle = "{bundle}"', *lines, ""])
+
+
+def assert_serves(unit: Unit) -> None:
+    frames = images(1)
+    with unit.client() as client:
+        answer = client.infer({"image": frames})["scores"]
+    np.testing.assert_allclose(answer, scores(frames), atol=1e-5)
+
+
+def light(place: Path, *, deadline_ms: float = 30_000) -> Path:
+    """A model without a library that takes long to load where the processor is emulated."""
+    budgets = Budgets(deadline_ms=deadline_ms, memory_mb=300)
+    return sleeper_bundle(place, name="tiny", budgets=budgets)
+
+
+@pytest.mark.parametrize("user", ["", "edgeml"])
+def test_it_is_started_when_its_model_serves(unit: Unit, place: Path, user: str):
+    bundle = tiny_bundle(place, budgets=Budgets(deadline_ms=30_000, memory_mb=300))
+    unit.install(serving(bundle), user=user)
+    unit.start()
+    assert_serves(unit)
+    assert unit.show("StatusText") == "serving tiny 1.0 (onnx-fp32)"
+    assert run("systemctl", "is-enabled", "edgeml-agent").strip() == "enabled"
+    assert unit.show("User") == user
+    assert Path("/run/edgeml/agent.sock").owner() == (user or "root")
+    assert Path("/var/lib/edgeml").owner() == (user or "root")
+    # Docs: systemd hands it its control group, in which each worker gets one with a limit.
+    assert unit.status().models[0].memory_limit == "cgroup2"
+    shown = run(EDGEML, "agent", "status", "--once")
+    assert "cgroup2" in shown
+
+
+def test_a_stop_ends_every_process_in_time(unit: Unit, place: Path):
+    bundle = light(place, deadline_ms=3_000_000)
+    unit.install(serving(bundle))
+    unit.start()
+
+    def call() -> None:
+        with unit.client() as client, pytest.raises(CallError):
+            client.infer({"image": frame(HANG)})
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    unit.wait_for_nap()  # its worker will not end by itself
+    processes = unit.processes()
+    assert unit.pid in processes
+    assert len(processes) >= 2
+    run("systemctl", "stop", "edgeml-agent")
+    caller.join()
+    assert unit.show("Result") == "success"  # and not "timeout": it was not killed
+    assert all(is_gone(pid) for pid in processes)
+    assert not GROUP.exists()
+
+
+def test_an_agent_that_stands_still_is_killed_and_restarted(unit: Unit, place: Path):
+    unit.install(serving(light(place)))
+    unit.start()
+    before, processes = unit.pid, unit.processes()
+    os.kill(before, signal.SIGSTOP)
+    unit.journal.wait_for(r"Watchdog timeout \(limit 30s\)!")
+    unit.journal.wait_for(" ready ", count=2)
+    assert unit.show("NRestarts") == "1"
+    assert unit.pid != before
+    assert all(is_gone(pid) for pid in processes)
+    assert_serves(unit)
+    assert unit.status().models[0].memory_limit == "cgroup2"
+
+
+def test_what_is_killed_at_once_each_time_is_started_again_for_ever(unit: Unit, place: Path):
+    """Ten ends within some seconds: by default systemd gives up after five."""
+    unit.install(serving(light(place)))
+    unit.adapt("RestartSec=100ms")
+    run("systemctl", "enable", "--now", "--no-block", "edgeml-agent")
+    seen: set[int] = set()
+    while len(seen) < 10:
+        pid = unit.pid
+        if pid and pid not in seen:
+            seen.add(pid)
+            os.kill(pid, signal.SIGKILL)
+    unit.journal.wait_for(" ready ")
+    assert int(unit.show("NRestarts")) >= 10
+    assert_serves(unit)
