@@ -325,8 +325,10 @@ def _answer(call: Call) -> Answer:
         return Answer(error="MemoryError", found="out of memory")
     except OSError as error:
         traceback.print_exc()
-        remedy = "Free some space, or name a roomier folder in TMPDIR." if no_room(error) else ""
-        return Answer(error="OSError", found=f"{error}", remedy=remedy)
+        if not no_room(error):
+            return Answer(error="OSError", found=f"{error}")
+        remedy = "Free some space, or name a roomier folder in TMPDIR."
+        return Answer(error="OSError", found=f"there is no room left ({error})", remedy=remedy)
     except Exception as error:  # noqa: BLE001 - the parent says it; the trace stays in the log
         traceback.print_exc()
         return Answer(error=type(error).__name__, found=first_line(error))
