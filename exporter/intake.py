@@ -110,10 +110,6 @@ def take_in(
         _check_names(plan.request.statistics, inputs)
         shop.emit(Stage(name="calibrate", title="Reading the samples"))
         wanted = missing.tolerant(inputs)
-
-        def read(data: DataSource | None, role: str) -> Samples | None:
-            return _read(data, role, wanted, inside, plan, shop, child, unpacking)
-
         calibration = _read(
             plan.calibration, "calibration", wanted, inside, plan, shop, child, unpacking
         )
