@@ -6,6 +6,7 @@ Both standard streams of everything else are the log file, from the first moment
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ import tempfile
 import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 
@@ -63,7 +65,7 @@ def main() -> int:
 
 
 def _answer(request: ExportRequest | Reproduction, channel: _Channel, log: Path) -> int:
-    again = Again(request, Cache()) if isinstance(request, ExportRequest) else None
+    again = _again(request)
     done = again.find(channel.send) if again is not None else None
     if done is None:
         remove_abandoned(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
@@ -78,6 +80,17 @@ def _answer(request: ExportRequest | Reproduction, channel: _Channel, log: Path)
                 children.close()
     channel.send(done)
     return done.status
+
+
+def _again(request: ExportRequest | Reproduction) -> Again | None:
+    """The export's place in the cache. All that it is made of is hashed for that, which leaves a
+    core free for the imports that are needed where it is not there."""
+    if isinstance(request, Reproduction):
+        return None
+    with ThreadPoolExecutor(1) as beside:
+        found = beside.submit(Again, request, Cache())
+        importlib.import_module("edgeml.exporter.pipeline")
+        return found.result()
 
 
 def _work(

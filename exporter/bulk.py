@@ -23,7 +23,7 @@ from edgeml.exporter.judging.check import Checker, not_checkable
 from edgeml.exporter.judging.choose import holds
 from edgeml.exporter.judging.metrics import Judge
 from edgeml.exporter.measure import Bench, measure, samples_for
-from edgeml.exporter.plan import Workshop
+from edgeml.exporter.plan import Plan, Workshop
 from edgeml.exporter.steps import Steps
 from edgeml.exporter.trial import Checked, Trial, Tried, compile_job, refusal
 from edgeml.targets.compiling import CompileResult
@@ -53,6 +53,7 @@ class Bulk:
         self._running: dict[str, Child] = {}
         self._checks: dict[Candidate, Future[Checked]] = {}
         self._spares: dict[Candidate, Candidate] = {}
+        self._ready = False
         self._last: float | None = None
         self._converted = Steps(shop.emit)
         self._verified = Steps(shop.emit)
@@ -74,6 +75,20 @@ class Bulk:
         self._checking.shutdown()
         self._bench.close()
 
+    def stand_by(self, planned: Plan) -> None:
+        """Start the processes for checks and measurements, once: while the model is read, where a
+        core has nothing else to do, and at the latest with the conversions."""
+        if self._ready:
+            return
+        self._ready = True
+        spared = spares(planned.candidates, planned.request.precision)
+        for each in planned.candidates:
+            if each not in spared:
+                self._bench.expect(each)
+        for target in dict.fromkeys(each.target for each in planned.candidates):
+            if not not_checkable(target):
+                self._checking.submit(self._runner, target)
+
     def begin(self, stock: Stock, shop: Workshop) -> None:
         """Start the conversions, as soon as there is something to convert."""
         jobs: dict[str, Jobs] = {}
@@ -81,12 +96,7 @@ class Bulk:
             job = compile_job(each, stock, shop)
             jobs[each.target] = [*jobs.get(each.target, ()), (each, job)]
         self._spares = spares(stock.plan.candidates, stock.plan.request.precision)
-        for each in stock.plan.candidates:
-            if each not in self._spares:
-                self._bench.expect(each)
-        for target in jobs:
-            if not not_checkable(target):
-                self._checking.submit(self._runner, target)
+        self.stand_by(stock.plan)
         self._converters.begin(jobs, done=self._ended)
 
     def _ended(self, candidate: Candidate, outcome: Outcome) -> None:

@@ -24,19 +24,22 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import IO, Any, TypeVar, get_type_hints
 
 import msgspec
 
 from edgeml import errors
 from edgeml.decoding import from_json
 from edgeml.errors import EdgemlError, ToolchainError
+from edgeml.exporter.origin import FORK, Copy, Ends, Origin, fork
 from edgeml.exporter.repeat.recording import VARIABLE as RECORD
 from edgeml.exporter.repeat.recording import record
 from edgeml.processes import describe_exit, die_with_parent, group_cpu
 from edgeml.targets.frameworks import threads, uncollected
 
 T = TypeVar("T")
+
+_Process = subprocess.Popen[bytes] | Copy
 
 IDLE_S = 300.0
 """A child at a call whose whole process group has used no processor time for so long hangs."""
@@ -75,6 +78,13 @@ class Child:
     """One process. It is started at the first call, and again at the first one after it died.
 
     Not for use by two threads at once, but for :meth:`kill`.
+
+    Args:
+        log: takes its standard output and error; appended to.
+        temporary: its folder for temporary files.
+        record: takes the paths of what it reads.
+        idle_s: see :data:`IDLE_S`.
+        origin: what it is a copy of; None, or where none can be made: it begins with nothing.
     """
 
     def __init__(
@@ -84,8 +94,10 @@ class Child:
         temporary: Path | None = None,
         record: Path | None = None,
         idle_s: float = IDLE_S,
+        origin: Origin | None = None,
     ) -> None:
         self._log = log
+        self._origin = origin
         self._environment = {**os.environ, **ENVIRONMENT, "EDGEML_PARENT": str(os.getpid())}
         if temporary is not None:
             self._environment["TMPDIR"] = str(temporary)
@@ -94,7 +106,7 @@ class Child:
         self._idle_s = idle_s
         self._lock = threading.Lock()
         self._killed = False
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: _Process | None = None
         self._answers = -1
         self._buffer = b""
 
@@ -129,12 +141,22 @@ class Child:
             raise revive(answer.error, answer.found, answer.expected, answer.remedy, step)
         return _decode(answer.result, result)
 
-    def start(self, step: str = "A child") -> subprocess.Popen[bytes]:
+    def start(self, step: str = "A child") -> _Process:
         """The process, started if there is none now."""
         with self._lock:
             if self._killed:
                 raise ToolchainError(f"{step} was interrupted")
-            return self._process or self._start()
+            if self._process is not None:
+                return self._process
+        # The origin may be importing still, and nobody who kills this child waits for that.
+        copy = self._origin.copy() if self._origin is not None else None
+        with self._lock:
+            process, self._answers = self._begun() if copy is None else (copy, copy.answers)
+            self._process, self._buffer = process, b""
+            if self._killed:
+                _kill_group(process)
+                raise ToolchainError(f"{step} was interrupted")
+            return process
 
     def kill(self) -> None:
         """End it and all that it started, at once and for good: it takes no more calls."""
@@ -157,7 +179,8 @@ class Child:
                 process.stdin.close()
         os.close(self._answers)
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _begun(self) -> tuple[subprocess.Popen[bytes], int]:
+        """A new process, and where its answers come from."""
         reader, writer = os.pipe()
         # Whatever lies in the user's working directory must not stand in for a library.
         safe = ["-P"] if sys.version_info >= (3, 11) else []
@@ -172,10 +195,9 @@ class Child:
                 start_new_session=True,
             )
         os.close(writer)
-        self._process, self._answers, self._buffer = process, reader, b""
-        return process
+        return process, reader
 
-    def _wait(self, process: subprocess.Popen[bytes], step: str) -> bytes:
+    def _wait(self, process: _Process, step: str) -> bytes:
         poll = select.poll()
         poll.register(self._answers, select.POLLIN)
         busy, since = group_cpu(process.pid), time.monotonic()
@@ -223,12 +245,12 @@ class Child:
         )
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
+def _kill_group(process: _Process) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _status(process: subprocess.Popen[bytes]) -> int:
+def _status(process: _Process) -> int:
     try:
         return process.wait(POLL_S)
     except subprocess.TimeoutExpired:  # it closed its end and lives on
@@ -303,8 +325,10 @@ def _answer(call: Call) -> Answer:
         return Answer(error="MemoryError", found="out of memory")
     except OSError as error:
         traceback.print_exc()
-        remedy = "Free some space, or name a roomier folder in TMPDIR." if no_room(error) else ""
-        return Answer(error="OSError", found=f"{error}", remedy=remedy)
+        if not no_room(error):
+            return Answer(error="OSError", found=f"{error}")
+        remedy = "Free some space, or name a roomier folder in TMPDIR."
+        return Answer(error="OSError", found=f"there is no room left ({error})", remedy=remedy)
     except Exception as error:  # noqa: BLE001 - the parent says it; the trace stays in the log
         traceback.print_exc()
         return Answer(error=type(error).__name__, found=first_line(error))
@@ -317,17 +341,34 @@ def main(descriptor: int) -> None:
     sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
     path = os.environ.get(RECORD)
     sweep = record(path) if path else None
-    calls = os.fdopen(os.dup(0), "rb")
+    calls: IO[bytes] = os.fdopen(os.dup(0), "rb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)  # user code that asks for input gets an end of file, not our calls
     os.set_inheritable(descriptor, False)
-    with os.fdopen(descriptor, "wb", buffering=0) as answers:
-        for line in calls:
-            answer = _answer(from_json(line, Call))
-            if sweep is not None:
-                sweep()
-            sys.stdout.flush()
-            answers.write(msgspec.json.encode(answer) + b"\n")
+    answers: IO[bytes] = os.fdopen(descriptor, "wb", buffering=0)
+    while line := calls.readline():
+        call = from_json(line, Call)
+        if call.function == FORK:
+            answer, ends = _forked(call)
+            if ends is not None:  # this is the copy, and whoever made it has the origin's ends
+                calls.close()
+                answers.close()
+                calls, answers = ends
+                continue
+        else:
+            answer = _answer(call)
+        if sweep is not None:
+            sweep()
+        sys.stdout.flush()
+        answers.write(msgspec.json.encode(answer) + b"\n")
+
+
+def _forked(call: Call) -> tuple[Answer, tuple[IO[bytes], IO[bytes]] | None]:
+    try:
+        pid, ends = fork(_decode(call.payload, Ends))
+    except OSError as error:
+        return Answer(error="OSError", found=f"{error}"), None
+    return Answer(result=_encode(pid)), ends
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from edgeml.errors import ToolchainError
 from edgeml.exporter.child import IDLE_S, Child
+from edgeml.exporter.origin import Origin, possible
 from edgeml.exporter.repeat.dependencies import read_record
 
 
@@ -37,6 +38,7 @@ class Children:
         self._lock = threading.Lock()
         self._live: set[Child] = set()
         self._ahead: list[Child] = []
+        self._origins: dict[str, Origin] = {}
         self._closed = False
         self.used = False
         """Whether there was ever one, so that the log may say something."""
@@ -50,24 +52,52 @@ class Children:
                 self._ahead.append(child)
             child.start()
 
+    def foresee(self, framework: str, modules: Sequence[str]) -> None:
+        """Have a process import a framework now, of which children can be copies then. Where there
+        are no copies, nothing happens. The thread that calls this must outlive them.
+
+        Args:
+            framework: the name that :meth:`child` is asked for it by.
+            modules: its parts, in their order.
+        """
+        if not possible():
+            return
+        with self._lock:
+            child = self._ahead.pop(0) if self._ahead and not self._closed else self._new()
+            self._live.discard(child)
+            self._origins[framework] = Origin(child, modules)
+
     @property
     def waiting(self) -> tuple[int, ...]:
         """Processes that were started ahead, and are nobody's yet."""
         with self._lock:
             return tuple(child.pid for child in self._ahead if child.pid is not None)
 
-    def _new(self) -> Child:
+    def _new(self, origin: Origin | None = None) -> Child:
         if self._closed:
             raise ToolchainError("The export was interrupted")
-        child = Child(self.log, temporary=self._temporary, record=self._record, idle_s=self._idle_s)
+        child = Child(
+            self.log,
+            temporary=self._temporary,
+            record=self._record,
+            idle_s=self._idle_s,
+            origin=origin,
+        )
         self._live.add(child)
         return child
 
     @contextlib.contextmanager
-    def child(self) -> Generator[Child, None, None]:
-        """A new child, gone when the block ends."""
+    def child(self, framework: str = "") -> Generator[Child, None, None]:
+        """A new child, gone when the block ends.
+
+        Args:
+            framework: what it will import first. It is a copy of the process that has imported it,
+                where that was foreseen.
+        """
+        origin = self._origins.get(framework)
         with self._lock:
-            child = self._ahead.pop(0) if self._ahead and not self._closed else self._new()
+            ahead = origin is None and self._ahead and not self._closed
+            child = self._ahead.pop(0) if ahead else self._new(origin)
             self.used = True
         try:
             yield child
@@ -89,7 +119,10 @@ class Children:
             self._closed = True
             live = list(self._live)
             waiting, self._ahead = self._ahead, []
+            origins = list(self._origins.values())
         for child in live:
             child.kill()
         for child in waiting:  # nobody else waits for those
             child.close()
+        for origin in origins:  # last: it is they who know how their copies ended
+            origin.close()

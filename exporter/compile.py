@@ -24,9 +24,9 @@ from edgeml.errors import EdgemlError, RefusedError
 from edgeml.exporter.candidates import Candidate
 from edgeml.exporter.child import Child
 from edgeml.exporter.children import Children
+from edgeml.exporter.origin import Module
 from edgeml.exporter.repeat.shelf import Shelf
 from edgeml.targets.compiling import CompileJob, CompileResult, compile_here
-from edgeml.targets.frameworks import framework
 from edgeml.targets.registry import SourceKind, target
 
 Outcome = CompileResult | EdgemlError
@@ -36,35 +36,47 @@ Done = Callable[[Candidate, Outcome], None]
 MOST_AT_ONCE = 4
 """A conversion can take gigabytes, however many cores there are."""
 
-_TORCH = ("torch", "torch.export.pt2_archive._package")
+TORCH = ("torch", "torch.export.pt2_archive._package")
+"""What every use of an exported torch program imports."""
+
 _ONNX = ("onnx", "onnxruntime.quantization.shape_inference")
 _IMPORTS: Mapping[tuple[str, SourceKind], tuple[str, ...]] = {
-    ("tflite", "torch"): ("litert_torch", *_TORCH, "torch._functorch.aot_autograd"),
+    ("tflite", "torch"): ("litert_torch", *TORCH, "torch._functorch.aot_autograd"),
     ("tflite", "savedmodel"): ("tensorflow",),
     ("tflite", "onnx"): ("tensorflow",),
     ("tflite", "classical"): ("tensorflow",),
     ("onnx", "torch"): (
-        *_TORCH,
+        *TORCH,
         "onnxscript.function_libs.torch_lib.ops",
         "torch.onnx._internal.exporter._core",
+        "torch.onnx._internal.exporter._torchlib.ops",
         *_ONNX,
+        "edgeml.targets.onnx.torchlib:read",
     ),
     ("onnx", "savedmodel"): ("tensorflow", "tf2onnx", *_ONNX),
     ("onnx", "tflite"): ("tensorflow", "tf2onnx", *_ONNX),
     ("onnx", "onnx"): _ONNX,
     ("onnx", "classical"): _ONNX,
-    ("openvino", "torch"): (*_TORCH, "openvino.frontend.pytorch.fx_decoder"),
+    ("openvino", "torch"): (*TORCH, "openvino.frontend.pytorch.fx_decoder"),
     ("openvino", "savedmodel"): ("openvino",),
     ("openvino", "onnx"): ("openvino",),
     ("openvino", "classical"): ("openvino",),
 }
 """What a conversion imports first, for those that take long; the slowest targets first. Parts that
 a framework would import late are named, whether they are its users' business or not: one that
-another version lacks is passed over."""
+another version lacks is passed over. With a colon it is a function, to be called."""
 
 _FLOAT = {"fp32", "fp16"}
 
-_QUANTIZERS: Mapping[str, str] = {"tflite": "ai_edge_quantizer.quantizer", "openvino": "nncf"}
+_QUANTIZERS: Mapping[str, tuple[str, ...]] = {
+    "tflite": ("ai_edge_quantizer.quantizer",),
+    "openvino": ("nncf", "nncf.openvino.quantization.quantize_model"),
+}
+
+
+def begins_with_torch(name: str, kind: SourceKind) -> bool:
+    """Whether a target's conversions begin with :data:`TORCH`."""
+    return _IMPORTS.get((name, kind), ())[: len(TORCH)] == TORCH
 
 
 class ConvertTask(msgspec.Struct, frozen=True):
@@ -72,12 +84,6 @@ class ConvertTask(msgspec.Struct, frozen=True):
 
     target: str
     job: CompileJob
-
-
-class Module(msgspec.Struct, frozen=True):
-    """What a child is to import."""
-
-    name: str
 
 
 class Converters:
@@ -115,10 +121,11 @@ class Converters:
         for name in order:
             modules = list(_IMPORTS[name, kind]) if name in early else []
             if modules and name in quantized and name in _QUANTIZERS:
-                modules += [_QUANTIZERS[name]]
+                modules += _QUANTIZERS[name]
             if modules:
                 modules += [target(name).compile]
-            self._outcomes.append(self._pool.submit(self._of_target, name, modules))
+            first = "torch" if begins_with_torch(name, kind) else ""
+            self._outcomes.append(self._pool.submit(self._of_target, name, first, modules))
 
     def __enter__(self) -> Converters:
         return self
@@ -165,16 +172,16 @@ class Converters:
         self.begin(jobs, done=done)
         return self.finish()
 
-    def _of_target(self, name: str, modules: Sequence[str]) -> dict[Candidate, Outcome]:
+    def _of_target(self, name: str, first: str, modules: Sequence[str]) -> dict[Candidate, Outcome]:
         found: dict[Candidate, Outcome] = {}
-        with self._children.child() as child:
+        with self._children.child(first) as child:
             for module in modules:
                 if self._jobs[name].done():
                     break
                 # What fails here fails again below, where it is told.
                 with contextlib.suppress(EdgemlError):
                     child.call(
-                        "edgeml.exporter.compile:prepare",
+                        "edgeml.exporter.origin:prepare",
                         Module(module),
                         str,
                         step=f"The converter for {name}",
@@ -211,12 +218,6 @@ class Converters:
 def convert(task: ConvertTask) -> CompileResult:
     """In the child: run one conversion."""
     return compile_here(task.target, task.job)
-
-
-def prepare(module: Module) -> str:
-    """In the child: import what the conversion will need."""
-    framework(module.name)
-    return module.name
 
 
 def _untold(candidate: Candidate, outcome: Outcome) -> None:

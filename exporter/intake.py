@@ -9,6 +9,7 @@ from first to last.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from edgeml.bundle import Tensor
 from edgeml.bundle.manifest import Step
 from edgeml.columns import blocks, save_rows
 from edgeml.data import DataSource, Samples
+from edgeml.data.files import unpack
 from edgeml.errors import SourceError, UsageError
 from edgeml.exporter import meaning, preprocessing
 from edgeml.exporter.candidates import nothing_left
@@ -27,7 +29,7 @@ from edgeml.exporter.child import Child
 from edgeml.exporter.events import Note, Progress, Refusal, Stage
 from edgeml.exporter.plan import Plan, Workshop, settled, uncalibrated
 from edgeml.exporter.samples import calibrate, missing
-from edgeml.exporter.sources.forms import ArrayShape, Opened, OpenJob
+from edgeml.exporter.sources.forms import ArrayShape, Opened, OpenJob, framework
 from edgeml.targets.sources import MAX_CALIBRATION_SAMPLES, evenly
 
 Array = NDArray[Any]
@@ -97,7 +99,7 @@ def take_in(
         SourceError: either cannot be used as given.
     """
     shop.emit(Stage(name="source", title=f"Reading {plan.model}"))
-    with shop.children.child() as child:
+    with _Unpacking(plan, shop) as unpacking, shop.children.child(framework(plan.model)) as child:
         bare = source = _open(plan, shop, child)
         plan = _told(plan, settled(plan, source.kind), shop)
         inputs = tuple(meaning.infer_input(each, source.kind) for each in source.inputs)
@@ -108,8 +110,12 @@ def take_in(
         _check_names(plan.request.statistics, inputs)
         shop.emit(Stage(name="calibrate", title="Reading the samples"))
         wanted = missing.tolerant(inputs)
-        calibration = _read(plan.calibration, "calibration", wanted, inside, plan, shop, child)
-        evaluation = _read(plan.evaluation, "evaluation", wanted, inside, plan, shop, child)
+        calibration = _read(
+            plan.calibration, "calibration", wanted, inside, plan, shop, child, unpacking
+        )
+        evaluation = _read(
+            plan.evaluation, "evaluation", wanted, inside, plan, shop, child, unpacking
+        )
         given = _given(plan, calibration, evaluation)
         inputs = missing.settled(inputs, given, source, child, shop.folder / "missing")
         rows, held = _split(calibration, evaluation, plan.request.seed, shop)
@@ -156,6 +162,28 @@ def take_in(
         if evaluation is not None:
             everything = _whole(calibration, inputs, source, shop, child)
     return msgspec.structs.replace(material, calibration_reference=everything)
+
+
+class _Unpacking:
+    """Unpacks the samples in ``.npz`` files while the model is being read. A context manager."""
+
+    def __init__(self, plan: Plan, shop: Workshop) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._found: dict[str, Future[dict[str, Path]]] = {}
+        for role, data in (("calibration", plan.calibration), ("evaluation", plan.evaluation)):
+            if data is not None and data.kind == "npz":
+                (shop.folder / role).mkdir()
+                self._found[role] = self._pool.submit(unpack, data.path, shop.folder / role)
+
+    def __enter__(self) -> _Unpacking:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def of(self, role: str) -> Callable[[], dict[str, Path]] | None:
+        """What waits for the files of calibration or evaluation; None where none are unpacked."""
+        return self._found[role].result if role in self._found else None
 
 
 def _whole(
@@ -251,14 +279,18 @@ def _read(
     plan: Plan,
     shop: Workshop,
     child: Child,
+    unpacking: _Unpacking,
 ) -> Samples | None:
     if data is None:
         return None
     folder = shop.folder / role
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     python = plan.request.python
     if data.kind != "code" or plan.model.form == "factory":
-        return calibrate.read(data, inputs, child, folder, inside=inside, python=python)
+        unpacked = unpacking.of(role)
+        return calibrate.read(
+            data, inputs, child, folder, inside=inside, python=python, unpacked=unpacked
+        )
     # The code may need another framework than the one that read the model.
     with shop.children.child() as own:
         return calibrate.read(data, inputs, own, folder, inside=inside, python=python)

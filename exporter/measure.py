@@ -16,8 +16,8 @@ from edgeml.exporter.candidates import Candidate
 from edgeml.exporter.child import Child
 from edgeml.exporter.children import Children
 from edgeml.targets.compiling import CompileResult
+from edgeml.targets.host import can_run_here
 from edgeml.targets.measuring import MeasureJob, measure_here
-from edgeml.targets.registry import can_run_here
 
 SAMPLES = 64
 """Real samples that a measurement runs through, over and over."""

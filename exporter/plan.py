@@ -19,7 +19,8 @@ from edgeml.exporter.request import ExportRequest, Limits
 from edgeml.exporter.sources.forms import ModelSource, parse_model
 from edgeml.statistics.baseline import NO_FAMILY
 from edgeml.statistics.families import FAMILIES
-from edgeml.targets.registry import Refusal, SourceKind, can_run_here, target
+from edgeml.targets.host import can_run_here
+from edgeml.targets.registry import Refusal, SourceKind, target
 
 Emit = Callable[[Event], None]
 

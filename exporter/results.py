@@ -184,19 +184,34 @@ def finished(trial: Trial) -> pack.Finished:
     )
 
 
-class Described(msgspec.Struct, frozen=True, kw_only=True):
-    """What a bundle says of the source and its samples, whatever is made of them."""
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the source and its samples: their hashes."""
 
-    baseline: Baseline | None
     calibration: SampleSet | None
     evaluation: SampleSet | None
     sha256: str
     """Of the source."""
+
+
+class Described(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bundle says of the source and its samples, whatever is made of them."""
+
+    baseline: Baseline | None
+    identity: Identity
     golden: Golden
 
 
-def describe(planned: Plan, material: Material) -> Described:
-    """Fit the baseline, hash the samples, choose the golden vectors."""
+def identify(planned: Plan, material: Material) -> Identity:
+    """Hash the source and the samples: without what the source makes of them."""
+    return Identity(
+        calibration=_sample_set(material.calibration, material.inputs),
+        evaluation=_sample_set(material.evaluation, material.inputs),
+        sha256=material.source.sha256 or file_hash(planned.model.path),
+    )
+
+
+def describe(planned: Plan, material: Material, identity: Identity) -> Described:
+    """Fit the baseline, choose the golden vectors."""
     baseline = None
     if material.calibration is not None:
         baseline = fit_baseline(
@@ -207,13 +222,7 @@ def describe(planned: Plan, material: Material) -> Described:
             evaluated=_evaluated(material.checkset),
             families=planned.request.statistics,
         )
-    return Described(
-        baseline=baseline,
-        calibration=_sample_set(material.calibration, material.inputs),
-        evaluation=_sample_set(material.evaluation, material.inputs),
-        sha256=material.source.sha256 or file_hash(planned.model.path),
-        golden=_golden(material.checkset),
-    )
+    return Described(baseline=baseline, identity=identity, golden=_golden(material.checkset))
 
 
 def contents(
@@ -236,10 +245,10 @@ def contents(
         provenance=Provenance(
             source_format=material.source.title,
             source_name=planned.model.path.name,
-            source_sha256=described.sha256,
+            source_sha256=described.identity.sha256,
             tools=pack.tools(material.source.kind, targets),
-            calibration=described.calibration,
-            evaluation=described.evaluation,
+            calibration=described.identity.calibration,
+            evaluation=described.identity.evaluation,
             source_accuracy=source_accuracy,
         ),
         golden=described.golden,

@@ -20,6 +20,19 @@ from typing import Any
 
 from edgeml.errors import EdgemlError, SourceError
 
+_IMPORTS_TORCH = re.compile(r"^(import|from) torch\b", re.MULTILINE)
+
+_SETS_ENVIRONMENT = re.compile(r"environ\s*(\[|\.setdefault|\.update|\|=)|putenv")
+
+
+def imports_torch(path: Path) -> bool:
+    """Whether a file plainly imports torch, and sets nothing for that import first."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):  # told where it matters
+        return False
+    return bool(_IMPORTS_TORCH.search(text)) and not _SETS_ENVIRONMENT.search(text)
+
 
 def load_attribute(path: Path, name: str, what: str) -> Any:
     """Import a file (once) and give what has this name in it.

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeml.errors import RefusedError, SourceError
-from edgeml.targets.registry import can_run_here, target
+from edgeml.targets.host import can_run_here
+from edgeml.targets.registry import target
 
 Array = npt.NDArray[Any]
 

@@ -23,7 +23,7 @@ from edgeml.targets.blame.of_torch import (
     refuse_unregistered,
 )
 from edgeml.targets.compiling import CompileJob, first_line
-from edgeml.targets.frameworks import framework
+from edgeml.targets.frameworks import framework, hints_once
 from edgeml.targets.onnx_graph import onnx_model
 from edgeml.targets.runtime import Array
 
@@ -98,7 +98,8 @@ def torch_program(path: Path) -> Any:
     torch = framework("torch")
 
     try:
-        return torch.export.load(str(path))
+        with hints_once():
+            return torch.export.load(str(path))
     except Exception as error:
         refuse_unregistered(path, torch, error)
         raise SourceError(

@@ -22,7 +22,8 @@ from edgeml.device_agent.serving.runner import Runner, Starter, Variant
 from edgeml.device_agent.worker.layout import Array, Layout, TensorSpec
 from edgeml.device_agent.worker.parent import WorkerError
 from edgeml.errors import AgentError
-from edgeml.targets.registry import TARGETS, can_run_here, host_facts
+from edgeml.targets.host import can_run_here, host_facts
+from edgeml.targets.registry import TARGETS
 
 _TRIES = 2
 """Measurements before an artifact is refused for its time: the device may have been busy."""

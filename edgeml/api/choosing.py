@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from edgeml.bundle import Artifact, Bundle
 from edgeml.device_agent.install.selection import select
 from edgeml.errors import RefusedError
-from edgeml.targets.registry import can_run_here, host_facts
+from edgeml.targets.host import can_run_here, host_facts
 from edgeml.targets.runtime import NamedSession, open_session
 
 

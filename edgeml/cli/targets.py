@@ -98,7 +98,8 @@ def _matrix() -> list[dict[str, Any]]:
 
 
 def _describe(name: str) -> dict[str, Any]:
-    from edgeml.targets.registry import TARGETS, can_run_here
+    from edgeml.targets.host import can_run_here
+    from edgeml.targets.registry import TARGETS
 
     row = TARGETS[name]
     refusal = can_run_here(row)

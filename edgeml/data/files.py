@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,12 @@ from edgeml.errors import SourceError, UsageError
 
 
 def read_samples(
-    source: DataSource, inputs: Sequence[Tensor], folder: Path, *, inside: Sequence[Step] = ()
+    source: DataSource,
+    inputs: Sequence[Tensor],
+    folder: Path,
+    *,
+    inside: Sequence[Step] = (),
+    unpacked: Callable[[], dict[str, Path]] | None = None,
 ) -> Samples:
     """Read and check samples from a file or a folder.
 
@@ -30,6 +35,7 @@ def read_samples(
         folder: takes what cannot be mapped where it lies; as long-lived as the samples.
         inside: the bundle's :attr:`~edgeml.bundle.manifest.Manifest.inside`, which says how
             images and recordings become raw input.
+        unpacked: gives or raises what :func:`unpack` did, where that was done before.
 
     Raises:
         UsageError: the source is code, which this process does not run.
@@ -48,7 +54,7 @@ def read_samples(
         if source.kind == "npy":
             files = {_single(source, inputs): source.path.absolute()}
         else:
-            files = _members(source.path, folder)
+            files = unpack(source.path, folder) if unpacked is None else unpacked()
         arrays = {name: _mapped(file) for name, file in files.items()}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         if "Python objects" in str(error):
@@ -76,8 +82,13 @@ def _mapped(path: Path) -> Array:
     return load(path)
 
 
-def _members(path: Path, folder: Path) -> dict[str, Path]:
-    """The arrays of an archive, each in a file of its own."""
+def unpack(path: Path, folder: Path) -> dict[str, Path]:
+    """The arrays of an ``.npz``, each in a file of its own in ``folder``, which exists.
+
+    Raises:
+        OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error: it cannot be read; the disk
+            is full.
+    """
     found: dict[str, Path] = {}
     with zipfile.ZipFile(path) as archive:
         for index, info in enumerate(archive.infolist()):

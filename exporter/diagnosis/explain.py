@@ -19,7 +19,8 @@ from edgeml.exporter.plan import Workshop
 from edgeml.exporter.searching import sensitivity
 from edgeml.exporter.trial import Trial, compile_job
 from edgeml.targets.compiling import CompileResult
-from edgeml.targets.registry import can_run_here, target
+from edgeml.targets.host import can_run_here
+from edgeml.targets.registry import target
 
 COLLAPSED = 0.9
 """Cosine below which the layers are shown even where a tolerance of the user's own allows it."""

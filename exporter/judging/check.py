@@ -33,7 +33,8 @@ from edgeml.exporter.plan import Plan, Workshop
 from edgeml.exporter.samples import missing
 from edgeml.exporter.trial import Checked
 from edgeml.targets.compiling import CompileResult
-from edgeml.targets.registry import can_run_here, target
+from edgeml.targets.host import can_run_here
+from edgeml.targets.registry import target
 
 Array = NDArray[Any]
 

@@ -70,7 +70,7 @@ def reproduce(request: Reproduction, *, emit: Emit, children: Children, folder: 
             results.contents(
                 planned,
                 material,
-                results.describe(planned, material),
+                results.describe(planned, material, results.identify(planned, material)),
                 then.targets,
                 old.provenance.source_accuracy,
             ),

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,7 @@ def read(
     *,
     inside: Sequence[Step] = (),
     python: str = "",
+    unpacked: Callable[[], dict[str, Path]] | None = None,
 ) -> Samples:
     """Read and check samples into ``folder``; code is run in ``child``.
 
@@ -106,12 +107,13 @@ def read(
         folder: takes what must be written.
         inside: what the artifacts do themselves, for folders of images and recordings.
         python: the interpreter that code runs in; empty: the child's own.
+        unpacked: see :func:`edgeml.data.read_samples`.
 
     Raises:
         SourceError: the data is damaged or does not fit the inputs, or its code fails.
     """
     if source.kind != "code":
-        return read_samples(source, inputs, folder, inside=inside)
+        return read_samples(source, inputs, folder, inside=inside, unpacked=unpacked)
     found = child.call(
         "edgeml.exporter.samples.iterables:read",
         IterableJob(

@@ -14,6 +14,7 @@ import msgspec
 
 from edgeml.bundle.manifest import Tensor
 from edgeml.errors import SourceError, UsageError
+from edgeml.exporter.user_code import imports_torch
 from edgeml.targets.registry import SourceKind
 
 Form = Literal[
@@ -97,6 +98,15 @@ class ModelSource(NamedTuple):
             return FOREIGN
         objects = {"factory", "pickle", "torch-pickle"}
         return OBJECTS if self.form in objects else MODULES[self.kind]
+
+
+def framework(model: ModelSource) -> str:
+    """What reading a model imports first, where that is sure; empty where it is not, or where the
+    model's own code may have to be first."""
+    torch = model.form in {"pt2", "torch-pickle"} or (
+        model.form == "factory" and not model.python and imports_torch(model.path)
+    )
+    return "torch" if torch else ""
 
 
 class ArrayShape(msgspec.Struct, frozen=True):

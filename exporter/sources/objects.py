@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import re
 import sys
 import warnings
 from collections.abc import Generator
@@ -20,7 +19,7 @@ import msgspec
 from edgeml.errors import SourceError
 from edgeml.exporter.child import first_line
 from edgeml.exporter.sources.forms import Opened, OpenJob, damaged
-from edgeml.exporter.user_code import blaming, load_attribute
+from edgeml.exporter.user_code import blaming, imports_torch, load_attribute
 from edgeml.targets.frameworks import framework
 from edgeml.targets.registry import SourceKind
 
@@ -28,10 +27,6 @@ _EXPECTED = (
     "an nn.Module, or a pair (nn.Module, example inputs); a Keras model; an estimator or pipeline "
     "of scikit-learn, XGBoost or LightGBM"
 )
-
-_IMPORTS_TORCH = re.compile(r"^(import|from) torch\b", re.MULTILINE)
-
-_SETS_ENVIRONMENT = re.compile(r"environ\s*(\[|\.setdefault|\.update|\|=)|putenv")
 
 _BASES: dict[str, SourceKind] = {
     "torch.nn.modules.module.Module": "torch",
@@ -111,17 +106,10 @@ def _first(made: Any) -> Any:
     return made
 
 
-def _import_torch(path: Path) -> None:
-    """Import torch for a file that plainly does, as we import it: without a look for garbage, which
-    is .2 s of a core. Not where the file may set something for that import first."""
-    with contextlib.suppress(OSError, UnicodeDecodeError, ImportError):  # told where it matters
-        text = path.read_text(encoding="utf-8")
-        if _IMPORTS_TORCH.search(text) and not _SETS_ENVIRONMENT.search(text):
-            framework("torch")
-
-
 def _from_factory(job: OpenJob, call: str) -> Any:
-    _import_torch(job.path)
+    if imports_torch(job.path):
+        with contextlib.suppress(ImportError):  # told where it matters
+            framework("torch")  # as we import it: without a look for garbage, .2 s of a core
     factory = load_attribute(job.path, job.attribute, f"a function that returns {_EXPECTED}")
     if kind_of(_first(factory)) is not None:  # the model itself: most can be called, too
         return factory

@@ -1,5 +1,6 @@
 """What the children of the tests are told to do."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -75,3 +76,11 @@ def ask(order: Order) -> str:
 def start_another(order: Order) -> int:
     """A process of its own that would outlive this one."""
     return subprocess.Popen(["sleep", "3600"]).pid
+
+
+def look(order: Order) -> int:
+    """What an expression is here."""
+    known = sys.modules.get("slow_library")
+    if known is None and "sys.modules" not in order.text:
+        known = importlib.import_module("slow_library")
+    return int(eval(order.text, {"os": os, "sys": sys, "slow_library": known}))

@@ -18,7 +18,7 @@ from edgeml.errors import RefusedError, ToolchainError
 from edgeml.targets.compiling import CompileJob, compile_here
 from edgeml.targets.coreml import structure
 from edgeml.targets.coreml.convert import Converted, Port
-from edgeml.targets.registry import can_run_here
+from edgeml.targets.host import can_run_here
 
 FLOAT32 = 65568  # as Core ML's format of models numbers it
 

@@ -10,15 +10,8 @@ import pytest
 
 from edgeml.bundle.manifest import PRECISIONS as MANIFEST_PRECISIONS
 from edgeml.errors import UsageError
-from edgeml.targets.registry import (
-    SOURCE_KINDS,
-    TARGETS,
-    HostFacts,
-    Target,
-    can_make,
-    can_run_here,
-    target,
-)
+from edgeml.targets.host import HostFacts, can_run_here
+from edgeml.targets.registry import SOURCE_KINDS, TARGETS, Target, can_make, target
 from edgeml.toolchain.spec import TOOLCHAINS
 
 ROWS = pytest.mark.parametrize("row", TARGETS.values(), ids=TARGETS.keys())
@@ -117,8 +110,8 @@ def test_the_questions_are_answered_without_a_framework():
     """What a device or `edgeml targets` imports to decide: no runtime, no converter."""
     program = (
         "import sys\n"
-        "from edgeml.targets import compiling, registry, runtime\n"
-        "[registry.can_run_here(row) for row in registry.TARGETS.values()]\n"
+        "from edgeml.targets import compiling, host, registry, runtime\n"
+        "[host.can_run_here(row) for row in registry.TARGETS.values()]\n"
         "heavy = {'torch', 'tensorflow', 'onnx', 'onnxruntime', 'openvino', 'ai_edge_litert'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
