@@ -29,35 +29,27 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import paho.mqtt.client as mqtt
-import sqlalchemy as sa
-from collector_fleet import BUNDLE, LENGTH_MS, START_MS, Fleet
+from collector_fleet import LENGTH_MS, START_MS, Fleet
+from collector_store import BATCH, open_store, resident_kb, take_in, timed
 from page import setting, table, write_section
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edgeml.collector.config import AlarmConfig
-from edgeml.collector.ingest.validate import Received, validate
-from edgeml.collector.store import tables
-from edgeml.collector.store.database import open_database
-from edgeml.collector.store.evaluation import Evaluator
 from edgeml.collector.store.intake import Intake
 from edgeml.collector.store.rebaseline import rebaseline
 from edgeml.collector.store.retraction import retract, undo
 from edgeml.collector.store.selection import Selection, StreamSelection
-from edgeml.statistics import Baseline
 
 WINDOWS = {10: 100, 100: 30, 1000: 14}
 """Windows of each device, by the size of the fleet; of another size, the least."""
 PAGES = ("", "device/site-0/device-0", "api/v1/incidents")
 SENT = 200
 """Through the broker, windows at most."""
-BATCH = 500
-ALARMS = AlarmConfig(reference_windows=8, season="none")
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,25 +101,6 @@ class Page(msgspec.Struct, frozen=True):
     bytes: int
 
 
-def open_store(database: Path, baseline: Baseline) -> Intake:
-    """A new database that knows the baseline."""
-    engine = open_database(str(database))
-    with engine.begin() as connection:
-        values = {"sha256": BUNDLE, "name": "model", "version": "1.0", "added_ms": 1, "bytes": 1}
-        known = sa.insert(tables.bundles).values(manifest=b"", baseline=baseline.encode(), **values)
-        connection.execute(known)
-    return Intake(engine, Evaluator(ALARMS.policy, ALARMS.budget))
-
-
-def take_in(intake: Intake, payloads: list[tuple[str, bytes]], at_ms: int) -> None:
-    """Check, store and test a batch."""
-    batch = [validate(topic, payload, received_ms=at_ms) for topic, payload in payloads]
-    outcome = intake.store([each for each in batch if isinstance(each, Received)])
-    if outcome.accepted + outcome.status != len(payloads):
-        message = f"{outcome.accepted} of {len(payloads)} windows were taken"
-        raise RuntimeError(message)
-
-
 def measure(devices: int) -> Row:
     """One fleet, from its first window to its page."""
     windows = WINDOWS.get(devices, min(WINDOWS.values()))
@@ -164,13 +137,6 @@ def measure(devices: int) -> Row:
         taken_back=taken_back,
         beside=beside,
     )
-
-
-def resident_kb() -> int:
-    """Memory of this process just now."""
-    found = re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1])
 
 
 def take_back(intake: Intake, windows: int) -> TakenBack:
@@ -264,13 +230,6 @@ def fetch(url: str) -> bytes:
     """What stands there."""
     with urllib.request.urlopen(url, timeout=120) as answer:
         return answer.read()
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds on the wall's clock."""
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
 
 
 def render(rows: list[Row]) -> str:

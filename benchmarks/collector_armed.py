@@ -18,14 +18,15 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from collector_fleet import A_SITE, LENGTH_MS, START_MS, Fleet
+from collector_store import BATCH, open_store, resident_kb, take_in, timed
 from page import setting, table, write_section
 from sqlalchemy.engine import Connection
 
-from collector import BATCH, open_store, resident_kb, take_in, timed
 from edgeml.collector.store.fleet_tables import group_points, groups
 from edgeml.collector.store.intake import Intake
 from edgeml.collector.store.overview import standings
@@ -104,7 +105,7 @@ def _owner(of: sa.Table, column: str) -> sa.Table:
     return OF.get(column, of)
 
 
-def _named(of: sa.Table, column: sa.Column[object], number: int) -> sa.ColumnElement[object]:
+def _named(of: sa.Table, column: sa.Column[Any], number: int) -> sa.ColumnElement[Any]:
     """The names of a copy: devices are numbered through, as the fleet's are."""
     if of in {devices, groups} and column.name == "site":
         return sa.literal(f"site-{number}")
