@@ -260,6 +260,10 @@ class Service:
         """Count a request that did not fit the model's inputs."""
         self._lineup.missed("failed")
 
+    def overran(self, count: int) -> None:
+        """Count gaps in what a sensor gives: nobody read it in time."""
+        self._lineup.overran(count)
+
     def leaves(self, count: Count) -> None:
         """A program is gone; what it counted at the door stays."""
         if turned_back := self.door.forget(count):
@@ -288,6 +292,7 @@ class Service:
             memory_limit=state.memory_limit,
             outcomes=self._lineup.outcomes,
             looked_at=self._lineup.looked_at,
+            overruns=self._lineup.overruns,
             latency=self._lineup.latency,
             waiting=self._intake.waiting,
             running=self._intake.running,
