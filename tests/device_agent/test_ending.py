@@ -205,8 +205,12 @@ def _hang(agent, model: str = "sleeper") -> None:
         client.infer({"image": frame(HANG)})
 
 
-def test_a_signal_while_a_model_loads_does_not_wait_for_it(start_agent: StartAgent, tmp_path: Path):
-    bundle = sleeper_bundle(tmp_path, options={"load": "hang"})
+@pytest.mark.parametrize("options", [{"load": "hang"}, {"hang_at": "1"}], ids=["loads", "proves"])
+def test_a_signal_while_a_model_comes_up_does_not_wait_for_it(
+    start_agent: StartAgent, tmp_path: Path, options: dict[str, str]
+):
+    """It may take until its start_timeout_s: minutes."""
+    bundle = sleeper_bundle(tmp_path, options=options)
     agent = start_agent("--bundle", bundle, sleeper=True)
     agent.wait_for_nap()
     (worker,) = agent.workers()
