@@ -262,14 +262,22 @@ class Agent:
                 )
 
     def _end(self) -> None:
-        """Inputs stop, queued work ends, the last windows are stored and sent, workers go."""
+        """Inputs stop, queued work ends, the last windows are stored and sent, workers go.
+
+        All are told before any is waited for: one after another, a few that hang would take longer
+        than a service manager waits, and an input may wait for one of them.
+        """
         logs.info("ending")
         self._notifier.stopping()
         self._installer.end()
         for source in self._sources:
-            source.stop()
+            source.end()
         for service in self._services:
-            service.stop(self._config.drain_s)
+            service.end(self._config.drain_s)
+        for service in self._services:
+            service.stop()
+        for source in self._sources:
+            source.join()
         self._installer.join()
         if self._api is not None:
             self._api.drain(self._config.drain_s)

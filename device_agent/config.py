@@ -207,8 +207,8 @@ class Config(Section, frozen=True):
     """A new version that serves for so long without losing a worker is confirmed; until then a
     crash loop ends in the last one that was."""
     drain_s: Seconds = 5.0
-    """At the end: for requests that wait, and again for what the broker has not taken yet.
-    systemd kills after 90 s, Docker after 10 s."""
+    """At the end: for requests that wait, of all models at the same time, and again for what the
+    broker has not taken yet. Our unit for systemd kills after 30 s, Docker after 10 s."""
     broker: BrokerConfig | None = None
     """No table, no MQTT: windows wait in the outbox."""
     commands: CommandsConfig = CommandsConfig()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeml.device_agent import logs
 from edgeml.device_agent.config import AudioInput
 from edgeml.device_agent.inputs.sensors import Cutter, Pcm, mono, sound_input
 from edgeml.device_agent.inputs.source import Source
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 _ALSA = "alsa:"
 _LAST_WORDS = 300
 """Bytes of what arecord said that are told."""
+
+_OVERRUN = re.compile(rb"overrun ?!!!")
+"""How a line of arecord's begins where the device's buffer was full, and sound was lost."""
 
 _BLOCK = 4096
 """Samples read at once: a quarter of a second at 16 kHz."""
@@ -47,6 +52,7 @@ class Audio(Source):
         self._config = config
         self._input = sound_input(service.manifest, config.rate)
         self._recorder: subprocess.Popen[bytes] | None = None
+        self._overruns = 0
         self._program = ""
         if config.source.startswith(_ALSA):
             self._program = shutil.which("arecord") or ""
@@ -100,6 +106,7 @@ class Audio(Source):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env={**os.environ, "LC_ALL": "C"},  # what it says is understood here
         ) as recorder:
             self._recorder = recorder
             try:
@@ -122,7 +129,7 @@ class Audio(Source):
         assert recorder.stdout is not None
         assert recorder.stderr is not None
         sound, warnings = recorder.stdout.fileno(), recorder.stderr.fileno()
-        words = b""
+        said = _Said()
         half = b""  # a read may end in the middle of a sample
         streams = [sound, warnings]
         while streams:
@@ -131,17 +138,55 @@ class Audio(Source):
                 if not block:
                     streams.remove(stream)
                 elif stream == warnings:
-                    words = (words + block)[-_LAST_WORDS:]
+                    self._tell_overruns(said.take(block))
                 else:
                     whole, half = _whole_samples(half + block)
                     self._take(cutter, whole)
-        return words.decode(errors="replace").strip().rpartition("\n")[2]
+        return said.last
+
+    def _tell_overruns(self, count: int) -> None:
+        """Count them; say so at the 1st, 2nd, 4th, 8th …: a device that is too slow has them all
+        the time."""
+        if not count:
+            return
+        before, self._overruns = self._overruns, self._overruns + count
+        self._service.overran(count)
+        if self._overruns.bit_length() != before.bit_length():
+            logs.warn(
+                "sound lost",
+                model=self._service.name,
+                source=self._name,
+                overruns=self._overruns,
+                reason="nobody read it in time",
+            )
 
     def _take(self, cutter: Cutter, samples: Pcm) -> None:
         for piece in cutter.cut(samples):
             if self.ending.is_set():
                 return
             self.offer(self._input.of(piece))
+
+
+class _Said:
+    """What arecord writes beside the sound, which comes in pieces."""
+
+    def __init__(self) -> None:
+        self._line = b""
+        self._rest = b""
+
+    @property
+    def last(self) -> str:
+        """Its last line."""
+        return (self._rest.strip() or self._line).decode(errors="replace").strip()
+
+    def take(self, block: bytes) -> int:
+        """Overruns in what it says now."""
+        *lines, rest = (self._rest + block).split(b"\n")
+        self._rest = rest[-_LAST_WORDS:]
+        for line in lines:
+            if line.strip():
+                self._line = line[-_LAST_WORDS:]
+        return sum(_OVERRUN.match(line) is not None for line in lines)
 
 
 def _whole_samples(recorded: bytes) -> tuple[Pcm, bytes]:

@@ -69,9 +69,13 @@ class FolderSource:
         """Begin to look."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Take no more files; the one at hand is finished."""
+    def end(self) -> None:
+        """Take no more files. The one at hand is finished if the service does finish it; if not it
+        stays, for the next run. Returns at once."""
         self._stop.set()
+
+    def join(self) -> None:
+        """After :meth:`end`: wait for the thread."""
         self._thread.join()
 
     def _run(self) -> None:
@@ -119,6 +123,9 @@ class FolderSource:
         try:
             problem = self._serve(path)
         except FileNotFoundError:
+            return
+        if problem and self._stop.is_set():
+            logs.info("file left", model=self._service.name, path=path, reason=problem)
             return
         if problem:
             logs.warn("file not served", model=self._service.name, path=path, reason=problem)

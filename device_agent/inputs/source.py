@@ -44,10 +44,13 @@ class Source(ABC):
         """Begin to read."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Read no more; what was offered is finished by the service."""
+    def end(self) -> None:
+        """Read no more; what was offered is finished by the service. Returns at once."""
         self.ending.set()
         self.interrupt()
+
+    def join(self) -> None:
+        """After :meth:`end`: wait for the thread."""
         self._thread.join()
 
     @abstractmethod

@@ -86,7 +86,9 @@ def bring_up(
                 continue
             loaded()
             try:
-                reason = qualify(runner, starter.start_timeout_s, profiles, deadline_s=deadline_s)
+                with starter.trying(runner):
+                    timeout_s = starter.start_timeout_s
+                    reason = qualify(runner, timeout_s, profiles, deadline_s=deadline_s)
             except WorkerError as error:
                 reason = runner.watched.memory_breach() or str(error)
         if not reason:

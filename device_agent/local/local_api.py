@@ -1,7 +1,8 @@
 """The local call over HTTP/1.1: a thread a connection.
 
-On a loopback address every user of the device may call, unless there is a token; any other address
-needs one. What is answered stands in :mod:`~edgeml.device_agent.local.routes`.
+On a loopback address every user of the device may call, unless there is a token, but no web page
+(:mod:`~edgeml.device_agent.local.browsers`); any other address needs one. What is answered stands
+in :mod:`~edgeml.device_agent.local.routes`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import msgspec
 
 from edgeml import __version__
 from edgeml.device_agent import config as bounds
-from edgeml.device_agent.local import oip
+from edgeml.device_agent.local import browsers, oip
 from edgeml.device_agent.local.routes import Call, RefusedCall, Reply, Routes
 from edgeml.errors import AgentError, UsageError
 
@@ -177,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
 
     def _call(self) -> Call:
-        self._check_token()
+        self._check_caller()
         body = self._body() if self.command == "POST" else b""
         length = self.headers.get(oip.HEADER_LENGTH)
         cut = None if length is None else _number(length)
@@ -185,13 +186,20 @@ class _Handler(BaseHTTPRequestHandler):
             raise RefusedCall(400, f"{oip.HEADER_LENGTH} is {length[:40]!r}. Expected a number.")
         return Call(self.command, self.path, body, cut, trusted=bool(self.server.token))
 
-    def _check_token(self) -> None:
+    def _check_caller(self) -> None:
         shown = self.headers.get("Authorization", "").encode("latin-1", "replace")
-        if self.server.token and not hmac.compare_digest(shown, self.server.token):
+        if self.server.token:
+            if not hmac.compare_digest(shown, self.server.token):
+                self.close_connection = True
+                raise RefusedCall(
+                    401,
+                    "The call shows no valid token. Expected the header Authorization: Bearer …",
+                )
+            return
+        host, origin = self.headers.get("Host", ""), self.headers.get("Origin", "")
+        if reason := browsers.refusal(host=host.strip(), origin=origin.strip()):
             self.close_connection = True
-            raise RefusedCall(
-                401, "The call shows no valid token. Expected the header Authorization: Bearer …"
-            )
+            raise RefusedCall(403, reason)
 
     def _body(self) -> bytes:
         length = _number(self.headers.get("Content-Length", ""))

@@ -76,6 +76,8 @@ def _of_models(models: tuple[ModelSnapshot, ...]) -> Iterator[Metric]:
     yield _counter("requests", "Requests by what became of them", outcomes, "model", "outcome")
     looked_at: list[_Sample] = [((m.name,), m.looked_at) for m in models]
     yield _counter("statistics_rows", "Served, and looked at for statistics", looked_at, "model")
+    overruns: list[_Sample] = [((m.name,), m.overruns) for m in models]
+    yield _counter("input_overruns", "Gaps in the sound, which nobody read", overruns, "model")
     yield _latency(models)
     for name, what, values in (
         ("queue_requests", "Requests that wait", [m.waiting for m in models]),

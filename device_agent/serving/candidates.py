@@ -120,7 +120,8 @@ class Candidates:
         runner = self._starter.load(variant)
         try:
             timeout_s = self._config.start_timeout_s
-            missed = qualify(runner, timeout_s, self._profiles, deadline_s=None)
+            with self._starter.trying(runner):
+                missed = qualify(runner, timeout_s, self._profiles, deadline_s=None)
         except AgentError:
             self._starter.stop(runner)
             raise

@@ -9,6 +9,7 @@ from edgeml.device_agent.install.lifecycle import Beside
 from edgeml.device_agent.serving.guest import Guest
 from edgeml.device_agent.serving.intake import Intake
 from edgeml.device_agent.serving.lineup import Lineup
+from edgeml.device_agent.serving.losses import breach
 from edgeml.device_agent.serving.pairs import Disagreement
 from edgeml.device_agent.serving.runner import Runner, Starter
 from edgeml.device_agent.serving.shadow import Shadow
@@ -100,7 +101,12 @@ class Guests:
         if guest is None or not guest.runner.watched.dead:
             return
         if not self._intake.uses(guest.runner):
-            self.see_off(guest.runner, WorkerDiedError("The worker died"))
+            # On a thread of its own: a process that held a GPU takes a while to end, and who calls
+            # here looks after others meanwhile.
+            threading.Thread(target=self._mourn, args=(guest.runner,), daemon=True).start()
+
+    def _mourn(self, runner: Runner) -> None:
+        self.see_off(runner, WorkerDiedError(runner.worker.obituary()))
 
     def see_off(self, runner: Runner, error: WorkerError) -> bool:
         """End a guest's part where ``runner`` is its own; returns whether it is. What is left of it
@@ -111,7 +117,8 @@ class Guests:
                 return False
             self._guest, self._parting = None, guest
             lost = self._lost
-        lost(str(error))
+        _, message = breach(error, runner)
+        lost(message)
         return True
 
     def dismiss(self) -> None:

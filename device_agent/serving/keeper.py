@@ -202,7 +202,7 @@ class Keeper:
     def _look(self, now: float) -> None:
         runner = self._intake.runner
         if runner is not None and runner.watched.dead and not self._intake.uses(runner):
-            self.lost(runner, WorkerDiedError("The worker died while it had nothing to do"))
+            self.lost(runner, WorkerDiedError(f"{runner.worker.obituary()}, while idle"))
         if self._lost is not None:
             self._recover(*self._lost)
             return

@@ -58,6 +58,7 @@ class Lineup:
         self._outcomes: Counter[Outcome] = Counter()
         self._strained = 0
         self._looked_at = 0
+        self._overruns = 0
         self._latency = LatencyHistogram()
 
     @property
@@ -143,6 +144,16 @@ class Lineup:
             variant = runner.variant if runner is not None else self._variant
             if variant is not None and variant.recorder is not None:
                 variant.recorder.missed(outcome, count)
+
+    def overran(self, count: int) -> None:
+        """An input lost something before it was a request."""
+        with self._lock:
+            self._overruns += count
+
+    @property
+    def overruns(self) -> int:
+        """How often that was, since the start."""
+        return self._overruns
 
     def gather(self) -> None:
         """Count those that turned back: before anything is told of what was counted."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from edgeml.device_agent.config import ModelConfig
 from edgeml.device_agent.limits import sensors
 from edgeml.device_agent.serving.ladder import Thresholds
 
@@ -32,3 +33,18 @@ class Sensors(msgspec.Struct, frozen=True, kw_only=True):
 
     pressure: Callable[[], float | None] = sensors.memory_pressure
     celsius: Callable[[], float | None] = sensors.temperature
+
+
+def policy_of(config: ModelConfig) -> Policy:
+    """As a model's configuration has it. One artifact that is named is no ladder."""
+    thresholds = Thresholds(
+        span_s=config.ladder_s,
+        quiet_s=config.quiet_s,
+        celsius=config.hot_c,
+        celsius_low=config.hot_c - 10,
+    )
+    return Policy(
+        restarts=config.restarts,
+        standby=config.standby,
+        ladder=thresholds if config.ladder and not config.target else None,
+    )

@@ -7,11 +7,12 @@ step on the ladder, another version) prepares another runner.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,7 +139,7 @@ class Starter:
         self._watch = watch
         self._gone = gone
         self._lock = threading.Lock()
-        self._loading: set[Worker] = set()
+        self._tried: set[Worker] = set()
         self._aborted = False
 
     def load(self, variant: Variant) -> Runner:
@@ -157,19 +158,13 @@ class Starter:
             hold.close()
             raise
         hold.take(worker.pid)  # before wait_ready() lets it take memory
-        with self._lock:
-            self._loading.add(worker)
-            if self._aborted:
-                worker.kill()
         runner = Runner(variant, self._watch.add(worker, hold=hold, gone=self._gone))
         try:
-            worker.wait_ready(self.start_timeout_s)
+            with self.trying(runner):
+                worker.wait_ready(self.start_timeout_s)
         except WorkerError as error:
             self.stop(runner)
             raise _reason(runner, error) from error
-        finally:
-            with self._lock:
-                self._loading.discard(worker)
         self._started(runner, begin)
         return runner
 
@@ -183,7 +178,8 @@ class Starter:
         runner = self.load(variant)
         try:
             # The first inference is slow; a caller's deadline would not allow for it.
-            runner.worker.run(variant.warmup, timeout_s=self.start_timeout_s)
+            with self.trying(runner):
+                runner.worker.run(variant.warmup, timeout_s=self.start_timeout_s)
         except WorkerError as error:
             self.stop(runner)
             raise _reason(runner, error) from error
@@ -195,11 +191,25 @@ class Starter:
         self._watch.remove(runner.watched)
         runner.watched.close()
 
+    @contextlib.contextmanager
+    def trying(self, runner: Runner) -> Generator[None]:
+        """Until it has shown that it can serve: :meth:`abort` kills it."""
+        with self._lock:
+            self._tried.add(runner.worker)
+            if self._aborted:
+                runner.worker.kill()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._tried.discard(runner.worker)
+
     def abort(self) -> None:
-        """Kill the workers that load, and those to come, from any thread: nobody waits for them."""
+        """Kill the workers that load or prove themselves, and those to come, from any thread:
+        nobody waits for them."""
         with self._lock:
             self._aborted = True
-            for worker in self._loading:
+            for worker in self._tried:
                 worker.kill()
 
     def _started(self, runner: Runner, begin: float) -> None:

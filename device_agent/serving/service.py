@@ -30,10 +30,9 @@ from edgeml.device_agent.serving.execution import Execution
 from edgeml.device_agent.serving.guests import Guests
 from edgeml.device_agent.serving.intake import Intake
 from edgeml.device_agent.serving.keeper import Keeper
-from edgeml.device_agent.serving.ladder import Thresholds
 from edgeml.device_agent.serving.lineup import Lineup
 from edgeml.device_agent.serving.pairs import Disagreement
-from edgeml.device_agent.serving.policy import Policy, Sensors
+from edgeml.device_agent.serving.policy import Sensors, policy_of
 from edgeml.device_agent.serving.profiles import Profiles
 from edgeml.device_agent.serving.room import Room
 from edgeml.device_agent.serving.runner import Runner, Starter
@@ -126,7 +125,7 @@ class Service:
             starter=self._starter,
             room=room,
             profiles=kept,
-            policy=_policy(config),
+            policy=policy_of(config),
             first=candidates.first,
             tell=self._standing.tell,
             serves=self._serves,
@@ -157,6 +156,7 @@ class Service:
             threading.Thread(target=self._guarded, args=(self._keep,), name="keeper", daemon=True),
             threading.Thread(target=self._guarded, args=(drive,), name="model", daemon=True),
         )
+        self._drain_s = 0.0
         self.settled = threading.Event()
         """Set when the model serves for the first time, or has failed to."""
 
@@ -260,6 +260,10 @@ class Service:
         """Count a request that did not fit the model's inputs."""
         self._lineup.missed("failed")
 
+    def overran(self, count: int) -> None:
+        """Count gaps in what a sensor gives: nobody read it in time."""
+        self._lineup.overran(count)
+
     def leaves(self, count: Count) -> None:
         """A program is gone; what it counted at the door stays."""
         if turned_back := self.door.forget(count):
@@ -288,6 +292,7 @@ class Service:
             memory_limit=state.memory_limit,
             outcomes=self._lineup.outcomes,
             looked_at=self._lineup.looked_at,
+            overruns=self._lineup.overruns,
             latency=self._lineup.latency,
             waiting=self._intake.waiting,
             running=self._intake.running,
@@ -303,15 +308,19 @@ class Service:
             building=state.building,
         )
 
-    def stop(self, drain_s: float) -> None:
-        """Take nothing more, let what runs and waits finish within ``drain_s``, end workers and
-        threads."""
+    def end(self, drain_s: float) -> None:
+        """Take nothing more; what runs and waits may finish within ``drain_s``. Returns at once."""
+        self._drain_s = drain_s
         self._intake.end(drain_s)
         self._keeper.end()
         self._starter.abort()  # what loads now, nobody will use
+
+    def stop(self) -> None:
+        """After :meth:`end`: wait for what may finish, then end workers and threads."""
         overdue = self._intake.overdue()
         if overdue is not None:  # its deadline may be hours away
-            logs.warn("broken off", model=self.name, reason=f"not done {drain_s:g} s after the end")
+            reason = f"not done {self._drain_s:g} s after the end"
+            logs.warn("broken off", model=self.name, reason=reason)
             overdue.worker.kill()
         for thread in self._threads:
             if thread.ident is not None:
@@ -386,17 +395,3 @@ class Service:
             f"{found.low:.2%} to {found.high:.2%} of them at 95 % confidence",
             msgspec.to_builtins(found),
         )
-
-
-def _policy(config: ModelConfig) -> Policy:
-    thresholds = Thresholds(
-        span_s=config.ladder_s,
-        quiet_s=config.quiet_s,
-        celsius=config.hot_c,
-        celsius_low=config.hot_c - 10,
-    )
-    return Policy(
-        restarts=config.restarts,
-        standby=config.standby,
-        ladder=thresholds if config.ladder and not config.target else None,
-    )

@@ -94,6 +94,7 @@ class ModelSnapshot(msgspec.Struct, frozen=True, kw_only=True):
         memory_limit: what holds the memory limit: ``cgroup2``, ``cgroup1``, ``poll``, ``none``.
         outcomes: requests by what became of them, since the start.
         looked_at: of those served, how many the statistics have looked at.
+        overruns: gaps in the sound that it hears, since the start: nobody read it in time.
         latency: of those served, since the start.
         waiting: requests in the queue.
         running: whether one is at work.
@@ -128,5 +129,6 @@ class ModelSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     step: int
     standby: bool
     profile: Profile | None
+    overruns: int = 0
     guest: GuestSnapshot | None = None
     building: Building | None = None

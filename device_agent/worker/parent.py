@@ -1,7 +1,8 @@
 """The agent's side of a worker: start it, run a request within a time limit, kill it.
 
 Any thread may start a worker, and hand it to another; one at a time uses it. Only
-:meth:`Worker.kill` and :meth:`Worker.resident_bytes` may be called beside that.
+:meth:`Worker.kill`, :meth:`Worker.resident_bytes` and :meth:`Worker.obituary` may be called beside
+that.
 """
 
 from __future__ import annotations
@@ -217,6 +218,12 @@ class Worker:
             if self._alive:
                 os.kill(self.pid, signal.SIGKILL)
 
+    def obituary(self) -> str:
+        """How the process ended, as a sentence without its full stop; waits for that end."""
+        code = self._exit_code()
+        cause = signal.Signals(-code).name if code < 0 else f"status {code}"
+        return f"The worker died with {cause}{self._last_words()}"
+
     def close(self) -> None:
         """Kill the process and wait until it is gone. May be called twice."""
         self.kill()
@@ -251,9 +258,17 @@ class Worker:
 
     def _died(self) -> WorkerDiedError:
         self.close()
-        code = self._process.returncode
-        cause = signal.Signals(-code).name if code < 0 else f"status {code}"
-        return WorkerDiedError(f"The worker died with {cause}{self._last_words()}")
+        return WorkerDiedError(self.obituary())
+
+    def _exit_code(self) -> int:
+        """As :class:`subprocess.Popen` has it: minus the signal, where one ended it."""
+        with self._lock:
+            if self._alive:
+                # Left to be reaped by close(): until then the number is this process's.
+                end = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+                assert end is not None
+                return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+        return self._process.wait()
 
     def _last_words(self) -> str:
         words = self._output.last_words()

@@ -84,6 +84,8 @@ def _model(model: ModelSnapshot, windows: int) -> list[str]:
     name = [f"{model.name} {model.version}", _artifact(model), model.phase]
     requests = [f"{served} served", f"{late} late", f"{shed} shed", f"{failed} failed"]
     requests.append(f"{model.waiting} waiting, {'one' if model.running else 'none'} running")
+    if model.overruns:
+        requests.append(f"{model.overruns} gaps in the sound")
     worker = [_memory(model), f"{model.restarts} restarts"]
     if model.last_start_ms is not None:
         worker.append(f"latest start {model.last_start_ms:.0f} ms")

@@ -114,6 +114,7 @@ def test_a_worker_that_is_killed_while_idle_is_replaced(start_agent: StartAgent,
     agent = start_agent("--bundle", sleeper_bundle(tmp_path), sleeper=True).ready()
     (worker,) = agent.workers()
     os.kill(worker, signal.SIGKILL)
+    agent.wait_for(" worker-died .*The worker died with SIGKILL, while idle")
     agent.wait_for(" replaced ")
     assert call(agent, GOOD)["scores"].shape == (1, 4)
 

@@ -10,9 +10,10 @@ import socket
 import threading
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
-from support.agents import Collector, StartAgent, frame, is_gone
+from support.agents import PATIENCE_S, Collector, StartAgent, frame, is_gone
 from support.bundles import Budgets, sleeper_bundle, tiny_bundle
 from support.sleeper.sleeper_runtime import HANG, NAP
 from support.weights import images
@@ -135,6 +136,43 @@ def test_what_hangs_is_broken_off_when_the_end_has_waited_for_it(
     assert collector.outcomes["failed"] == 1
 
 
+def test_all_models_drain_at_the_same_time(start_agent: StartAgent, tmp_path: Path):
+    """One after another, a few that hang would take longer than a service manager waits."""
+    budgets = Budgets(deadline_ms=10_000_000)
+    bundles = [sleeper_bundle(tmp_path, name=name, budgets=budgets) for name in ("first", "second")]
+    config = tmp_path / "agent.toml"
+    models = "\n".join(f'[[model]]\nbundle = "{bundle}"' for bundle in bundles)
+    config.write_text(f"drain_s = {PATIENCE_S}\n{models}\n")
+    agent = start_agent("--config", config, sleeper=True).ready()
+    caller = threading.Thread(target=_hang, args=(agent, "first"))
+    caller.start()
+    agent.wait_for_nap()
+    agent.process.send_signal(signal.SIGTERM)
+    with pytest.raises(CallError, match="agent is ending"):
+        _call_without_end(agent, "second")
+    assert not any("broken off" in line for line in agent.lines), "the first one still drains"
+    for worker in agent.workers():
+        os.kill(worker, signal.SIGKILL)
+    assert agent.end() == 0
+    caller.join()
+
+
+def test_a_file_that_hangs_does_not_hold_up_the_end_and_is_left(
+    start_agent: StartAgent, tmp_path: Path
+):
+    bundle = sleeper_bundle(tmp_path, budgets=Budgets(deadline_ms=10_000_000))
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        f'drain_s = 0.2\n[[model]]\nbundle = "{bundle}"\n[[model.folder]]\npath = "in"\n'
+    )
+    agent = start_agent("--config", config, sleeper=True).ready()
+    np.save(tmp_path / "in" / ".frame.npy", frame(HANG))
+    file = (tmp_path / "in" / ".frame.npy").rename(tmp_path / "in" / "frame.npy")
+    agent.wait_for_nap()
+    assert agent.terminate() == 0
+    assert file.exists(), "for the next run"
+
+
 def test_an_agent_that_was_killed_starts_again_on_its_state(
     start_agent: StartAgent, tmp_path: Path
 ):
@@ -151,18 +189,28 @@ def test_a_caller_that_stays_connected_does_not_hold_up_the_end(
     agent = start_agent("--bundle", tiny_bundle(tmp_path)).ready()
     host, port = agent.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as idle:
-        idle.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        idle.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert idle.recv(100).startswith(b"HTTP/1.1 200")
         assert agent.terminate() == 0
 
 
-def _hang(agent) -> None:
-    with agent.client("sleeper") as client, pytest.raises(CallError):
+def _call_without_end(agent, model: str) -> None:
+    with agent.client(model) as client:
+        while True:
+            client.infer({"image": frame(0.5)})
+
+
+def _hang(agent, model: str = "sleeper") -> None:
+    with agent.client(model) as client, pytest.raises(CallError):
         client.infer({"image": frame(HANG)})
 
 
-def test_a_signal_while_a_model_loads_does_not_wait_for_it(start_agent: StartAgent, tmp_path: Path):
-    bundle = sleeper_bundle(tmp_path, options={"load": "hang"})
+@pytest.mark.parametrize("options", [{"load": "hang"}, {"hang_at": "1"}], ids=["loads", "proves"])
+def test_a_signal_while_a_model_comes_up_does_not_wait_for_it(
+    start_agent: StartAgent, tmp_path: Path, options: dict[str, str]
+):
+    """It may take until its start_timeout_s: minutes."""
+    bundle = sleeper_bundle(tmp_path, options=options)
     agent = start_agent("--bundle", bundle, sleeper=True)
     agent.wait_for_nap()
     (worker,) = agent.workers()

@@ -23,8 +23,9 @@ from support.weights import images, scores
 
 from edgeml.device_agent.local.client import CallError
 from edgeml.errors import RefusedError
+from edgeml.targets.host import can_run_here
 from edgeml.targets.onnx_cuda.captured import CapturedSession
-from edgeml.targets.registry import can_run_here, target
+from edgeml.targets.registry import target
 from edgeml.targets.runtime import Cancellable, open_session
 
 STRICT = dict(target("onnx-cuda").options)

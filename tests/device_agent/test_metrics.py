@@ -121,6 +121,7 @@ def full_status() -> AgentStatus:
         memory_limit="cgroup2",
         outcomes={"served": 5, "late": 1, "shed": 2, "failed": 0},
         looked_at=4,
+        overruns=6,
         latency=latency,
         waiting=3,
         running=True,
@@ -184,6 +185,7 @@ def test_buckets_add_up_and_units_are_prometheus_own():
     assert found["edgeml_standby_workers", "digits"] == 1
     assert found["edgeml_outbox_merged_total",] == 7
     assert found["edgeml_outbox_dropped_total",] == 8
+    assert found["edgeml_input_overruns_total", "digits"] == 6
     assert found["edgeml_guest_share", "2.0", "digits"] == 0
     assert found["edgeml_shadow_pairs_total", "2.0", "digits"] == 200
     assert found["edgeml_shadow_differing_total", "2.0", "digits"] == 3
@@ -202,7 +204,7 @@ def test_a_person_reads_the_same(capsys: pytest.CaptureFixture[str]):
         "broker broker:1883 absent",
         "outbox 9.0 kB of 32.0 MB · 6 windows and 1 events wait · 7 merged, 8 given up",
         "digits 1.0 · tflite-int8 (step 2 of 2) + standby · active",
-        "5 served · 1 late · 2 shed · 0 failed · 3 waiting, one running",
+        "5 served · 1 late · 2 shed · 0 failed · 3 waiting, one running · 6 gaps in the sound",
         "80 MB, limit by cgroup2 · 1 restarts · latest start 250 ms · 11 windows",
         "beside it 2.0, onnx-fp32, as a shadow · they disagree on 3 of 200 inputs (0.5% … 4.3%)",
     ):

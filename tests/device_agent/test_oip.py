@@ -22,7 +22,7 @@ from support.bundles import tiny_bundle
 from support.weights import images, scores
 from tritonclient.utils import InferenceServerException
 
-from edgeml.device_agent.local import oip
+from edgeml.device_agent.local import browsers, oip
 from edgeml.device_agent.local.client import CallError, Client
 from edgeml.errors import SourceError
 
@@ -186,11 +186,56 @@ def test_bytes_that_are_not_of_the_protocol(agent: AgentProcess, what: str):
         assert client.ready()
 
 
+def calls(agent: AgentProcess, method: str, **headers: str) -> tuple[int, str]:
+    """Status and body of a call with these headers and no others, but what HTTP needs."""
+    path, body = {
+        "GET": ("/v2/health/live", None),
+        "POST": ("/v2/models/tiny/infer", HEAD + bytes(256)),
+    }[method]
+    connection = http.client.HTTPConnection(agent.url.removeprefix("http://"), timeout=PATIENCE_S)
+    with contextlib.closing(connection):
+        connection.putrequest(method, path, skip_host=True)
+        if body is not None:
+            headers |= {"Content-Length": str(len(body)), oip.HEADER_LENGTH: str(len(HEAD))}
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_web_page_is_no_caller(agent: AgentProcess, method: str):
+    """A site whose name was made to point to this machine, and a page of another origin."""
+    for host in ("evil.example", "evil.example:8700", "localhost.evil.example", "127.0.0.1.nip.io"):
+        status, body = calls(agent, method, Host=host)
+        assert status == 403
+        assert "Expected localhost or an IP address" in body
+    for origin in ("https://evil.example", "http://localhost:3000", "null"):
+        status, body = calls(agent, method, Host="localhost:8700", Origin=origin)
+        assert status == 403
+        assert "comes from a web page" in body
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_who_calls_by_an_address_is_a_caller(agent: AgentProcess, method: str):
+    for host in ("127.0.0.1:8700", "localhost", "LocalHost:1", "[::1]:8700", "192.168.1.7"):
+        assert calls(agent, method, Host=host)[0] == 200
+    own = {"Host": "localhost:8700", "Origin": "http://localhost:8700"}
+    assert calls(agent, method, **own)[0] == 200
+
+
+@given(st.text(), st.text())
+def test_no_header_whatever_does_more_than_be_refused(host: str, origin: str):
+    if not browsers.refusal(host=host, origin=origin):
+        assert origin.lower() in {"", f"http://{host}".lower()}
+
+
 @contextlib.contextmanager
 def half_a_call(agent: AgentProcess, *headers: str) -> Iterator[tuple[socket.socket, Any]]:
     """The head of a request, and what comes back."""
     host, port = agent.url.removeprefix("http://").split(":")
-    lines = ["POST /v2/models/tiny/infer HTTP/1.1", "Host: here", *headers, "", ""]
+    lines = ["POST /v2/models/tiny/infer HTTP/1.1", "Host: localhost", *headers, "", ""]
     with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as link:
         link.sendall("\r\n".join(lines).encode("latin-1"))
         yield link, link.makefile("rb")
@@ -271,6 +316,10 @@ def test_a_token_guards_every_call(start_agent: StartAgent, tmp_path: Path):
     with triton.InferenceServerClient(address) as server:
         assert not server.is_server_live()
         assert server.is_server_live(headers=headers)
+        # As Prometheus scrapes a device, and a reverse proxy passes on what a page asks.
+        named = {"Host": "device.example", "Origin": "https://pages.example"}
+        assert not server.is_server_live(headers=named)
+        assert server.is_server_live(headers=headers | named)
         server.infer("tiny", [image_input(binary=True)], headers=headers)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+import urllib.request
 import wave
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import rtsp
-from support.agents import SUPPORT, AgentProcess, Collector, StartAgent
+from support.agents import PATIENCE_S, SUPPORT, AgentProcess, Collector, StartAgent
 from support.bundles import tiny_bundle
 from support.sensor_bundles import image_bundle, sound_bundle
 
@@ -257,6 +259,10 @@ def test_sound_that_does_not_fit(
     assert agent.terminate() == 0
 
 
+OVERRUNS = 30_000
+"""A megabyte of words about them."""
+
+
 class Alsa:
     """Stands in for ``arecord``: plays a file of raw samples, then stays silent, or ends."""
 
@@ -266,7 +272,9 @@ class Alsa:
         self.samples.write_bytes(steps(3, 1000).astype("<i2").tobytes())
         self.called = folder / "called"
         program = folder / "bin" / "arecord"
-        warnings = "yes overrun | head -c 1000000 >&2"  # more than a pipe holds
+        # More than a pipe holds, and in the language of the place.
+        word = '$([ "$LC_ALL" = C ] && echo overrun || echo Überlauf)'
+        warnings = f'yes "{word}!!! (at least 1.234 ms long)" | head -n {OVERRUNS} >&2'
         program.write_text(
             f'#!/bin/sh\necho "$@" >> {self.called}\n{warnings}\ncat {self.samples}\n{then}\n'
         )
@@ -298,6 +306,25 @@ def test_alsa_is_recorded_until_the_end(
     collector.wait_for(lambda c: c.outcomes.get("served") == 3, "three inputs")
     assert alsa.called.read_text() == "-q -D hw:1,0 -t raw -f S16_LE -c 1 -r 8000\n"
     assert agent.terminate() == 0
+
+
+@pytest.mark.parametrize("alsa", ["exec sleep 600"], indirect=True)
+@pytest.mark.usefixtures("alsa")
+def test_sound_that_alsa_lost_is_counted_and_told_now_and_then(
+    start_agent: StartAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    agent = record(start_agent, tmp_path).ready()
+    give_up = time.monotonic() + PATIENCE_S
+    with agent.client() as client:
+        while (model := client.get("/edgeml/v1/status")["models"][0])["overruns"] < OVERRUNS:
+            assert time.monotonic() < give_up, f"only {model}"
+    with urllib.request.urlopen(f"{agent.url}/metrics") as response:
+        counted = f'edgeml_input_overruns_total{{model="{model["name"]}"}} {float(OVERRUNS)}'
+        assert counted in response.read().decode()
+    assert agent.terminate() == 0
+    told = [line for line in agent.lines if " sound lost " in line]
+    assert 1 <= len(told) <= OVERRUNS.bit_length()
 
 
 @pytest.mark.parametrize("alsa", ["echo no such device >&2; exit 1"], indirect=True)

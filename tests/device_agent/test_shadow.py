@@ -230,11 +230,14 @@ def test_a_split_serves_its_share_and_the_windows_tell_the_versions_apart(
     assert rows == by
 
 
-def test_a_guest_that_dies_takes_nothing_with_it(start_agent: StartAgent, tmp_path: Path):
+@pytest.mark.parametrize("mode", ["shadow", "split"])
+def test_a_guest_that_dies_takes_nothing_with_it(
+    start_agent: StartAgent, tmp_path: Path, mode: str
+):
     agent = start_agent("--bundle", tiny_bundle(tmp_path, version="1.0")).ready()
     (active,) = agent.workers()
     two = tiny_bundle(tmp_path, version="2.0")
-    post(agent, "versions", bundle=str(two), mode="split", share=0.5)
+    post(agent, "versions", bundle=str(two), mode=mode, share=0.5 if mode == "split" else 0)
     (guest,) = set(agent.workers()) - {active}
     os.kill(guest, signal.SIGKILL)
     agent.wait_for("guest lost .*version=2.0")
@@ -244,7 +247,7 @@ def test_a_guest_that_dies_takes_nothing_with_it(start_agent: StartAgent, tmp_pa
         assert client.metadata()["versions"] == ["1.0"]
         known = client.get("/edgeml/v1/models/tiny/versions")
     assert known["guest"] is None
-    assert "died" in known["refused"][open_bundle(two).sha256]
+    assert "died with SIGKILL" in known["refused"][open_bundle(two).sha256]
     assert agent.workers() == [active]
 
 

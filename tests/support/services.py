@@ -130,7 +130,8 @@ def serving(
             assert service.settled.wait(PATIENCE_S)
             yield desk
         finally:
-            service.stop(PATIENCE_S)
+            service.end(PATIENCE_S)
+            service.stop()
             watch.stop()
 
 

@@ -39,6 +39,7 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Sl
     return Sleeper(
         entry,
         crash_at=int(options.get("crash_at", "0")),
+        hang_at=int(options.get("hang_at", "0")),
         slow_s=float(options.get("slow_s", "0")),
         megabytes=int(options.get("megabytes", "0")),
     )
@@ -48,9 +49,12 @@ class Sleeper:
     inputs = (TensorInfo("image", (1, 1, 8, 8), "float32"),)
     outputs = (TensorInfo("scores", (1, 4), "float32"),)
 
-    def __init__(self, entry: Path, *, crash_at: int, slow_s: float, megabytes: int) -> None:
+    def __init__(
+        self, entry: Path, *, crash_at: int, hang_at: int, slow_s: float, megabytes: int
+    ) -> None:
         self._calls = 0
         self._crash_at = crash_at
+        self._hang_at = hang_at
         self._slow_s = slow_s
         with np.load(entry) as weights:
             self._weights = weights["weights"]
@@ -63,6 +67,8 @@ class Sleeper:
         self._calls += 1
         if self._calls == self._crash_at:
             os.kill(os.getpid(), signal.SIGSEGV)
+        if self._calls == self._hang_at:
+            self._obey(HANG)
         time.sleep(self._slow_s)
         logits = image.reshape(1, -1) @ self._weights + self._bias
         powers = np.exp(logits - logits.max())
