@@ -37,8 +37,10 @@ def fleet(bundle: Path, names: list[str]) -> dict[str, Source]:
 class FleetStore:
     """A database with the bundle in it, and what the writer's thread does to it."""
 
-    def __init__(self, path: Path, bundle: Path, *, known: bool = True) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, bundle: Path, *, known: bool = True, alarms: AlarmConfig = ALARMS
+    ) -> None:
+        self.path, self.alarms = path, alarms
         baseline = open_bundle(bundle).baseline()
         assert baseline is not None
         self.streams = baseline.streams
@@ -48,7 +50,7 @@ class FleetStore:
 
     def open(self) -> None:
         self.engine = open_database(str(self.path))
-        self.intake = Intake(self.engine, Evaluator(ALARMS.policy, ALARMS.budget))
+        self.intake = Intake(self.engine, Evaluator(self.alarms.policy, self.alarms.budget))
         self.reader = Reader(self.engine)
 
     def restart(self) -> None:
