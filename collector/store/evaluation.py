@@ -7,7 +7,6 @@ needed, and after a transaction that failed: what they know is exactly what is c
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from edgeml.collector.drift.budget import MS_A_DAY, Budget, Scope
 from edgeml.collector.drift.monitor import Monitor
-from edgeml.collector.drift.peers import Scores
+from edgeml.collector.drift.peers import Scores, comparable
 from edgeml.collector.drift.policy import RUNGS, Policy
 from edgeml.collector.drift.saved import Record, Saved, Step
 from edgeml.collector.drift.scores import numbers
@@ -320,7 +319,7 @@ class Evaluator:
         record: Record,
     ) -> None:
         scores = tuple(record.point.scores)
-        if not all(map(isfinite, scores)):
+        if not comparable(scores):
             return
         scored = Scored(
             series=series,
