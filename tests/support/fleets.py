@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from edgeml.telemetry import Status, Topic, Window
 from support.devices import START_MS, Source
 
 ALARMS = AlarmConfig(reference_windows=20, per_windows=2000, season="none")
+
+TABLES_4 = Path(__file__).parent / "schemas" / "collector-4.sql"
 
 LUMA = "input.image.luma_mean"
 HALL = [f"hall/cam-{n}" for n in range(4)]
@@ -135,3 +139,22 @@ def phases(store: FleetStore, stream: str = LUMA) -> dict[str, str]:
     with store.engine.begin() as connection:
         rows = connection.execute(sa.select(g.site, g.phase).where(g.stream == stream)).all()
     return {row.site: row.phase for row in rows}
+
+
+def as_schema(path: Path, schema: int) -> None:
+    """Make a store's file what an older edgeml would have made of the same windows: the tables of
+    schema 3 or 4, with all that today's have of their columns; pages of such a file cannot be given
+    back."""
+    older = path.with_suffix(".older")
+    with closing(sqlite3.connect(older)) as database:
+        database.executescript(TABLES_4.read_text())
+        database.execute("ATTACH ? AS today", [str(path)])
+        for (table,) in database.execute("SELECT name FROM main.sqlite_master WHERE type='table'"):
+            rows = database.execute(f"PRAGMA table_info('{table}')").fetchall()
+            columns = ", ".join(f'"{row[1]}"' for row in rows)
+            database.execute(
+                f'INSERT INTO main."{table}" ({columns}) SELECT {columns} FROM today."{table}"'
+            )
+        database.execute("UPDATE main.schema SET version = ?", [schema])
+        database.commit()
+    older.replace(path)
