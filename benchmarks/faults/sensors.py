@@ -129,6 +129,7 @@ def monitored(series: Series, threshold: float) -> tuple[list[int], bool]:
             key=f"{series.name} {number}",
             threshold=threshold,
             start_ms=int(start.timestamp() * 1000),
+            length_ms=round(series.length.total_seconds() * 1000),
             source=past,
         )
         past.add(step)

@@ -5,9 +5,10 @@ happened. A monitor goes on from its :attr:`Monitor.saved` and its tracks' state
 outlives the collector's process and never runs ahead of a failed transaction.
 
 Rules
-    1. Rows come in *test windows* of at least ``rows`` rows (small device windows are merged until
-       there are enough) and are thinned to exactly ``rows`` for scoring: no test window is more
-       extreme just for being smaller. ``rows`` is 3/4 of the median of the first device windows.
+    1. Rows come in *test windows* of at least ``rows`` rows and as many device windows as the
+       season asks for (:meth:`Policy.windows_of`); device windows are merged until there are
+       enough. They are thinned to exactly ``rows`` for scoring: no test window is more extreme just
+       for being smaller. ``rows`` is 3/4 of what the median of the first device windows would give.
     2. Test windows are watched one by one and, on a ladder of *rungs*, merged by 4, 16 and 64: a
        change too weak to be seen in one window's noise is seen in the merged ones. Each rung is a
        :class:`~edgeml.collector.drift.track.Track` of its own, armed by itself.
@@ -152,8 +153,10 @@ class Monitor:
         *,
         key: str,
         start_ms: int,
+        length_ms: int,
         threshold: float,
         source: Source,
+        merged: int = 1,
         common: Sequence[float] | None = None,
     ) -> Step:
         """Take in the counts of one device window.
@@ -162,18 +165,30 @@ class Monitor:
             cells: int64 [cells] on the stream's grid; :func:`numbers` of the window.
             key: names the window, the same in every replay; seeds whatever is random.
             start_ms: when the window began.
+            length_ms: of a window as the device counts them.
+            merged: how many of those it is.
             threshold: evidence that makes an alarm.
             source: the stream's past.
             common: what peers' scores were in this window; None where there are no peers.
         """
         shared = list(common) if common is not None else None
-        arrival = Arrival(cells=cells.tolist(), key=key, start_ms=start_ms, common=shared)
+        arrival = Arrival(
+            cells=cells.tolist(),
+            key=key,
+            start_ms=start_ms,
+            common=shared,
+            merged=merged,
+            wanted=self.policy.windows_of(length_ms),
+        )
         if self.saved.rows:
             return self._take(arrival, threshold, source)
         self.saved.waiting.append(arrival)
         if len(self.saved.waiting) < SIZING:
             return Step(records=[])
-        sizes = sorted(rows_of(self.grid, np.asarray(a.cells)) for a in self.saved.waiting)
+        sizes = sorted(
+            rows_of(self.grid, np.asarray(a.cells)) * ceil(a.wanted / a.merged)
+            for a in self.saved.waiting
+        )
         self.saved.rows = max(self.policy.min_rows, int(0.75 * sizes[len(sizes) // 2]))
         self._begin({})
         waiting, self.saved.waiting = self.saved.waiting, []
@@ -185,10 +200,12 @@ class Monitor:
         if saved.pending_since_ms < 0:
             saved.pending_since_ms = arrival.start_ms
         counts = _sum(saved.pending, arrival.cells)
-        if sum(counts[: self.grid.cells]) < saved.rows:
+        saved.pending_windows += arrival.merged
+        few = saved.pending_windows < arrival.wanted
+        if few or sum(counts[: self.grid.cells]) < saved.rows:
             saved.pending = counts
             return Step(records=[])
-        since_ms, saved.pending_since_ms = saved.pending_since_ms, -1
+        since_ms, saved.pending_since_ms, saved.pending_windows = saved.pending_since_ms, -1, 0
         saved.pending = self._nothing
         seed = int(uniform(arrival.key, "thin") * 2**48)
         pending = np.array(counts, dtype=np.int64)

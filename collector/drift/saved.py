@@ -45,6 +45,10 @@ class Arrival(msgspec.Struct, kw_only=True):
     key: str
     start_ms: int
     common: list[float] | None
+    merged: int = 1
+    """Windows of the device that it is."""
+    wanted: int = 1
+    """Of those make a test window, at least."""
 
 
 class Saved(msgspec.Struct, kw_only=True):
@@ -56,8 +60,10 @@ class Saved(msgspec.Struct, kw_only=True):
     waiting: list[Arrival] = []
     """The first windows, until ``rows`` is decided."""
     pending: list[int] = []
-    """Counts that are waiting for more rows."""
+    """Counts that are waiting for more rows, or windows."""
     pending_since_ms: int = -1
+    pending_windows: int = 0
+    """Windows of the device that they are of."""
     in_alarm: bool = False
     reference: list[int] = []
     """Counts of the reference, merged."""

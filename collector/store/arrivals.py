@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 import sqlalchemy as sa
 
+from edgeml.collector.drift.peers import Device
+from edgeml.collector.drift.policy import Policy
 from edgeml.statistics import Counts
 
 _COPIED = (
@@ -32,6 +36,25 @@ class Arrived(msgspec.Struct, frozen=True, kw_only=True):
     received_ms: int
     counts: dict[str, Counts]
     """Of each stream of the bundle's baseline."""
+
+
+class Place(NamedTuple):
+    """Where a window lies among those of its peers."""
+
+    device: Device
+    length_ms: int
+    """Of a window as the device counts them."""
+    test_ms: int
+    """Of a test window of those, at least: the alarm budget goes by these."""
+    slot_ms: int
+    """The usual length next to that."""
+
+    @classmethod
+    def of(cls, window: Arrived, policy: Policy) -> Place:
+        """A merged window is one test as any other: it goes by the device's windows."""
+        length_ms = window.duration_ms // window.merged
+        device = Device(window.site, window.device_id)
+        return cls(device, length_ms, policy.test_ms(length_ms), policy.slot_ms(length_ms))
 
 
 def arrived(row: sa.RowMapping, counts: dict[str, Counts]) -> Arrived:

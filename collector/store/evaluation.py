@@ -7,8 +7,7 @@ needed, and after a transaction that failed: what they know is exactly what is c
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -18,13 +17,13 @@ from sqlalchemy.exc import DBAPIError
 
 from edgeml.collector.drift.budget import MS_A_DAY, Budget, Scope
 from edgeml.collector.drift.monitor import Monitor
-from edgeml.collector.drift.peers import Device, Scores, slot_length
+from edgeml.collector.drift.peers import Scores, comparable
 from edgeml.collector.drift.policy import RUNGS, Policy
 from edgeml.collector.drift.saved import Record, Saved, Step
 from edgeml.collector.drift.scores import numbers
 from edgeml.collector.drift.stuck import Repeats, watch
 from edgeml.collector.drift.track import Point
-from edgeml.collector.store.arrivals import Arrived
+from edgeml.collector.store.arrivals import Arrived, Place
 from edgeml.collector.store.bulk import Bulk
 from edgeml.collector.store.database import upsert
 from edgeml.collector.store.fleet_tables import groups
@@ -46,7 +45,7 @@ from edgeml.decoding import from_json, from_msgpack
 from edgeml.statistics import Baseline, Counts, Stream
 
 Cells = NDArray[np.int64]
-Commons = Mapping[int, Scores]
+Commons = Mapping[int, Scores | None]
 """What peers' scores were, by stream."""
 
 LIVE_MS = 30 * MS_A_DAY
@@ -87,16 +86,6 @@ _CLOSE_ALARM = (
 )
 
 
-class _Place(NamedTuple):
-    """Where a window lies among those of its peers."""
-
-    device: Device
-    length_ms: int
-    """Of a window as the device counts them."""
-    slot_ms: int
-    """The usual length next to it."""
-
-
 class Evaluator:
     """Feeds windows to the monitors of their streams. One thread only.
 
@@ -105,7 +94,7 @@ class Evaluator:
     """
 
     def __init__(self, policy: Policy, budget: Budget) -> None:
-        self._policy = policy
+        self.policy = policy
         self._budget = budget
         self.groups = Groups(policy, self._threshold)
         self._known: dict[tuple[object, ...], Followed] = {}
@@ -192,9 +181,7 @@ class Evaluator:
             EvaluationError: over which stream; nothing of the transaction is to be kept.
         """
         known = self.baseline(connection, window.bundle) or Known()
-        # A merged window is one test as any other: the budget goes by the device's windows.
-        length_ms = window.duration_ms // window.merged
-        place = _Place(Device(window.site, window.device_id), length_ms, slot_length(length_ms))
+        place = Place.of(window, self.policy)
         for name, counts in window.counts.items():
             if name in without:
                 continue
@@ -246,7 +233,7 @@ class Evaluator:
         self,
         connection: Connection,
         window: Arrived,
-        place: _Place,
+        place: Place,
         stream: Stream,
         counts: Counts,
         replay: Commons | None,
@@ -254,16 +241,19 @@ class Evaluator:
         known = self._stream(connection, window, stream)
         self._changed[known.stream_id] = known
         known.last_ms = window.received_ms
-        known.threshold = self._threshold("device", place.length_ms)
+        known.threshold = self._threshold("device", place.test_ms)
         if self._is_stuck(known, window, counts):  # no drift, and no reference to anything
             return
         cells = numbers(stream.grid, counts)
         if replay is not None:
-            self._step(connection, known, window, stream, cells, replay.get(known.stream_id))
+            common = replay.get(known.stream_id)
+            self._step(connection, known, window, place, stream, cells, common)
             return
         series = Series(window.model, window.version, stream.name, place.slot_ms)
-        common = self.groups.common(connection, series, place.device, window.start_ms)
-        for record in self._step(connection, known, window, stream, cells, common):
+        since_ms = known.monitor.saved.pending_since_ms
+        since_ms = since_ms if since_ms >= 0 else window.start_ms
+        common = self.groups.common(connection, series, place.device, since_ms)
+        for record in self._step(connection, known, window, place, stream, cells, common):
             if record.rung == 1 and record.point.evidence is not None:
                 self._watched.append(known.threshold)
             if record.rung == 1:
@@ -287,6 +277,7 @@ class Evaluator:
         connection: Connection,
         known: Followed,
         window: Arrived,
+        place: Place,
         stream: Stream,
         cells: Cells,
         common: Scores | None,
@@ -298,6 +289,8 @@ class Evaluator:
             cells,
             key=f"{window.key}/{stream.name}",
             start_ms=window.start_ms,
+            length_ms=place.length_ms,
+            merged=window.merged,
             threshold=known.threshold,
             source=self.past(connection, known.stream_id),
             common=common,
@@ -321,12 +314,12 @@ class Evaluator:
         connection: Connection,
         known: Followed,
         window: Arrived,
-        place: _Place,
+        place: Place,
         series: Series,
         record: Record,
     ) -> None:
         scores = tuple(record.point.scores)
-        if not all(map(isfinite, scores)):
+        if not comparable(scores):
             return
         scored = Scored(
             series=series,
@@ -334,8 +327,8 @@ class Evaluator:
             start_ms=record.point.start_ms,
             scores=scores,
             received_ms=window.received_ms,
-            duration_ms=place.length_ms,
-            least=known.monitor.scorer.least(self._policy.min_effect),
+            duration_ms=place.test_ms,
+            least=known.monitor.scorer.least(self.policy.min_effect),
         )
         self.groups.add(connection, scored)
 
@@ -360,11 +353,11 @@ class Evaluator:
             saved = from_msgpack(row.saved, Saved)
             states = sa.select(tracks.c.rung, tracks.c.state).filter_by(stream_id=row.id)
             found = {rung: unpack_state(state) for rung, state in connection.execute(states)}
-            monitor = Monitor(stream.grid, baseline, self._policy, saved, found, shared)
+            monitor = Monitor(stream.grid, baseline, self.policy, saved, found, shared)
             replay(connection, row.id, monitor)
             repeats = from_json(row.stuck, Repeats)
             return Followed(row.id, monitor, row.offset_js, repeats=repeats)
-        monitor = Monitor(stream.grid, baseline, self._policy, scorers=shared)
+        monitor = Monitor(stream.grid, baseline, self.policy, scorers=shared)
         known = Followed(0, monitor, last_ms=window.received_ms)
         values = {**key, **stream_row(known), "bundle": window.bundle}
         del values["at_stream"]

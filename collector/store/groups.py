@@ -23,7 +23,6 @@ from edgeml.collector.drift.peers import (
     Point,
     Scores,
     comparable,
-    slot_length,
 )
 from edgeml.collector.drift.policy import Policy
 from edgeml.collector.store.bulk import Bulk
@@ -81,7 +80,7 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
     scores: Scores
     received_ms: int
     duration_ms: int
-    """Of a device's window."""
+    """Of a device's test window, at least."""
     least: Scores
     """How far each score has to move to be worth an alarm."""
 
@@ -247,7 +246,7 @@ class Groups:
         )
         # Some more than are kept: a device's windows may come out of order.
         recent = scored_tests(series).where(tests.c.index > newest - 2 * KEPT_SLOTS)
-        peers.restore(scored_rows(connection, recent, series))
+        peers.restore(scored_rows(connection, recent, series, self._policy))
         return peers
 
     def _group(self, connection: Connection, series: Series, point: Point, least: Scores) -> _Group:
@@ -334,11 +333,12 @@ def scored_tests(series: Series) -> Any:
 
 
 def scored_rows(
-    connection: Connection, query: Any, series: Series
+    connection: Connection, query: Any, series: Series, policy: Policy
 ) -> Iterable[tuple[Device, int, Scores]]:
     """Device, slot and scores of what :func:`scored_tests` finds in windows of that length, but
     those that have no place among others: of nothing but missing values there is no mean."""
     for row in connection.execute(query):
         scores = tuple(decode_numbers(row.scores))
-        if slot_length(row.duration_ms // row.merged) == series.slot_ms and comparable(scores):
+        slot_ms = policy.slot_ms(row.duration_ms // row.merged)
+        if slot_ms == series.slot_ms and comparable(scores):
             yield Device(row.site, row.id), row.start_ms // series.slot_ms, scores

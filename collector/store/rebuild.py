@@ -10,13 +10,15 @@ reason ``retracted``, and stays in the list.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from edgeml.collector.drift.peers import SITE_PEERS, VERSION_PEERS, Point, Scores, slot_length
+from edgeml.collector.drift.peers import SITE_PEERS, VERSION_PEERS, Point, Scores
+from edgeml.collector.drift.policy import Policy
 from edgeml.collector.ingest.validate import read_statistics
 from edgeml.collector.store.anew import empty
 from edgeml.collector.store.arrivals import arrived
@@ -83,7 +85,7 @@ def _rebuild_run(
     ids = connection.execute(sa.select(streams.c.id).filter_by(**of_run)).scalars().all()
     if not ids:
         return {}
-    before = _scores(connection, ids)
+    before = _scores(connection, evaluator.policy, ids)
     commons = _commons(connection, ids)
     old = _set_aside(connection, alarms, "stream_id", ids, now_ms)
     connection.execute(sa.delete(tests).where(tests.c.stream_id.in_(ids)))
@@ -99,20 +101,23 @@ def _rebuild_run(
     aside = set_aside_of(connection, sa.and_(*(windows.c[n] == v for n, v in of_run.items())))
     for number, row in enumerate(list(connection.execute(query).mappings()), start=1):
         window = arrived(row, stored_counts(connection, evaluator, row))
-        common, without = commons.get(row["id"], {}), aside.get(row["id"], ())
+        common = {stream: there.at(row["id"]) for stream, there in commons.items()}
+        without = aside.get(row["id"], ())
         evaluator.evaluate(connection, window, replay=common, without=without)
         if number % FLUSH == 0:
             evaluator.flush(connection)
     evaluator.flush(connection)
     _settle(connection, alarms, "stream_id", ids, old, now_ms)
-    after = _scores(connection, ids)
+    after = _scores(connection, evaluator.policy, ids)
     return {
         series: {slot for slot, _ in before.get(series, set()) ^ after.get(series, set())}
         for series in before.keys() | after.keys()
     }
 
 
-def _scores(connection: Connection, ids: Sequence[int]) -> dict[Series, set[tuple[int, str]]]:
+def _scores(
+    connection: Connection, policy: Policy, ids: Sequence[int]
+) -> dict[Series, set[tuple[int, str]]]:
     """Slot and scores of each test window of streams."""
     query = (
         sa.select(streams.c.model, streams.c.version, streams.c.stream, tests.c.start_ms)
@@ -124,7 +129,7 @@ def _scores(connection: Connection, ids: Sequence[int]) -> dict[Series, set[tupl
     )
     found: dict[Series, set[tuple[int, str]]] = {}
     for row in connection.execute(query):
-        length = slot_length(row.duration_ms // row.merged)
+        length = policy.slot_ms(row.duration_ms // row.merged)
         series = Series(row.model, row.version, row.stream, length)
         found.setdefault(series, set()).add((row.start_ms // length, row.scores))
     return found
@@ -140,14 +145,32 @@ def stored_counts(
     return read_statistics(row["baseline"], packed, known=known.hash, streams=known.streams)
 
 
-def _commons(connection: Connection, ids: Sequence[int]) -> dict[int, dict[int, Scores]]:
-    """What peers' scores were, by window and stream."""
-    query = sa.select(tests.c.window_id, tests.c.stream_id, tests.c.common).where(
-        tests.c.stream_id.in_(ids), tests.c.common.is_not(None), tests.c.rung == 1
+class _Commons(NamedTuple):
+    """What peers' scores were in the test windows of a stream, in their order."""
+
+    last: list[int]
+    """The device window that completed each."""
+    scores: list[Scores | None]
+
+    def at(self, window_id: int) -> Scores | None:
+        """In the test window that a device window was in: without some of them, others complete
+        the test windows."""
+        place = bisect_left(self.last, window_id)
+        return self.scores[place] if place < len(self.last) else None
+
+
+def _commons(connection: Connection, ids: Sequence[int]) -> dict[int, _Commons]:
+    """What peers' scores were, by stream."""
+    query = (
+        sa.select(tests.c.window_id, tests.c.stream_id, tests.c.common)
+        .where(tests.c.stream_id.in_(ids), tests.c.rung == 1)
+        .order_by(tests.c.window_id)
     )
-    found: dict[int, dict[int, Scores]] = {}
+    found: dict[int, _Commons] = {}
     for row in connection.execute(query):
-        found.setdefault(row.window_id, {})[row.stream_id] = tuple(decode_numbers(row.common))
+        commons = found.setdefault(row.stream_id, _Commons([], []))
+        commons.last.append(row.window_id)
+        commons.scores.append(tuple(decode_numbers(row.common)) if row.common else None)
     return found
 
 
@@ -178,7 +201,7 @@ def _rebuild_group(
     )
     if row["site"]:
         query = query.where(devices.c.site == row["site"])
-    for device, slot, scores in scored_rows(connection, query, series):
+    for device, slot, scores in scored_rows(connection, query, series, evaluator.policy):
         if slot in touched and slot <= row["last_slot"]:
             slots.setdefault(slot, {})[device.id] = scores
     least = SITE_PEERS if row["site"] else VERSION_PEERS

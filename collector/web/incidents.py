@@ -99,7 +99,7 @@ def show_budget(budget: BudgetView, drifting: list[DriftingView]) -> None:
     more = f" <span class='muted'>and {left} more</span>" * (left > 0)
     listed = (
         f"<div class='small' style='margin-top:10px'><span class='muted'>Drifts now (at most 5 % "
-        f"of this list is wrong):</span> {', '.join(names)}{more}</div>"
+        f"of this list is wrong):</span> {'; '.join(names)}{more}</div>"
         if names
         else ""
     )

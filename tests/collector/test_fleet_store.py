@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from support.devices import START_MS, Source
 from support.fleets import ALARMS, HALL, LUMA, FleetStore, fleet, phases
 
+from edgeml.collector.config import AlarmConfig
 from edgeml.collector.drift.chi2 import detectable_effect
 from edgeml.collector.store import fleet_tables, tables
 from edgeml.collector.store.fleet_queries import FleetReader
@@ -81,6 +82,43 @@ def test_what_one_version_alone_sees_came_with_that_version(
     assert incident.sentence.endswith("those on 1.0 did not move: it came with the version.")
     found = reader.drifting(now_ms=START_MS + 35_000)
     assert {(one.scope, one.version) for one in found} == {("version", "2.0")}
+
+
+def test_peers_of_frequent_windows_meet_in_slots_of_their_test_windows(
+    bundle: Path, tmp_path: Path
+) -> None:
+    """Windows of a second, five of which make a test window: each device began at its own. After a
+    retraction others complete the test windows, and what peers saw is not lost."""
+    alarms = AlarmConfig(reference_windows=8, season="day", longest_reference=2 * 72 * 3600 // 5)
+    store = FleetStore(tmp_path / "frequent.sqlite", bundle, alarms=alarms)
+    sources = fleet(bundle, HALL)
+    for at in range(31):
+        store.send(*((n, s.window()) for n, s in list(sources.items())[: at + 1]))
+    t, g, p = tables.tests.c, fleet_tables.groups.c, fleet_tables.group_points.c
+
+    def found() -> tuple[set[int], list[bool]]:
+        """Streams by their test windows, and of the last ones whether peers were seen."""
+        query = sa.select(t.stream_id, t.start_ms, t.common).where(t.rung == 1)
+        with store.engine.begin() as connection:
+            rows = connection.execute(query.order_by(t.index)).all()
+        streams = {row.stream_id: 0 for row in rows}
+        for row in rows:
+            streams[row.stream_id] += 1
+        late = [row.common is not None for row in rows if row.start_ms > START_MS + 20_000]
+        return set(streams.values()), late
+
+    counted, late = found()
+    assert counted == {5, 6}
+    assert len(late) > 0
+    assert all(late)
+    with store.engine.begin() as connection:
+        slots = connection.execute(sa.select(g.slot_ms).distinct()).scalars().all()
+        points = connection.execute(sa.select(sa.func.count()).select_from(p.slot.table)).scalar()
+    assert slots == [5000]
+    assert points
+    store.retract(site="hall", device="cam-0", to_ms=START_MS + 3000)
+    _, late = found()
+    assert all(late)
 
 
 def test_the_list_of_what_drifts_now_names_the_one_that_left_its_peers(

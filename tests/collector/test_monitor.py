@@ -13,6 +13,7 @@ from edgeml.collector.drift.monitor import SIZING, Monitor
 from edgeml.collector.drift.policy import RUNGS, Policy
 from edgeml.collector.drift.saved import Saved, Step
 from edgeml.collector.drift.scores import DISTANCE, MEAN, SPREAD, CellScorer, numbers
+from edgeml.collector.drift.season import HOUR_MS, SPAN_HOURS, Season
 from edgeml.collector.drift.track import TrackState
 from edgeml.statistics import Counts, Grid
 
@@ -27,24 +28,33 @@ class Life:
     """A monitor, its store, and a source of windows."""
 
     def __init__(
-        self, seed: int = 2, policy: Policy = POLICY, threshold: float = THRESHOLD
+        self,
+        seed: int = 2,
+        policy: Policy = POLICY,
+        threshold: float = THRESHOLD,
+        length_ms: int = 300_000,
     ) -> None:
-        self.policy, self.threshold = policy, threshold
+        self.policy, self.threshold, self.length_ms = policy, threshold, length_ms
         self.monitor = Monitor(GRID, TRAINING, policy)
         self.store = Memory()
         self.random = np.random.default_rng(seed)
         self.sent = 0
 
-    def window(self, *, shift: float = 0.0, scale: float = 1.0, rows: int = 40) -> Step:
+    def window(
+        self, *, shift: float = 0.0, scale: float = 1.0, rows: int = 40, merged: int = 1
+    ) -> Step:
         """Close a window of rows drawn around ``shift``."""
-        return self.feed(Counts.of(GRID, self.random.normal(shift, scale, rows)).cells)
+        values = self.random.normal(shift, scale, rows)
+        return self.feed(Counts.of(GRID, values).cells, merged=merged)
 
-    def feed(self, cells: np.ndarray) -> Step:
+    def feed(self, cells: np.ndarray, *, merged: int = 1) -> Step:
         self.sent += 1
         step = self.monitor.step(
             cells,
             key=f"w{self.sent}",
-            start_ms=self.sent * 300_000,
+            start_ms=self.sent * self.length_ms,
+            length_ms=self.length_ms,
+            merged=merged,
             threshold=self.threshold,
             source=self.store,
         )
@@ -193,6 +203,49 @@ def test_small_windows_are_merged_until_there_are_enough_rows() -> None:
     assert life.window(rows=0).records == []
 
 
+@pytest.mark.parametrize(
+    ("length_ms", "season", "merged"),
+    [
+        (300_000, "week", 1),
+        (59_997, "week", 5),
+        (60_003, "week", 5),
+        (10_000, "week", 30),
+        (200_000, "week", 1),
+        (60_000, "day", 1),
+        (1000, "none", 1),
+    ],
+)
+def test_windows_are_merged_until_the_longest_reference_spans_the_season(
+    length_ms: int, season: Season, merged: int
+) -> None:
+    policy = Policy(season=season)
+    assert policy.windows_of(length_ms) == merged
+    assert policy.test_ms(length_ms) * policy.longest_reference >= SPAN_HOURS[season] * HOUR_MS
+
+
+def test_a_stream_of_frequent_windows_is_armed_once_it_has_seen_its_season() -> None:
+    """Its longest reference would be over before the season is, in windows as they come."""
+    policy = Policy(reference=20, longest_reference=100, season="day", close_after=5)
+    life = Life(policy=policy, length_ms=600_000)  # 100 of them are less than a day
+    life.windows(72 * 6 - 1)
+    assert life.monitor.phase == "collecting"
+    assert "of the 3 days that show what a day does to it" in life.monitor.reason
+    life.windows(20)
+    assert life.monitor.phase == "armed"
+    assert life.monitor.saved.rows == 30 * 9, "they are of nine device windows each"
+    assert {sum(r.cells) for (rung, _), r in life.store.records.items() if rung == 1} == {9 * 40}
+    steps = life.windows(30 * 9, shift=1.0)
+    assert sum(step.opened for step in steps) == 1
+
+
+def test_windows_that_a_device_merged_itself_count_as_what_they_are_of() -> None:
+    policy = Policy(reference=20, longest_reference=100, season="day")
+    life = Life(policy=policy, length_ms=600_000)
+    steps = [life.window(merged=5, rows=200) for _ in range(6)]
+    assert [len(step.records) for step in steps] == [0, 0, 1, 1, 0, 1]
+    assert life.monitor.saved.rows == 300
+
+
 def test_windows_that_are_only_smaller_are_not_more_extreme() -> None:
     """Scores of 30 rows thinned from 40 and from 400 come from one distribution."""
     random = np.random.default_rng(3)
@@ -252,6 +305,7 @@ def test_categories_have_a_distance_only() -> None:
             random.multinomial(40, shares),
             key=str(at),
             start_ms=at * 1000,
+            length_ms=1000,
             threshold=THRESHOLD,
             source=store,
         )
@@ -361,6 +415,7 @@ def test_embeddings_are_watched_by_their_kernel_mean(change: str) -> None:
             numbers(grid, Counts.of(grid, vectors)),
             key=str(at),
             start_ms=at * 1000,
+            length_ms=1000,
             threshold=THRESHOLD,
             source=store,
         )

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import sqlalchemy as sa
-from support.devices import Source
-from support.fleets import HALL, FleetStore, fleet
+from support.devices import START_MS, Source
+from support.fleets import HALL, FleetStore, as_schema, fleet
 
+from edgeml.collector.keep.keeper import Keeper
+from edgeml.collector.keep.rule import DAY_MS, HOUR_MS, Rule
 from edgeml.collector.store import evaluation, tables
 from edgeml.collector.store.past import pack_state, unpack_state
 
@@ -81,3 +86,42 @@ def test_a_database_of_schema_3_is_taken_over(
         store.send(("hall/cam", source.window()))
         plain.send(("hall/cam", same.window()))
     assert store.contents() == plain.contents()
+
+
+@pytest.mark.parametrize("schema", [3, 4])
+def test_a_database_of_an_older_schema_goes_on_as_one_of_today(
+    troubled: Path, bundle: Path, tmp_path: Path, schema: int
+) -> None:
+    """Two sites with alarms, made as the older edgeml made its tables: all is there when it is
+    opened, the next windows come to the same, and what is new since then works on it."""
+    old, today = tmp_path / "old.sqlite", tmp_path / "today.sqlite"
+    for path in (old, today):
+        shutil.copy(troubled, path)
+    as_schema(old, schema)
+    with closing(sqlite3.connect(old)) as database:
+        columns = [row[1] for row in database.execute("PRAGMA table_info(windows)")]
+        assert "resolution_ms" not in columns
+    taken, plain = (FleetStore(path, bundle, known=False) for path in (old, today))
+    assert taken.contents() == plain.contents()
+    assert taken.contents()["alarms"]
+    with taken.engine.begin() as connection:
+        assert connection.execute(sa.select(tables.schema.c.version)).scalar() == tables.SCHEMA
+    for store in (taken, plain):
+        source = Source(bundle, seed=99, boot="boot-2")
+        source.sequence = 44
+        store.send(*(("yard/cam-1", window) for window in source.windows(6)))
+    assert taken.contents() == plain.contents()
+    taken.restart()
+    assert taken.contents() == plain.contents()
+    view = taken.retract(site="hall", device="cam-2")
+    assert view.windows == 44
+    # Retention finds the windows by an index that is new, and marks what it merges.
+    rule = Rule(windows_days=1, hours_days=2, days_days=3)
+    now_ms = START_MS + 2 * DAY_MS
+    keeper = Keeper(taken.engine, taken.intake.judging, rule, kept=3)
+    while keeper.step(now_ms):
+        pass
+    assert keeper.done.merged > 0
+    with taken.engine.begin() as connection:
+        resolutions = connection.execute(sa.select(tables.windows.c.resolution_ms)).scalars()
+        assert HOUR_MS in set(resolutions)

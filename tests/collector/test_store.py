@@ -25,6 +25,7 @@ from edgeml.collector.store.intake import Intake
 from edgeml.collector.store.marks import advance
 from edgeml.collector.store.packing import pack
 from edgeml.collector.store.packing import unpack as unpack_cells
+from edgeml.collector.store.past import StreamPast
 from edgeml.collector.store.queries import Reader
 from edgeml.collector.web.words import building as words_of
 from edgeml.errors import CollectorError
@@ -190,6 +191,15 @@ def test_a_merged_window_counts_as_the_windows_in_it(bundle: Path, tmp_path: Pat
     assert together["counts"] == apart["counts"]
     assert together["outcomes"] == apart["outcomes"]
     assert one == each
+
+
+def test_a_stream_without_a_stored_test_window_has_no_cells(tmp_path: Path) -> None:
+    """An alarm may be of the newest window alone, which is not stored yet."""
+    _, engine = open_intake(tmp_path / "fleet.sqlite")
+    with engine.begin() as connection:
+        past = StreamPast(connection, 1, lambda rung: [], lambda: None)
+        assert list(past.cells_from(0, 512)) == []
+        assert past.points(1, 100) == []
 
 
 @pytest.mark.parametrize("schema", [1, 2, 6])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from support.devices import START_MS, Source
 
 ALARMS = AlarmConfig(reference_windows=20, per_windows=2000, season="none")
 
+TABLES_4 = Path(__file__).parent / "schemas" / "collector-4.sql"
+
 LUMA = "input.image.luma_mean"
 HALL = [f"hall/cam-{n}" for n in range(4)]
 YARD = [f"yard/cam-{n}" for n in range(4)]
@@ -37,8 +41,10 @@ def fleet(bundle: Path, names: list[str]) -> dict[str, Source]:
 class FleetStore:
     """A database with the bundle in it, and what the writer's thread does to it."""
 
-    def __init__(self, path: Path, bundle: Path, *, known: bool = True) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, bundle: Path, *, known: bool = True, alarms: AlarmConfig = ALARMS
+    ) -> None:
+        self.path, self.alarms = path, alarms
         baseline = open_bundle(bundle).baseline()
         assert baseline is not None
         self.streams = baseline.streams
@@ -48,7 +54,7 @@ class FleetStore:
 
     def open(self) -> None:
         self.engine = open_database(str(self.path))
-        self.intake = Intake(self.engine, Evaluator(ALARMS.policy, ALARMS.budget))
+        self.intake = Intake(self.engine, Evaluator(self.alarms.policy, self.alarms.budget))
         self.reader = Reader(self.engine)
 
     def restart(self) -> None:
@@ -133,3 +139,22 @@ def phases(store: FleetStore, stream: str = LUMA) -> dict[str, str]:
     with store.engine.begin() as connection:
         rows = connection.execute(sa.select(g.site, g.phase).where(g.stream == stream)).all()
     return {row.site: row.phase for row in rows}
+
+
+def as_schema(path: Path, schema: int) -> None:
+    """Make a store's file what an older edgeml would have made of the same windows: the tables of
+    schema 3 or 4, with all that today's have of their columns; pages of such a file cannot be given
+    back."""
+    older = path.with_suffix(".older")
+    with closing(sqlite3.connect(older)) as database:
+        database.executescript(TABLES_4.read_text())
+        database.execute("ATTACH ? AS today", [str(path)])
+        for (table,) in database.execute("SELECT name FROM main.sqlite_master WHERE type='table'"):
+            rows = database.execute(f"PRAGMA table_info('{table}')").fetchall()
+            columns = ", ".join(f'"{row[1]}"' for row in rows)
+            database.execute(
+                f'INSERT INTO main."{table}" ({columns}) SELECT {columns} FROM today."{table}"'
+            )
+        database.execute("UPDATE main.schema SET version = ?", [schema])
+        database.commit()
+    older.replace(path)
