@@ -1,5 +1,5 @@
 #!/bin/sh
-# A whole machine for the device agent: Debian 12 with its kernel and systemd, in QEMU.
+# A whole machine for the device agent: Debian 12 with its kernel, systemd and drivers, in QEMU.
 #
 #   scripts/machine.sh setup FOLDER          make it; about 2 GB, some minutes
 #   scripts/machine.sh test FOLDER [ARGS...] the tests in tests/machine, run inside; ARGS go to pytest
@@ -27,10 +27,10 @@ set -eu
 
 SUITE=bookworm
 PACKAGES="systemd systemd-sysv udev kmod dbus procps iproute2 linux-image-amd64 initramfs-tools
-          python3 python3-venv mosquitto"
+          python3 python3-venv alsa-utils v4l-utils mosquitto"
 PLATFORMS="manylinux_2_35 manylinux_2_34 manylinux_2_31 manylinux_2_28 manylinux_2_27
            manylinux_2_17 manylinux2014"
-EXTRAS="agent,onnx,tflite"
+EXTRAS="agent,onnx,tflite,camera"
 TOOLS="pytest hypothesis psutil pillow"
 LIMIT_S=${LIMIT_S:-1500}
 CPUS=${CPUS:-2}
@@ -57,7 +57,7 @@ setup() {
     inside update-initramfs -u >/dev/null
     cp "$root"/root/boot/vmlinuz-* "$root/vmlinuz"
     cp "$root"/root/boot/initrd.img-* "$root/initrd"
-    inside useradd --system --home-dir /var/lib/edgeml edgeml
+    inside useradd --system --home-dir /var/lib/edgeml --groups video,audio edgeml
     echo device >"$root/root/etc/hostname"
     inside systemctl --quiet disable mosquitto e2scrub_reap apt-daily.timer apt-daily-upgrade.timer
     say "installing edgeml's libraries"

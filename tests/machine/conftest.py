@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.units import Journal, Unit
 
-# They stop services and fill the memory: on scripts/machine.sh's machine only.
+# They stop services, fill the memory and take drivers away: on scripts/machine.sh's machine only.
 collect_ignore_glob = [] if Path("/etc/edgeml-machine").exists() else ["test_*.py"]
 
 

@@ -24,8 +24,9 @@ def serving(bundle: Path, *lines: str) -> str:
     return "\n".join(["[[model]]", f'bundle = "{bundle}"', *lines, ""])
 
 
-def limited(place: Path) -> Path:
-    return sleeper_bundle(place, budgets=Budgets(deadline_ms=100_000, memory_mb=LIMIT_MB))
+def limited(place: Path, **options: str) -> Path:
+    budgets = Budgets(deadline_ms=100_000, memory_mb=LIMIT_MB)
+    return sleeper_bundle(place, budgets=budgets, options=options)
 
 
 @pytest.fixture
@@ -40,10 +41,11 @@ def swap(place: Path) -> Iterator[None]:
     run("swapoff", file)
 
 
+@pytest.mark.parametrize("user", ["", "edgeml"])
 def test_a_worker_that_grows_ends_at_the_page_of_its_limit(
-    unit: Unit, place: Path, kernel: Journal, swap: None
+    unit: Unit, place: Path, kernel: Journal, swap: None, user: str
 ):
-    unit.install(serving(limited(place)))
+    unit.install(serving(limited(place)), user=user)
     unit.start()
     (worker,) = children(unit.pid)
     group = Path("/sys/fs/cgroup") / Path(f"/proc/{worker}/cgroup").read_text().strip()[4:]
@@ -66,3 +68,12 @@ def test_a_worker_that_grows_ends_at_the_page_of_its_limit(
     assert not group.exists()
     assert unit.show("Result") == "success"
     assert int(unit.show("NRestarts")) == 0
+
+
+def test_a_model_that_does_not_fit_while_it_loads_is_refused(
+    unit: Unit, place: Path, kernel: Journal
+):
+    unit.install(serving(limited(place, megabytes="400")))
+    run("systemctl", "enable", "--now", "--no-block", "edgeml-agent")
+    kernel.wait_for(rf"memory: usage {LIMIT_KB}kB, limit {LIMIT_KB}kB")
+    unit.journal.wait_for("refused .*150 MB are allowed")

@@ -20,14 +20,25 @@ from edgeml.bundle import (
     write_bundle,
 )
 from edgeml.bundle.manifest import Step
+from edgeml.statistics import fit_baseline
 from support.bundles import parity
 from support.meter.meter_runtime import mean
 
 
-def image_bundle(folder: Path, *, height: int, width: int, order: str = "rgb") -> Path:
-    """A model of RGB frames, uint8 [1, height, width, 3]."""
+def image_bundle(
+    folder: Path, *, height: int, width: int, order: str = "rgb", calibration: int = 0
+) -> Path:
+    """A model of RGB frames, uint8 [1, height, width, 3].
+
+    Args:
+        folder: to put it in.
+        height: pixels.
+        width: pixels.
+        order: of the channels; nobody says where it is empty.
+        calibration: frames that its statistics are fitted on; 0 for none.
+    """
     inside = (Step(name="image", parameters={"input": "sensor", "order": order}),) if order else ()
-    return _meter(folder, "frames", (1, height, width, 3), "uint8", inside)
+    return _meter(folder, "frames", (1, height, width, 3), "uint8", inside, calibration)
 
 
 def sound_bundle(folder: Path, *, samples: int, rate: int) -> Path:
@@ -37,7 +48,12 @@ def sound_bundle(folder: Path, *, samples: int, rate: int) -> Path:
 
 
 def _meter(
-    folder: Path, name: str, shape: tuple[int, ...], dtype: str, inside: tuple[Step, ...]
+    folder: Path,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: str,
+    inside: tuple[Step, ...],
+    calibration: int = 0,
 ) -> Path:
     image = len(shape) == 4
     random = np.random.default_rng(0)
@@ -62,14 +78,28 @@ def _meter(
     )
     meaning: Any = "image" if image else "audio"
     layout = "NHWC" if image else ""
+    sensor = Tensor(name="sensor", shape=shape, dtype=dtype, meaning=meaning, layout=layout)
+    result = Tensor(name="mean", shape=(1, means.shape[1]), dtype="float32")
+    baseline = None
+    if calibration:
+        seen = random.integers(0, 256, (calibration, *shape[1:])).astype(dtype)
+        fitted = fit_baseline(
+            {"sensor": seen},
+            {"mean": np.concatenate([mean(one[None]) for one in seen])},
+            input_tensors=(sensor,),
+            output_tensors=(result,),
+        )
+        members["baseline.json"] = fitted.encode()
+        baseline = describe("baseline.json", members["baseline.json"])
     manifest = Manifest(
         name=name,
         version="1.0",
         created="2026-01-01T00:00:00Z",
-        inputs=(Tensor(name="sensor", shape=shape, dtype=dtype, meaning=meaning, layout=layout),),
-        outputs=(Tensor(name="mean", shape=(1, means.shape[1]), dtype="float32"),),
+        inputs=(sensor,),
+        outputs=(result,),
         artifacts=(artifact,),
         golden=describe("golden.npz", members["golden.npz"]),
+        baseline=baseline,
         inside=inside,
         provenance=Provenance(
             source_format="onnx", source_name="meter", source_sha256="0" * 64, tools={}
