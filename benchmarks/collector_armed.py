@@ -197,7 +197,7 @@ def main() -> None:
     text = render([measure(devices) for devices in options.devices])
     print(text)
     if options.write:
-        write_section("collector_armed", text)
+        write_section("collector armed", text)
 
 
 if __name__ == "__main__":
