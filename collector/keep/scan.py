@@ -117,7 +117,7 @@ class Scan:
             merge_day(connection, bucket.day)
         return Done(merged=fewer, device_id=bucket.day.device_id, more=more)
 
-    def _delete(self, connection: Connection, evaluator: Evaluator, bucket: Bucket) -> Done:  # noqa: ARG002
+    def _delete(self, connection: Connection, _evaluator: Evaluator, bucket: Bucket) -> Done:
         meant = due(*bucket, self._before_ms)
         drop_tests(connection, meant, kept=self._kept)
         # What was merged into a day goes when the last of it has grown old.

@@ -40,7 +40,10 @@ class CapturedSession:
         self.outputs = tuple(tensor_info(node) for node in session.get_outputs())
         open_axes = [each.name for each in (*self.inputs, *self.outputs) if -1 in each.shape]
         if open_axes:
-            raise RefusedError(f"A CUDA graph has fixed shapes, and {open_axes} have an open axis")
+            raise RefusedError(
+                f"A CUDA graph has fixed shapes, and {open_axes} have an open axis",
+                remedy="Leave out the option cuda_enable_cuda_graph.",
+            )
 
         def placed(tensor: TensorInfo) -> Any:
             zeros = np.zeros(tensor.shape, tensor.dtype)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,105 +12,21 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from support.aging import MIDNIGHT, Aging, at, spread, sums, totals
 from support.collectors import Start
-from support.devices import START_MS, Source
+from support.devices import Source
 from support.fleets import ALARMS, HALL, FleetStore, fleet
 
-from edgeml.collector.config import load_config
-from edgeml.collector.drift.policy import Policy
 from edgeml.collector.keep import merge
-from edgeml.collector.keep.keeper import Keeper, needed
-from edgeml.collector.keep.rule import DAY_MS, HELD_S, HOUR_MS, Rule, Watch
+from edgeml.collector.keep.keeper import needed
+from edgeml.collector.keep.rule import DAY_MS, HELD_S, HOUR_MS
 from edgeml.collector.keep.trim import LEAST_FREE
-from edgeml.collector.store import fleet_tables, tables
-from edgeml.errors import CollectorError, UsageError
-from edgeml.statistics import Counts, unpack
+from edgeml.collector.store import tables
+from edgeml.errors import CollectorError
 from edgeml.telemetry import Window
 
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
-MIDNIGHT = START_MS - START_MS % DAY_MS
-RULE = Rule(windows_days=2, hours_days=5, days_days=20)
 CAM = HALL[0]
-
-
-class Aging:
-    """A store that grows old: a keeper with clocks that are set.
-
-    Args:
-        kept: test windows that are kept whatever their age.
-    """
-
-    def __init__(self, store: FleetStore, *, rule: Rule = RULE, kept: int = 3) -> None:
-        self.store = store
-        self.seconds = 0.0
-        self._rule, self._kept = rule, kept
-        self.restart()
-
-    def restart(self) -> None:
-        self.store.restart()
-        self.keeper = Keeper(
-            self.store.engine,
-            self.store.intake.judging,
-            self._rule,
-            kept=self._kept,
-            clock=lambda: self.seconds,
-        )
-
-    def until(self, now_ms: int) -> None:
-        """Time goes on to then, day by day as it does, with a pass of the keeper each."""
-        while True:
-            with self.store.engine.begin() as connection:
-                seen = connection.execute(sa.select(fleet_tables.keeping.c.seen_ms)).scalar()
-            today = now_ms if seen is None else min(seen + DAY_MS, now_ms)
-            self.seconds += DAY_MS / 1000
-            while self.keeper.step(today):
-                pass
-            if today >= now_ms:
-                return
-
-    def resolutions(self) -> dict[int, int]:
-        """Windows by resolution, in hours."""
-        w = tables.windows.c
-        query = sa.select(w.resolution_ms, sa.func.count()).group_by(w.resolution_ms)
-        with self.store.engine.begin() as connection:
-            return {row[0] // HOUR_MS: row[1] for row in connection.execute(query)}
-
-
-def at(window: Window, start_ms: int) -> Window:
-    return msgspec.structs.replace(window, start_ms=start_ms)
-
-
-def totals(store: FleetStore) -> dict[str, Any]:
-    """What was counted, whatever its resolution: by the windows, and by the rollups."""
-    w, c, r, o = tables.windows, tables.counts, tables.count_rollups, tables.outcome_rollups
-    names = list(store.streams)
-    found: dict[str, Any] = {"windows": {}, "rollups": {}}
-
-    def add(what: str, key: tuple[int, str], packed: bytes) -> None:
-        counts = unpack(packed, store.streams[key[1]].grid)
-        total = found[what].get(key)
-        found[what][key] = counts if total is None else total + counts
-
-    with store.engine.begin() as connection:
-        stored = sa.select(w.c.device_id, c.c.place, c.c.packed).join(w, w.c.id == c.c.window_id)
-        for device, place, packed in connection.execute(stored.where(w.c.retraction_id.is_(None))):
-            add("windows", (int(device), names[place]), packed)
-        for row in connection.execute(sa.select(r)):
-            add("rollups", (row.device_id, row.stream), row.packed)
-        found["number"] = connection.execute(sa.select(sa.func.sum(w.c.merged))).scalar()
-        found["rows"] = connection.execute(sa.select(sa.func.sum(w.c["rows"]))).scalar()
-        requests = sa.select(o.c.device_id, o.c.outcome, sa.func.sum(o.c["count"]))
-        requests = requests.group_by(o.c.device_id, o.c.outcome)
-        found["requests"] = sorted(tuple(row) for row in connection.execute(requests))
-    return found
-
-
-def sums(counts: dict[Any, Counts]) -> dict[Any, Any]:
-    return {key: (each.cells.tolist(), each.sums.tolist()) for key, each in counts.items()}
-
-
-def spread(windows: Iterable[Window], *, step_ms: int = 20 * 60_000) -> list[Window]:
-    return [at(window, MIDNIGHT + step_ms * slot) for slot, window in enumerate(windows)]
 
 
 @settings(max_examples=3, deadline=None, phases=PHASES)
@@ -382,21 +297,6 @@ def test_a_clock_that_jumps_deletes_nothing_until_it_is_to_be_believed(
     assert aging.resolutions() == {0: 3, 1: 1}  # as is due by then
 
 
-@given(st.integers(-(10**9), 10**9), st.integers(0, 10**6))
-def test_the_clock_is_believed_while_it_goes_with_the_other_one(jump_s: int, wait_s: int) -> None:
-    def wall(seconds: float) -> int:
-        return START_MS + 1000 * (jump_s + round(seconds))
-
-    watch = Watch(seen_ms=START_MS, seen_s=0.0)
-    believed = watch.believes(wall(wait_s), wait_s)
-    assert believed == (1000 * abs(jump_s) <= DAY_MS)
-    if not believed:
-        later = wait_s + HELD_S
-        assert not watch.believes(wall(later - 60), later - 60)
-        assert watch.believes(wall(later), later)
-        assert watch.believes(wall(later + 60), later + 60)
-
-
 def test_a_device_whose_clock_is_wrong_by_years_loses_nothing(
     store: FleetStore, bundle: Path
 ) -> None:
@@ -483,26 +383,3 @@ def test_a_collector_that_is_killed_in_the_middle_of_it(
     assert collector.stop() == 0
     assert aging.resolutions() == {24: 1}
     assert totals(store) == before
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("[keep]\nwindows_days = 30\nhours_days = 10", "have to grow"),
-        ("[keep]\ndays_days = -1", "days_days"),
-    ],
-)
-def test_a_rule_that_is_none_is_refused(tmp_path: Path, text: str, found: str) -> None:
-    path = tmp_path / "collector.toml"
-    path.write_text(text)
-    with pytest.raises(UsageError, match=found):
-        load_config(path)
-
-
-def test_what_is_kept_for_ever_is_no_stage(tmp_path: Path) -> None:
-    path = tmp_path / "collector.toml"
-    path.write_text("[keep]\nwindows_days = 0\nhours_days = 0\ndays_days = 0")
-    assert load_config(path).keep.rule.stages == ()
-    path.write_text("[keep]\nwindows_days = 0\nhours_days = 90")
-    assert [stage.span_ms for stage in load_config(path).keep.rule.stages] == [DAY_MS, 0]
-    assert needed(Policy()) > Policy().longest_reference
