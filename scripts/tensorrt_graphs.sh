@@ -3,9 +3,9 @@
 #
 #   scripts/tensorrt_graphs.sh FOLDER BUNDLE...   an environment in FOLDER, then each artifact
 #
-# TensorRT itself comes from NVIDIA's own index and wants a device. TensorRT for RTX is on PyPI, has the
-# same parser, and compiles for a kind of GPU (here Ampere's, sm_86) on any machine. So this shows that
-# the graphs are such as TensorRT takes, and neither their answers nor their speed.
+# TensorRT itself comes from NVIDIA's own index and wants a device. TensorRT for RTX is on PyPI, has a
+# parser of ONNX too, and compiles for a kind of GPU (here Ampere's, sm_86) on any machine. So this shows that
+# the graphs are such as a TensorRT takes, and neither their answers nor their speed.
 # About 100 MB are downloaded, under NVIDIA's licence.
 set -eu
 cd "$(dirname "$0")/.."
