@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeml.statistics.counts import NOTHING, Counts
 from edgeml.statistics.grid import Grid
-from edgeml.statistics.places import FARTHEST, Cells, Matrix, Odd, Places
+from edgeml.statistics.places import FARTHEST, Cells, Kind, Matrix, Odd, Places
 from edgeml.statistics.runs import Runs
 
 BLOCK = 65536
@@ -132,8 +132,8 @@ class _Group:
         self.room = BLOCK // self._width * self._abreast
         """Rows to count at a time, whole lines of them."""
         self._runs = Runs(self._streams, width=self._width)
-        self._odd = False
-        """Whether the last buffer held what is not finite, or far out: then the next one may."""
+        self._look: Kind = "no"
+        """What the last buffer held: then the next one may, and it is looked for."""
         self._clear()
 
     def _clear(self) -> None:
@@ -181,25 +181,29 @@ class _Group:
             if values.size:
                 self._count_atoms(values.reshape(shape))
                 if not self._count_lines(values.reshape(shape)):
+                    self._look = "odd"
                     self._count_lines(again()[part].reshape(shape))
 
     def _count_atoms(self, values: Matrix) -> None:
         width = values.shape[1]
         for equal, atoms in zip(self._equal, self._places.atoms, strict=True):
             found = values == atoms[:width]
-            equal[:width] += np.add.reduce(found.view(np.uint8), axis=0, dtype=np.uint8)
+            # Four bytes at a time where that can be: none carries over in fewer than 256 lines.
+            as_one = np.uint32 if width % 4 == 0 else np.uint8
+            number = np.add.reduce(found.view(as_one), axis=0, dtype=as_one)
+            equal[:width] += number.view(np.uint8)
 
     def _count_lines(self, values: Matrix) -> bool:
         """Of lines [m, width], or of one that is shorter. Their memory becomes that of their units
         and then of their places: what is written is what was just read, and is in the cache.
 
         Returns:
-            Whether they were counted; if not, something is not finite or far out, of which the next
-            call takes care.
+            Whether they were counted; if not, there is something not finite or far out that was not
+            looked for.
         """
         places, width = self._places, values.shape[1]
         units, cells = self._memory.shaped(values, logarithmic=places.logarithmic)
-        odd = places.odd(values) if self._odd else None
+        odd = self._odd(values)
         places.measure(values, units)
         if odd is not None:
             units.ravel()[odd.at] = 0.0
@@ -207,10 +211,11 @@ class _Group:
         ends = _ends(cells, odd)
         # A NaN shows in the squares, whatever integer the processor makes of it.
         plain = bool(np.maximum.reduce(squares) < np.inf) and places.plain(*ends)
-        self._odd = not plain or (odd is not None and odd.at.size > 0)
-        if not plain:
-            if odd is None:
-                return False
+        if plain:
+            self._look = odd.kind if odd is not None else "no"
+        elif odd is None or self._look == "nan":
+            return False
+        else:
             ends = places.settle(units, odd)
             squares = _squared(units, cells)
         np.minimum(self._smallest[:width], ends[0], out=self._smallest[:width])
@@ -222,6 +227,15 @@ class _Group:
         places.name(cells, odd, out=at)
         self._table += np.bincount(at.ravel(), minlength=self._table.size)
         return True
+
+    def _odd(self, values: Matrix) -> Odd | None:
+        match self._look:
+            case "no":
+                return None
+            case "nan":
+                return self._places.nan(values)
+            case "odd":
+                return self._places.odd(values)
 
 
 def _abreast(rows: int, most: int) -> int:

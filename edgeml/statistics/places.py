@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,8 @@ Matrix = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Cells = NDArray[np.int32]
 Units = Cells | Matrix
+Kind = Literal["no", "nan", "odd"]
+"""What is odd among numbers: nothing, NaN alone, or whatever is not finite or far out."""
 
 MARGIN = 32
 """Bins beyond either end of the grid that sums still tell apart."""
@@ -41,6 +43,13 @@ FARTHEST = (1 << 27) - 1
 MISSING: float = float(np.array([0x7FF80000000007A2], dtype=np.int64).view(np.float64)[0])
 """A NaN that says "no value", where another one says "a value that is no number". The payload is
 that of R's NA. It outlives copies, and no arithmetic."""
+
+_MISSING = np.array([MISSING]).view(np.int64)
+
+_SPECIAL = 4
+"""Places of a stretch for what lies on no line: NaN, -Inf, +Inf, missing."""
+
+_ODD_UNITS = np.array([(kind - _SPECIAL - MARGIN) * UNITS for kind in range(_SPECIAL)], np.int32)
 
 _BITS = UNITS.bit_length() - 1
 
@@ -62,16 +71,18 @@ class Odd(NamedTuple):
 
     at: Integers
     """Indices of the flattened."""
-    places: Integers
-    """Theirs, on the long vector."""
+    units: Cells
+    """What stands for each: units that lead to their places, and that no number has."""
+    kind: Kind
+    """What that is."""
 
 
 class Places:
     """The grids of several streams, each with a stretch of one long vector of places.
 
-    A stretch holds ``MARGIN`` places for the underflow, the bins, ``MARGIN`` for the overflow, NaN,
-    -Inf, +Inf, missing. Atoms have none: all that equals an atom falls in the same bin, so that it
-    is enough to know how often that was, and :meth:`fold` takes so many out of the bin.
+    A stretch holds NaN, -Inf, +Inf, missing, ``MARGIN`` places for the underflow, the bins,
+    ``MARGIN`` for the overflow. Atoms have none: all that equals an atom falls in the same bin, so
+    that it is enough to know how often that was, and :meth:`fold` takes so many out of the bin.
 
     Args:
         grids: one a stream.
@@ -79,7 +90,7 @@ class Places:
     """
 
     def __init__(self, grids: Sequence[Grid], *, abreast: int = 1) -> None:
-        starts = [0, *itertools.accumulate(2 * MARGIN + grid.bins + 4 for grid in grids)]
+        starts = [0, *itertools.accumulate(_SPECIAL + 2 * MARGIN + grid.bins for grid in grids)]
         firsts = [0, *itertools.accumulate(grid.cells for grid in grids)]
         self.size = starts[-1]
         """Of the vector."""
@@ -104,9 +115,8 @@ class Places:
             self._zero = np.tile(zero, abreast)
             self._least = max(self._least, float(zero.max()) + 1)
             self._most = min(self._most, float(infinity[log].min()) - 1)
-        low = np.array(starts[:-1], dtype=np.int32) + np.int32(MARGIN)
+        low = np.array(starts[:-1], dtype=np.int32) + np.int32(_SPECIAL + MARGIN)
         self._low = np.tile(low, abreast)
-        self._special = np.array(starts[1:]) - 4
         self._grids, self._firsts, self._atoms = grids, np.array(firsts[:-1]), _atoms(grids)
         self.atoms = [_along(each, abreast) for each in self._atoms]
         """The first atom of each grid, then the second, and so on, along a line; NaN, which is
@@ -140,10 +150,21 @@ class Places:
         least, most = np.minimum.reduce(smallest), np.maximum.reduce(largest)
         return bool(least >= self._least and most <= self._most)
 
-    def odd(self, values: Matrix) -> Odd:
-        """What is not finite among values."""
+    @staticmethod
+    def nan(values: Matrix) -> Odd:
+        """What is NaN, or missing, among values."""
+        at = np.flatnonzero(np.isnan(values))
+        return Odd(at, _ODD_UNITS[_missing(values, at)], "nan" if at.size else "no")
+
+    @staticmethod
+    def odd(values: Matrix) -> Odd:
+        """What is not finite among values; takes longer."""
         at = np.flatnonzero(~np.isfinite(values))
-        return Odd(at, self._special[at % len(self._grids)] + _kind(values.ravel()[at]))
+        found = values.ravel()[at]
+        infinite = np.isinf(found)
+        kinds = np.where(infinite, 1 + (found > 0), _missing(values, at))
+        kind = "odd" if infinite.any() else "nan" if at.size else "no"
+        return Odd(at, _ODD_UNITS[kinds], kind)
 
     def settle(self, units: Matrix, odd: Odd) -> tuple[Matrix, Matrix]:
         """Make of :meth:`measure`'s units what sums are of: clip them, and give 0, which adds
@@ -167,10 +188,11 @@ class Places:
 
     def name(self, cells: Cells, odd: Odd | None, *, out: Integers) -> None:
         """Make of units that were settled, or are plain, places on the flattened vector."""
-        np.right_shift(cells, _BITS, out=cells)
-        np.add(cells, self._low[: cells.shape[1]], out=out, dtype=np.int32)
         if odd is not None:
-            out.ravel()[odd.at] = odd.places
+            cells.ravel()[odd.at] = odd.units
+        np.right_shift(cells, _BITS, out=cells)
+        np.add(cells, self._low[: cells.shape[1]], out=cells)
+        np.copyto(out, cells)  # both at once would go through NumPy's buffer
 
     def find(self, values: Matrix) -> Integers:
         """All of this, of numbers [m, streams]: the place of each."""
@@ -227,10 +249,11 @@ def _stretches(
     edges: list[int] = []
     cells: list[int] = []
     for grid, start, first in zip(grids, starts, firsts, strict=False):
-        low, over, nan = start + MARGIN, start + MARGIN + grid.bins, start + 2 * MARGIN + grid.bins
-        edges += [start, *range(low, over + 1), *range(nan, nan + 4)]
-        cells += [*range(first, first + grid.bins + 2)]
+        under = start + _SPECIAL
+        low, over = under + MARGIN, under + MARGIN + grid.bins
+        edges += [*range(start, under + 1), *range(low, over + 1)]
         cells += [*range(first + grid.nan, first + grid.cells)]
+        cells += [*range(first, first + grid.bins + 2)]
     return np.array(edges), np.array(cells)
 
 
@@ -249,13 +272,9 @@ def _along(each: Matrix, abreast: int) -> Matrix:
     return each[:1] if (each == each[0]).all() else np.tile(each, abreast)
 
 
-def _kind(values: Matrix) -> Integers:
-    """Of values that are not finite: 0 NaN, 1 -Inf, 2 +Inf, 3 missing."""
-    missing = np.array([MISSING]).view(np.int64)
-    found = 3 * (values.view(np.int64) == missing)
-    found += values == -np.inf
-    found += 2 * (values == np.inf)
-    return found
+def _missing(values: Matrix, at: Integers) -> Integers:
+    """3 where a value is missing, else 0."""
+    return 3 * (values.ravel()[at].view(np.int64) == _MISSING)
 
 
 def locate(grid: Grid, values: ArrayLike) -> Integers:
