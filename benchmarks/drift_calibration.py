@@ -4,7 +4,7 @@ for rows that are not.
 ``python benchmarks/drift_calibration.py [--write] [--count N]``: windows and a baseline of one
 AR(1) process, n rows against 10,000; then independent rows of distributions unlike a normal one.
 *edgeml drift* is the combined test with what the dependence of rows, estimated from their
-stretches, leaves of them.
+stretches, leaves of them. Rates come with intervals, as wide as the number of windows makes them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from edgeml.statistics import Counts, Grid, fit_grid
 
 SEED = 6
 LEVEL = 0.05
+TOLERANCE = 0.01
+"""That a rate on independent rows may differ from the level."""
+NORMAL_95 = 1.96
 CORRELATIONS = (0.0, 0.9, 0.99)
 ROWS = (100, 300, 1_000, 10_000, 100_000)
 
@@ -113,9 +116,16 @@ def measure_unlike(distribution: str, rows: int, count: int) -> Unlike:
 
 
 def rows(count: int) -> list[Row]:
-    """All of them; of the longest windows that are correlated a quarter as many."""
+    """All of them: four times as many windows where rows are independent, a quarter of the longest
+    that are correlated."""
+
+    def windows(correlation: float, n: int) -> int:
+        if not correlation:
+            return 4 * count
+        return count if n < 100_000 else max(count // 4, 1)
+
     return [
-        measure(correlation, n, count if n < 100_000 or not correlation else max(count // 4, 1))
+        measure(correlation, n, windows(correlation, n))
         for correlation in CORRELATIONS
         for n in ROWS
     ]
@@ -126,12 +136,42 @@ def unlike(count: int) -> list[Unlike]:
     return [measure_unlike(name, n, count) for name in DISTRIBUTIONS for n in UNLIKE_ROWS]
 
 
+def interval(rate: float, count: int) -> tuple[float, float]:
+    """Where a rate that was seen in ``count`` windows lies, with 95 % confidence (Wilson, 1927)."""
+    square = NORMAL_95**2 / count
+    middle = (rate + square / 2) / (1 + square)
+    half = np.sqrt(square * (rate * (1 - rate) + square / 4)) / (1 + square)
+    return float(middle - half), float(middle + half)
+
+
+def told(rate: float, count: int) -> str:
+    """For a table."""
+    low, high = interval(rate, count)
+    return f"{rate:.3f} ({low:.3f} to {high:.3f})"
+
+
+def within(rates: Sequence[tuple[float, int]]) -> str:
+    """How many of these are sure to be what is wanted, in words."""
+    intervals = [interval(*rate) for rate in rates]
+    least, most = LEVEL - TOLERANCE, LEVEL + TOLERANCE
+    inside = sum(low >= least and high <= most for low, high in intervals)
+    outside = sum(high < least or low > most for low, high in intervals)
+    return (
+        f"within {LEVEL} ± {TOLERANCE} with the whole interval in {inside} of {len(rates)} lines, "
+        f"outside with all of it in {outside}"
+    )
+
+
 def render(found: Sequence[Row], others: Sequence[Unlike], count: int) -> str:
     """As Markdown."""
+    independent = [(row.chi2, row.windows) for row in found if not row.correlation]
+    unlike_them = [(other.chi2, count) for other in others]
     heads = ("φ", "rows", "windows", "two-sample χ²", "combined", "edgeml drift", "rows' worth")
     return "\n\n".join(
         [
             setting("numpy", "scipy"),
+            "In brackets intervals of 95 %. Two-sample χ² on independent rows is "
+            f"{within(independent)} of the first table, and {within(unlike_them)} of the second.",
             table(
                 heads,
                 [
@@ -139,9 +179,9 @@ def render(found: Sequence[Row], others: Sequence[Unlike], count: int) -> str:
                         f"{row.correlation:g}",
                         f"{row.rows:,}",
                         f"{row.windows:,}",
-                        f"{row.chi2:.3f}",
-                        f"{row.combined:.3f}",
-                        f"{row.corrected:.3f}",
+                        told(row.chi2, row.windows),
+                        told(row.combined, row.windows),
+                        told(row.corrected, row.windows),
                         f"{row.worth:,.0f}",
                     )
                     for row in found
@@ -151,7 +191,7 @@ def render(found: Sequence[Row], others: Sequence[Unlike], count: int) -> str:
             table(
                 ("distribution", "rows", "two-sample χ²", "combined"),
                 [
-                    (o.distribution, f"{o.rows:,}", f"{o.chi2:.3f}", f"{o.combined:.3f}")
+                    (o.distribution, f"{o.rows:,}", told(o.chi2, count), told(o.combined, count))
                     for o in others
                 ],
             ),
