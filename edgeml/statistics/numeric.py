@@ -210,7 +210,7 @@ class _Group:
         squares = _squared(units, cells)
         ends = _ends(cells, odd)
         # A NaN shows in the squares, whatever integer the processor makes of it.
-        plain = bool(np.maximum.reduce(squares) < np.inf) and places.plain(*ends)
+        plain = bool(squares[squares.argmax()] < np.inf) and places.plain(*ends)
         if plain:
             self._look = odd.kind if odd is not None else "no"
         elif odd is None or self._look == "nan":

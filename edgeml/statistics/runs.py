@@ -1,7 +1,7 @@
 """How often one value comes in a row: each stream's longest run, which a stuck sensor lengthens.
 
-Once all streams of a window have had runs of some length, shorter ones say nothing more. Of longer
-ones there are few: where they begin and end is written down, and paired when the window ends.
+Where all streams of a window have runs of some length, shorter ones say nothing. Of longer ones
+there are few: where they begin and end is written down, and paired when the window ends.
 """
 
 from __future__ import annotations
@@ -40,13 +40,14 @@ class Runs:
         """How often each stream has had its last value in a row; unless some are written down."""
         self._long: _Long | None = None
         self._least = 0
-        """The shortest of the longest runs since the last :meth:`take`, of streams that had runs;
-        0 where that is not known."""
+        """The shortest of the longest runs of streams that had runs, when it was last looked at."""
+        self._sure = np.zeros(streams, dtype=bool)
+        """Streams that are known to have had as long a run as those that are written down, since
+        the last :meth:`take`."""
 
     def take(self) -> Integers:
         """The longest runs since the last call, and start anew; but the last ones go on."""
         self._settle()
-        self._least = 0
         longest, self._longest = self._longest, np.zeros(self._streams, dtype=np.int64)
         return longest
 
@@ -56,22 +57,26 @@ class Runs:
         flat, streams = rows.ravel(), self._streams
         if self._long is None and self._least >= _FEW:
             self._long = _Long(1 << min(self._least, _FAR).bit_length() - 1, self._run)
+            self._sure = self._longest >= self._long.least
         if self._long is None:
             same = np.zeros(rows.size, dtype=bool)
             np.equal(flat[streams:], flat[:-streams], out=same[streams:])
             self._add_all(same)
             return
         same = self._long.same(flat)
-        idle = self._longest < self._long.least
-        new = same[-rows.size :]
-        if idle.any() and self._down(new[streams:].view(np.uint8))[idle].any():
-            # A stream that had no runs has one, of whatever length.
-            self._settle()
-            self._add_all(new)
-        else:
-            self._long.add(same)
-            if self._long.written > _MANY:
+        edges, last = self._long.edges(same)
+        if not self._sure.all():
+            # With two edges there is a beginning.
+            self._sure |= last | (np.bincount(edges % streams, minlength=streams) > 1)
+            unsure, new = ~self._sure, same[-flat.size :]
+            if unsure.any() and self._down(new[streams:].view(np.uint8))[unsure].any():
+                # Its longest run may be a short one.
                 self._settle()
+                self._add_all(new)
+                return
+        self._long.add(same, edges)
+        if self._long.written > _MANY:
+            self._settle()
 
     def _add_all(self, same: Bools) -> None:
         """Look at all runs; ``same`` begins with a row that does not count."""
@@ -140,22 +145,24 @@ class _Long:
         np.equal(flat[self._streams :], flat[: -self._streams], out=same[kept:])
         return same
 
-    def add(self, same: Bools) -> None:
-        """Write down what :meth:`same` shows."""
-        streams, kept = self._streams, self._kept.size
-        self._end += same.size - kept
-        self._kept = same[-kept:].copy()
-        step = streams
-        while step < kept:  # by doubling: the values of more and more rows are all the same
+    def edges(self, same: Bools) -> tuple[Integers, Bools]:
+        """Where long runs begin and end in what :meth:`same` shows, and which go on after it."""
+        streams = step = self._streams
+        while step < self._kept.size:  # by doubling: more and more rows are all the same
             same = same[step:] & same[:-step]
             step *= 2
-        edges = np.flatnonzero(same[streams:] != same[:-streams])
-        edges += self._end - (same.size - streams)
-        self._edges.append(edges)
+        return np.flatnonzero(same[streams:] != same[:-streams]), same[-streams:]
+
+    def add(self, same: Bools, edges: Integers) -> None:
+        """Write that down."""
+        kept = self._kept.size
+        self._edges.append(edges + self._end)
+        self._end += same.size - kept
+        self._kept = same[-kept:].copy()
         self.written += edges.size
 
     def lengths(self) -> tuple[Integers, Integers]:
-        """The longest run of each stream, 0 where none was long, and that of its last value."""
+        """The longest run of each stream, 1 where none was long, and that of its last value."""
         at = np.concatenate(self._edges)
         on = np.flatnonzero(np.bincount(at % self._streams, minlength=self._streams) % 2)
         at = np.concatenate([at, self._end + on])
@@ -165,8 +172,9 @@ class _Long:
         begins, ends = at[order].reshape(-1, 2).T
         its = its[order][::2]
         lengths = (ends - begins) // self._streams + self.least
-        longest = np.zeros(self._streams, dtype=np.int64)
-        np.maximum.at(longest, its, lengths)
+        longest = np.ones(self._streams, dtype=np.int64)
+        new = ends >= self._streams  # and not those that the first row ended
+        np.maximum.at(longest, its[new], lengths[new])
         run = 1 + self._kept.reshape(-1, self._streams)[::-1].argmin(axis=0)
         run[on] = lengths[ends >= self._end]
         return longest, run
