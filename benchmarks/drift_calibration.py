@@ -164,14 +164,14 @@ def within(rates: Sequence[tuple[float, int]]) -> str:
 
 def render(found: Sequence[Row], others: Sequence[Unlike], count: int) -> str:
     """As Markdown."""
-    independent = [(row.chi2, row.windows) for row in found if not row.correlation]
-    unlike_them = [(other.chi2, count) for other in others]
+    first = [(row.chi2, row.windows) for row in found if not row.correlation]
+    second = [(other.chi2, count) for other in others]
     heads = ("φ", "rows", "windows", "two-sample χ²", "combined", "edgeml drift", "rows' worth")
     return "\n\n".join(
         [
             setting("numpy", "scipy"),
             "In brackets intervals of 95 %. Two-sample χ² on independent rows is "
-            f"{within(independent)} of the first table, and {within(unlike_them)} of the second.",
+            f"{within(first)} of the first table, and {within(second)} of the second.",
             table(
                 heads,
                 [
