@@ -38,9 +38,15 @@ class HttpConfig(Section, frozen=True, kw_only=True):
     """The REST API and the pages."""
 
     host: str = "127.0.0.1"
-    """Loopback only: there is no login yet."""
+    """Another address than loopback needs a token."""
     port: Port = 8470
     """0 takes a free one and says which."""
+    token_file: str = ""
+    """Holds the token that callers must show; empty: the environment may have one."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names under which it is called besides localhost and its addresses: a reverse proxy's."""
+    user_header: str = "X-Edgeml-User"
+    """Says who changes something; where a proxy has a login, the header that it sets."""
     max_bundle_mb: Annotated[int, Meta(ge=1)] = 2048
 
 

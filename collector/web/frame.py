@@ -8,6 +8,9 @@ from typing import Any
 
 from nicegui import ui
 
+from edgeml.collector.access.guard import SESSION
+from edgeml.collector.access.login import LOGOUT
+
 STYLE = """
 :root { --ink: #1f2937; --muted: #6b7280; --line: #e5e7eb; --page: #f6f7f9; --alarm: #dc2626;
         }
@@ -71,6 +74,11 @@ STATES = {
 }
 """State → style and words of its badge."""
 
+_LOG_OUT = (
+    f'<form method="post" action="{LOGOUT}" style="margin:0"><button style="color:#9ca3af;'
+    'text-decoration:underline;cursor:pointer">Log out</button></form>'
+)
+
 
 def badge(state: str) -> str:
     """A state as HTML."""
@@ -99,6 +107,8 @@ def page(title: str, health: dict[str, Any]) -> Generator[None]:
         ui.space()
         state = ui.html("", sanitize=False).classes("small")
         show_health(state, health)
+        if ui.context.client.request.scope.get(SESSION):
+            ui.html(_LOG_OUT, sanitize=False).classes("small")
     with ui.column().classes("page"):
         yield
 

@@ -40,6 +40,18 @@ def run(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Page and API. [default: 127.0.0.1:8470]"),
     ] = None,
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Holds the token that callers must show; needed beyond loopback. "
+            "[default: what EDGEML_COLLECTOR_TOKEN holds]",
+        ),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A reverse proxy's host name; may be repeated."),
+    ] = None,
     bundle: Annotated[
         list[Path] | None, typer.Option(help="Learn this bundle's statistics; may be repeated.")
     ] = None,
@@ -80,6 +92,8 @@ def run(
     given: dict[str, object] = {
         "database": database,
         "embedded_broker": embedded_broker or None,
+        "http.token_file": token_file,
+        "http.allowed_hosts": allowed_host or None,
         "bundles": [str(path) for path in bundle] if bundle else None,
         "alarms.false_alarms": false_alarms,
         "alarms.per_days": per_days,

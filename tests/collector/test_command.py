@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import subprocess
 import sys
@@ -11,11 +9,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.collectors import Start
+from support.collectors import Start, fleet
 from support.devices import Source, wire
 from support.fleets import FleetStore
 
-from edgeml.cli import main
 from edgeml.collector.config import CollectorConfig, load_config, override
 from edgeml.errors import UsageError
 
@@ -24,14 +21,6 @@ def edgeml(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "edgeml", *arguments], capture_output=True, text=True, check=False
     )
-
-
-def fleet(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """``edgeml fleet …`` within this process: a new one takes longer to load than to ask."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = main(["fleet", *arguments])
-    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
 def test_a_file_says_what_options_say(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Page, expect, sync_playwright
-from support.collectors import CollectorProcess, Start
+from support.collectors import TOKEN, CollectorProcess, Start, token_file
 from support.devices import Source, wire
 from support.fleets import FleetStore
 
@@ -236,3 +236,34 @@ def test_windows_without_a_bundle_and_names_from_outside_are_shown_as_text(
         expect(browser.page.locator("body")).to_contain_text("<img src=x")
         assert browser.page.locator("img[src=x]").count() == 0
     browser.keep("waiting")
+
+
+def test_a_person_logs_in_and_out(
+    start: Start, bundle: Path, browser: Browser, tmp_path: Path
+) -> None:
+    collector = start("--embedded-broker", "--token-file", str(token_file(tmp_path))).wait_ready()
+    page = browser.page
+    page.goto(f"{collector.page}/device/hall/nobody")
+    page.get_by_label("Access token").fill("a wrong one")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("form")).to_contain_text("That is not the token.")
+    browser.keep("login")
+    page.get_by_label("Access token").fill(TOKEN)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("body")).to_contain_text("No device nobody of site hall")  # where one was
+    (cookie,) = page.context.cookies()
+    assert (cookie.get("httpOnly"), cookie.get("sameSite")) == (True, "Strict")
+    assert TOKEN not in cookie.get("value", "")
+    # A link of another site leads to the page, not to the login.
+    elsewhere = tmp_path / "elsewhere.html"
+    elsewhere.write_text(f'<a href="{collector.page}/">the fleet</a>')
+    page.goto(elsewhere.as_uri())
+    page.get_by_text("the fleet").click()
+    expect(page.locator("body")).to_contain_text("No device has reported yet")
+    # The page is alive: its web socket was let in, too.
+    with wire("hall", "cam", collector.host, collector.port) as device:
+        device.send(Source(bundle, seed=1).status())
+        expect(page.locator("tr[data-device=cam]")).to_be_visible()
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_label("Access token")).to_be_visible()
+    assert page.context.cookies() == []
