@@ -17,7 +17,8 @@ body {{ font-family: system-ui, sans-serif; background: #f6f7f9; color: #1f2937;
 form {{ background: #fff; border: 1px solid #e5e7eb; border-radius: 12px; padding: 24px;
        width: min(340px, calc(100vw - 80px)); }}
 h1 {{ font-size: 18px; margin: 0 0 16px; }} h1 span {{ font-weight: 400; color: #6b7280; }}
-label, p {{ font-size: 13px; color: #6b7280; }} code {{ white-space: nowrap; }} p.wrong {{ color: #b91c1c; }}
+label, p {{ font-size: 13px; color: #6b7280; }} p.wrong {{ color: #b91c1c; }}
+code {{ white-space: nowrap; }}
 input, button {{ font: inherit; box-sizing: border-box; width: 100%; padding: 9px 12px;
        margin-top: 6px; border-radius: 8px; border: 1px solid #d1d5db; }}
 button {{ background: #1d4ed8; border-color: #1d4ed8; color: #fff; font-weight: 600;

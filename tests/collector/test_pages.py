@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, ViewportSize, expect, sync_playwright
 from support.collectors import TOKEN, CollectorProcess, Start, token_file
 from support.devices import Source, wire
 from support.fleets import FleetStore
@@ -21,6 +21,9 @@ from edgeml.collector.web.table import A_PAGE
 
 SCREENSHOTS = os.environ.get("EDGEML_SCREENSHOTS", "")
 """A folder that takes pictures of the pages, where one wants to look at them."""
+
+
+DESK: ViewportSize = {"width": 1360, "height": 900}
 
 
 class Browser:
@@ -38,8 +41,16 @@ class Browser:
         )
 
     def keep(self, name: str) -> None:
-        if SCREENSHOTS:
-            self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
+        """On a desk and on a phone, by day and by night, where somebody wants to look."""
+        if not SCREENSHOTS:
+            return
+        for width in (390, DESK["width"]):
+            self.page.set_viewport_size({"width": width, "height": DESK["height"]})
+            for scheme in ("dark", "light"):
+                self.page.emulate_media(color_scheme=scheme)
+                self.page.wait_for_timeout(600)  # charts follow their card's size
+                path = Path(SCREENSHOTS) / f"{name}-{width}-{scheme}.png"
+                self.page.screenshot(path=path, full_page=True)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +66,7 @@ def chromium(require: Callable[[str], Path]) -> Iterator[Chromium]:
 
 @pytest.fixture
 def browser(chromium: Chromium) -> Iterator[Browser]:
-    page = chromium.new_page(viewport={"width": 1360, "height": 900})  # remembers nothing
+    page = chromium.new_page(viewport=DESK)  # remembers nothing
     page.set_default_timeout(30_000)
     yield Browser(page)
     page.close()
@@ -140,7 +151,12 @@ def test_a_site_a_device_and_a_frozen_camera_are_told_apart(
     expect(incidents.nth(1)).to_contain_text("its 3 peers did not move.")
     stuck = page.locator(".card", has_text="the same for ever")
     expect(stuck).to_contain_text("cam-4 in yard")
-    expect(stuck).to_contain_text("windows in a row")
+    expect(stuck).to_contain_text(re.compile(r"yard luma mean and \d+ more: .* windows in a row"))
+    # Its devices move with the site, and raise no alarm of their own.
+    of_site = page.locator("tr[data-device]", has_text="hall")
+    expect(of_site.first).to_contain_text("its whole site changed")
+    of_others = page.locator("tr[data-device]", has_text="yard")
+    expect(of_others.filter(has_text="its whole site changed")).to_have_count(0)
     budget = page.locator(".card", has_text="Budget of false alarms")
     expect(budget).to_contain_text(
         re.compile(
@@ -205,6 +221,8 @@ def test_a_device_whose_windows_are_refused_says_why(
     page.goto(f"{collector.page}/device/hall/cam")
     card = page.locator(".card", has_text="Windows refused or not judged")
     expect(card.locator("tr", has_text="3 windows")).to_contain_text("of the baseline ffff")
+    expect(page.locator("body")).to_contain_text(re.compile("Below is what was last taken of it"))
+    expect(page.locator(".statistics > .card").first).to_have_css("opacity", "0.5")
     browser.keep("refused")
     assert browser.faults == []
 
