@@ -128,8 +128,8 @@ def summary(result: DriftResult) -> str:
     if unclear := by_verdict["unclear"]:
         has = "have" if len(unclear) > 1 else "has"
         parts.append(f"{_number(len(unclear), count)} {has} too few independent rows to tell")
-    text = ". ".join(part[0].upper() + part[1:] for part in parts)
-    return text + "."
+    named = parts[:1] if broken else []  # begins with a column's name, which stays as it is
+    return ". ".join([*named, *(part[0].upper() + part[1:] for part in parts[len(named) :])]) + "."
 
 
 def _number(some: int, of: int) -> str:
