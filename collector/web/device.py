@@ -147,8 +147,8 @@ def _over(data: DeviceData) -> str:
     if data.device is None or data.device.state != "refused" or not data.streams:
         return ""
     last = max((p.start_ms for s in data.streams for p in s.points), default=None)
-    until = "" if last is None else f" at {at(last)} UTC"
-    return f"Below is what was last taken of it{until}. Of how it is now it says nothing."
+    until = "" if last is None else f", until {at(last)} UTC"
+    return f"Below is what was last taken of it{until}. It says nothing of how it is now."
 
 
 class _Card:

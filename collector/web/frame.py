@@ -40,7 +40,7 @@ body, body.body--light, body.body--dark { background: var(--page); color: var(--
         padding: 18px 20px; width: 100%; box-shadow: 0 1px 2px rgba(16, 24, 40, .04); }
 .card.alarm { border-color: var(--alarm-line); background: var(--alarm-card); }
 .card.drifted { border-color: var(--alarm); box-shadow: inset 4px 0 0 var(--alarm); }
-.over > .card { opacity: .5; }
+.over > .card { opacity: .6; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); gap: 16px;
            width: 100%; }
 .muted { color: var(--muted); }

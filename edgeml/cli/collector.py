@@ -21,7 +21,8 @@ def collector() -> None:
 @app.command("run")
 def run(
     config: Annotated[
-        Path | None, typer.Option(help="A TOML file; options on the line override it.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A TOML file; options on the line override it."),
     ] = None,
     broker: Annotated[
         str | None,
@@ -53,7 +54,8 @@ def run(
         typer.Option(metavar="NAME", help="A reverse proxy's host name; may be repeated."),
     ] = None,
     bundle: Annotated[
-        list[Path] | None, typer.Option(help="Learn this bundle's statistics; may be repeated.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Learn this bundle's statistics; may be repeated."),
     ] = None,
     false_alarms: Annotated[
         float | None,

@@ -53,6 +53,8 @@ def answer(collector: str, method: str, path: str, **settings: Any) -> dict[str,
 
     token = find_token()
     shown = {"Authorization": f"Bearer {token}"} if token else {}
+    if "://" not in collector:  # HOST:PORT, as other options take it
+        collector = f"http://{collector}"
     url = f"{collector.rstrip('/')}/api/v1/{path}"
     try:
         # A proxy is for the internet; the collector stands in the house.

@@ -68,6 +68,7 @@ def test_a_file_with_a_mistake_is_refused_by_name(tmp_path: Path, text: str, fou
         (("--broker", "a:b"), 2, "--broker a:b"),
         (("--min-effect", "7"), 2, "min_effect"),
         (("--database", "/proc/none/fleet.sqlite"), 1, "/proc/none"),
+        (("--database", "postgresql+nosuch://me:secret@host/x"), 1, "driver"),
         (("--bundle", "missing.edgeml", "--http", "127.0.0.1:0"), 1, "missing.edgeml cannot be"),
     ],
 )
@@ -116,6 +117,7 @@ def test_the_fleet_answers_for_people_and_for_programs(start: Start, bundle: Pat
     assert {"chi2", "dof", "n", "m", "effect", "detectable", "psi", "ks"} <= set(luma["last"])
     assert 0.05 < luma["last"]["excess_js"] < luma["last"]["js"]
     assert json.loads(fleet("drift", "--device", "no", "--json", *at).stdout) == {"streams": []}
+    assert fleet("drift", "--device", "no", *at).stdout == "No statistic of no is known.\n"
     shown = fleet("drift", *at).stdout
     assert "excess JS (bits)" in shown
     assert f"{luma['last']['excess_js']:.3f}" in shown
@@ -175,6 +177,14 @@ def test_incidents_retraction_and_feedback_at_the_command_line(
     table = fleet("accuracy", "--by", "device", *at).stdout
     for shown in ("tiny 1.0", "hall/cam", "40", "0.750", "day is 1.000 above night"):
         assert shown in table
+    assert "by 'colour'" in fleet("accuracy", "--by", "colour", *at).stderr
+    # A label that did not come back is no wrong one, and a spreadsheet's semicolons are read.
+    file.write_text("device;model;time;prediction;label\ncam;tiny;2027-01-15T08:00:05;3;\n")
+    lacking = fleet("feedback", str(file), *at)
+    assert (lacking.returncode, "row 1 of" in lacking.stderr) == (2, True)
+    assert "has no label" in lacking.stderr
+    file.write_text("device,model,time,prediction,label\ncam,tiny,yesterday,3,3\n")
+    assert "labels.csv: the time 'yesterday'" in fleet("feedback", str(file), *at).stderr
     file.write_text("device,model\ncam,tiny\n")
     lacking = fleet("feedback", str(file), *at)
     assert (lacking.returncode, "lacks time, prediction, label" in lacking.stderr) == (2, True)

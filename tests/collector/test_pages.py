@@ -222,7 +222,7 @@ def test_a_device_whose_windows_are_refused_says_why(
     card = page.locator(".card", has_text="Windows refused or not judged")
     expect(card.locator("tr", has_text="3 windows")).to_contain_text("of the baseline ffff")
     expect(page.locator("body")).to_contain_text(re.compile("Below is what was last taken of it"))
-    expect(page.locator(".statistics > .card").first).to_have_css("opacity", "0.5")
+    expect(page.locator(".statistics > .card").first).to_have_css("opacity", "0.6")
     browser.keep("refused")
     assert browser.faults == []
 
