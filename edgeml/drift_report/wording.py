@@ -83,7 +83,9 @@ def _category(labels: tuple[str, ...], data: Cells, baseline: Cells) -> str:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= 30 else label[:29] + "…"
+    """A category's name, cut; one that would read as a share is quoted."""
+    cut = label if len(label) <= 30 else label[:29] + "…"
+    return cut if any(map(str.isalpha, cut)) else f"‘{cut}’"
 
 
 def _percent(share: float) -> str:

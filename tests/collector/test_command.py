@@ -66,7 +66,7 @@ def test_a_file_with_a_mistake_is_refused_by_name(tmp_path: Path, text: str, fou
     [
         (("--config", "missing.toml"), 2, "missing.toml cannot be read"),
         (("--broker", "a:b"), 2, "--broker a:b"),
-        (("--min-effect", "7"), 2, "min_effect"),
+        (("--min-effect", "7"), 2, "edgeml: alarms.min_effect: expected `float` <= 1.0. "),
         (("--database", "/proc/none/fleet.sqlite"), 1, "/proc/none"),
         (("--database", "postgresql+nosuch://me:secret@host/x"), 1, "driver"),
         (("--bundle", "missing.edgeml", "--http", "127.0.0.1:0"), 1, "missing.edgeml cannot be"),

@@ -219,6 +219,7 @@ def test_categories_by_number_and_new_ones() -> None:
     before, after = random.choice(5, 2000), random.choice(6, 2000)
     result = edgeml.drift({"code": before}, {"code": after}, categorical=["code"])
     assert result.columns[0].kind == "categorical"
+    assert "‘" in result.columns[0].sentence  # a code is told from a share
     assert result.columns[0].verdict == "drift"
     assert "(other) 0 % → 1" in result.columns[0].sentence
 
