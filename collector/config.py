@@ -38,9 +38,15 @@ class HttpConfig(Section, frozen=True, kw_only=True):
     """The REST API and the pages."""
 
     host: str = "127.0.0.1"
-    """Loopback only: there is no login yet."""
+    """Another address than loopback needs a token."""
     port: Port = 8470
     """0 takes a free one and says which."""
+    token_file: str = ""
+    """Holds the token that callers must show; empty: the environment may have one."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names under which it is called besides localhost and its addresses: a reverse proxy's."""
+    user_header: str = "X-Edgeml-User"
+    """Says who changes something; where a proxy has a login, the header that it sets."""
     max_bundle_mb: Annotated[int, Meta(ge=1)] = 2048
 
 
@@ -136,7 +142,7 @@ def load_config(path: Path) -> CollectorConfig:
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         raise UsageError(
-            f"{path}: {error}",
+            f"{path}: {_said(error)}",
             expected="the keys that `edgeml collector run --help` and docs/collector.md name",
             remedy="Correct the file.",
         ) from error
@@ -158,4 +164,14 @@ def override(config: CollectorConfig, given: dict[str, object]) -> CollectorConf
     try:
         return from_plain(document, CollectorConfig)
     except msgspec.ValidationError as error:
-        raise UsageError(str(error), expected="a value in its range") from error
+        raise UsageError(
+            _said(error),
+            expected="what `edgeml collector run --help` and docs/collector.md say of it",
+        ) from error
+
+
+def _said(error: Exception) -> str:
+    """``Expected `float` > 0.0 - at `$.alarms.false_alarms``` with the key in front."""
+    text, _, where = str(error).partition(" - at `$")
+    key = where.strip("`.")
+    return f"{key}: {text[:1].lower()}{text[1:]}" if key else text

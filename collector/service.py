@@ -25,6 +25,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from edgeml import __version__
+from edgeml.collector.access.guard import Guard
+from edgeml.collector.access.token import find_token, require_token
 from edgeml.collector.api.routes import add_routes
 from edgeml.collector.broker import EmbeddedBroker
 from edgeml.collector.config import CollectorConfig
@@ -63,6 +65,8 @@ class Collector:
 
     def __init__(self, config: CollectorConfig) -> None:
         self._config = config
+        self._token = find_token(config.http.token_file)
+        require_token(config.http.host, self._token)
         self._engine = open_database(config.database)
         self.reader = Reader(self._engine)
         self.fleet = FleetReader(self._engine, config.alarms.budget)
@@ -88,6 +92,7 @@ class Collector:
             self._broker = EmbeddedBroker(config.broker.host, config.broker.port)
         self._uplink = self._make_uplink(config.broker.port)
         self.max_bundle_bytes = config.http.max_bundle_mb * 1_000_000
+        self.user_header = config.http.user_header
 
     def _make_uplink(self, port: int) -> Uplink:
         broker = self._config.broker
@@ -141,6 +146,7 @@ class Collector:
         app = FastAPI(title="edgeml collector", version=__version__, docs_url=None, redoc_url=None)
         add_routes(app, self)
         add_pages(app, self)
+        app.add_middleware(Guard, token=self._token, names=self._config.http.allowed_hosts)
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         # Read by programs that start a collector, so keep its form.

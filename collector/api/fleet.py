@@ -1,7 +1,7 @@
 """The routes of the fleet as a whole: incidents, groups, budget, retraction, re-baseline.
 
-Whoever changes something says who they are in the header ``X-Edgeml-User``; there is no login, so
-it is a note for the next person, not a proof.
+Whoever changes something says who they are in the header ``X-Edgeml-User`` (``http.user_header``):
+a note for the next person, not a proof, unless a proxy with a login sets it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ class Backend(Protocol):
     @property
     def fleet(self) -> FleetReader: ...
 
+    @property
+    def user_header(self) -> str: ...
+
     def now_ms(self) -> int:
         """Unix time."""
         ...
@@ -45,6 +48,9 @@ class _Retract(Selection, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 def add_fleet_routes(api: APIRouter, backend: Backend) -> None:
     """Add them."""
+
+    def user(request: Request) -> str:
+        return request.headers.get(backend.user_header, "")[:100]
 
     @api.get("/incidents")
     def incidents(*, open_only: bool = False) -> Response:
@@ -76,7 +82,7 @@ def add_fleet_routes(api: APIRouter, backend: Backend) -> None:
     @api.post("/retractions", status_code=201)
     async def add_retraction(request: Request) -> Response:
         """Take windows back, exactly; the body is a ``Selection`` with ``why``."""
-        wanted, by, now_ms = await _body(request, _Retract), _user(request), backend.now_ms()
+        wanted, by, now_ms = await _body(request, _Retract), user(request), backend.now_ms()
         view = await backend.change(
             lambda connection, evaluator: retract(
                 connection, evaluator, wanted, by=by, why=wanted.why, now_ms=now_ms
@@ -87,7 +93,7 @@ def add_fleet_routes(api: APIRouter, backend: Backend) -> None:
     @api.delete("/retractions/{number}")
     async def remove_retraction(number: int, request: Request) -> Response:
         """Put back what a retraction took out."""
-        by, now_ms = _user(request), backend.now_ms()
+        by, now_ms = user(request), backend.now_ms()
         view = await backend.change(
             lambda connection, evaluator: undo(connection, evaluator, number, by=by, now_ms=now_ms)
         )
@@ -96,7 +102,7 @@ def add_fleet_routes(api: APIRouter, backend: Backend) -> None:
     @api.post("/rebaseline", status_code=201)
     async def add_rebaseline(request: Request) -> Response:
         """Have streams start anew; the body is a ``StreamSelection``."""
-        wanted, by, now_ms = await _body(request, StreamSelection), _user(request), backend.now_ms()
+        wanted, by, now_ms = await _body(request, StreamSelection), user(request), backend.now_ms()
         view = await backend.change(
             lambda connection, _: rebaseline(connection, wanted, by=by, now_ms=now_ms)
         )

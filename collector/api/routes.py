@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError
 
 from edgeml.collector.api import fleet as fleet_routes
 from edgeml.collector.api.fleet import add_fleet_routes
@@ -62,6 +63,15 @@ def add_routes(app: FastAPI, backend: Backend) -> None:
     async def refused(request: Request, error: EdgemlError) -> JSONResponse:  # noqa: ARG001
         document = {"found": error.found, "expected": error.expected, "remedy": error.remedy}
         return JSONResponse({"error": document}, status_code=422)
+
+    @app.exception_handler(DBAPIError)
+    async def unread(request: Request, error: DBAPIError) -> JSONResponse:  # noqa: ARG001
+        document = {
+            "found": f"the database cannot be read: {error.orig or error}",
+            "expected": "a database that answers",
+            "remedy": "GET /api/v1/health says more.",
+        }
+        return JSONResponse({"error": document}, status_code=503)
 
     @api.get("/health")
     def health() -> Response:

@@ -104,7 +104,7 @@ class Monitor:
     def reason(self) -> str:
         """Why the stream is not armed."""
         if not self.tracks:
-            return f"{len(self.saved.waiting)} of {SIZING} windows that decide its rows"
+            return f"{len(self.saved.waiting)} of {SIZING} windows that its usual size comes from"
         if self.tracks[0].armed:
             return ""
         wanted = f"{self.tracks[0].state.count} of {self.policy.reference} reference windows"

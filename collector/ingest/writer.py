@@ -1,11 +1,13 @@
 """The one thread that writes: takes batches from the inbox, commits, acknowledges, tells devices.
 
 A database that does not take a batch (disk full, locked, a server gone) is tried again with
-back-off for as long as it takes; nothing is acknowledged meanwhile, so nothing is lost.
+back-off for as long as it takes; nothing is acknowledged meanwhile, so nothing is lost. Whoever
+wants a change meanwhile is refused it, rather than to wait for as long.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -21,7 +23,7 @@ from edgeml.bundle import open_bundle
 from edgeml.collector.ingest.counters import Counters
 from edgeml.collector.ingest.queueing import Inbox, Item
 from edgeml.collector.keep.keeper import Keeper
-from edgeml.collector.store.change import Change
+from edgeml.collector.store.change import Change, not_taken
 from edgeml.collector.store.intake import Intake, Outcome
 from edgeml.collector.store.marks import Mark
 
@@ -144,6 +146,7 @@ class Writer:
             except (DataError, IntegrityError):  # noqa: PERF203
                 return self._one_by_one(batch)  # the database took it, and found fault with it
             except DBAPIError as error:
+                self._refuse_tasks(str(error.orig or error))
                 if not self._pause(error, pause):
                     return None
                 pause = min(pause * 2, LONGEST_PAUSE_S)
@@ -204,6 +207,12 @@ class Writer:
             self._recovered()
         return more
 
+    def _refuse_tasks(self, reason: str) -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                _, future = self._tasks.get_nowait()
+                future.set_exception(not_taken(reason))
+
     def _do_tasks(self) -> bool:
         done = False
         while True:
@@ -213,6 +222,8 @@ class Writer:
                 return done
             try:
                 result = work()
+            except DBAPIError as error:
+                future.set_exception(not_taken(str(error.orig or error)))
             except Exception as error:  # noqa: BLE001 - goes to whoever asked for it
                 future.set_exception(error)
             else:

@@ -26,10 +26,15 @@ def carry_out(engine: Engine, evaluator: Evaluator, work: Change[T]) -> T:
         with engine.begin() as connection:
             return work(connection, evaluator)
     except DBAPIError as error:
-        raise CollectorError(
-            f"the database does not take it: {error.orig or error}",
-            expected="a database that is neither locked nor full",
-            remedy="Nothing was changed. Try again.",
-        ) from error
+        raise not_taken(str(error.orig or error)) from error
     finally:
         evaluator.forget()
+
+
+def not_taken(reason: str) -> CollectorError:
+    """What whoever asked for a change is told where the database does not take it."""
+    return CollectorError(
+        f"the database does not take it: {reason}",
+        expected="a database that is neither locked nor full",
+        remedy="Nothing was changed. Try again.",
+    )

@@ -13,7 +13,7 @@ from typing import IO, Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from edgeml.collector.store import fleet_tables, tables
 from edgeml.collector.store.takeover import take_over
@@ -47,6 +47,7 @@ def open_database(text: str) -> Engine:
         CollectorError: it cannot be opened, is no database, or is of another edgeml's.
     """
     url = database_url(text)
+    shown = url.render_as_string(hide_password=True) if "://" in text else text
     try:
         if url.get_backend_name() == "sqlite" and url.database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -55,11 +56,17 @@ def open_database(text: str) -> Engine:
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
         with engine.begin() as connection:
-            _check_schema(connection, text)
-    except (DBAPIError, OSError, ImportError) as error:
+            _check_schema(connection, shown)
+    except (ImportError, NoSuchModuleError) as error:
+        raise CollectorError(
+            f"the database {shown} cannot be opened: {error}",
+            expected="an installed driver for it",
+            remedy="For PostgreSQL `pip install 'psycopg[binary]'`.",
+        ) from error
+    except (DBAPIError, OSError) as error:
         reason = getattr(error, "orig", None) or error
         raise CollectorError(
-            f"the database {text} cannot be opened: {reason}",
+            f"the database {shown} cannot be opened: {reason}",
             expected="a file in a folder that may be written, or a database that answers",
             remedy="Name another with --database.",
         ) from error
@@ -69,14 +76,16 @@ def open_database(text: str) -> Engine:
 def _prepare_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001
     # Transactions are ours (see _begin_sqlite), not the driver's.
     connection.isolation_level = None
+    ((pages,),) = connection.execute("PRAGMA page_count")
     for pragma in (
-        # Of a new file: old windows' pages can be given back (edgeml.collector.keep.trim).
-        "auto_vacuum=INCREMENTAL",
+        f"busy_timeout={BUSY_MS}",
+        # Of a new file: old windows' pages can be given back (edgeml.collector.keep.trim). Of
+        # another it would want the lock of those who write, and whoever reads would wait for them.
+        *(() if pages else ("auto_vacuum=INCREMENTAL",)),
         "journal_mode=WAL",
         # In WAL mode NORMAL can lose the last commits in a power cut; the windows in them would be
         # acknowledged and gone. FULL costs one fsync a batch.
         "synchronous=FULL",
-        f"busy_timeout={BUSY_MS}",
         "foreign_keys=ON",
     ):
         connection.execute(f"PRAGMA {pragma}")

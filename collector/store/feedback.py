@@ -78,13 +78,21 @@ def add_feedback(connection: Connection, batch: Batch, *, now_ms: int) -> Feedba
     return FeedbackView(sha256=batch.sha256, new=True, rows=len(batch.labels))
 
 
+PARTS = ("model", "device", "group", "hour", "day")
+
+
 def accuracies(connection: Connection, *, by: str) -> list[AccuracyView]:
     """Accuracy, calibration error and the largest gap between groups, of each model version.
 
     Args:
         connection: to the database.
         by: ``device``, ``hour``, ``day``, ``group`` or ``model`` (the version as a whole).
+
+    Raises:
+        CollectorError: ``by`` is something else.
     """
+    if by not in PARTS:
+        raise CollectorError(f"accuracy by {by!r}", expected=f"by one of {', '.join(PARTS)}")
     query = sa.select(table, devices.c.site, devices.c.device).join(
         devices, devices.c.id == table.c.device_id
     )

@@ -249,16 +249,19 @@ def _state(streams: Sequence[Standing]) -> tuple[str, str]:
     in_alarm = [s.stream for s in streams if s.phase == "alarm"]
     if in_alarm:
         return "alarm", f"drift in {', '.join(in_alarm)}"
-    stuck = [f"{s.stream}: {s.stuck}" for s in streams if s.stuck]
+    stuck = [s for s in streams if s.stuck]
     if stuck:
-        more = f" (and {len(stuck) - 1} more)" if len(stuck) > 1 else ""
-        return "stuck", stuck[0] + more
+        return "stuck", f"{_first(stuck)}: {stuck[0].stuck}"
     if not streams:
         return "unknown", "no statistics yet, or their bundle is not known here"
     unarmed = [s for s in streams if s.phase == "collecting"]
     if not unarmed:
         return "armed", ""
-    more = f" (and {len(unarmed) - 1} more)" if len(unarmed) > 1 else ""
-    why = f"{unarmed[0].stream}: {unarmed[0].reason}{more}"
+    why = f"{_first(unarmed)}: {unarmed[0].reason}"
     # A few statistics that are not watched do not make a device that is not.
     return ("armed" if 4 * len(unarmed) <= len(streams) else "not armed"), why
+
+
+def _first(found: Sequence[Standing]) -> str:
+    """One statistic by its name, and how many more."""
+    return found[0].stream + (f" and {len(found) - 1} more" if len(found) > 1 else "")

@@ -7,11 +7,11 @@ from typing import Any
 
 from edgeml.collector.views import AlarmView, Histogram, Point
 
-INK = "#1f2937"
-MUTED = "#6b7280"
-LINE = "#e5e7eb"
-DRIFT = "#2563eb"
-EVIDENCE = "#7c3aed"
+# Each can be read on a white card and on a dark one: the browser knows which it is, we do not.
+MUTED = "#7a8393"
+LINE = "rgba(128, 136, 149, 0.28)"
+DRIFT = "#3b82f6"
+EVIDENCE = "#8b5cf6"
 ALARM = "#dc2626"
 BASELINE = "#9ca3af"
 PAST = "#d97706"

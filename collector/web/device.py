@@ -22,7 +22,16 @@ from edgeml.collector.views import (
 )
 from edgeml.collector.web import charts
 from edgeml.collector.web.frame import badge, page
-from edgeml.collector.web.words import ago, at, building, count, evidence, probability, statistic
+from edgeml.collector.web.words import (
+    ago,
+    at,
+    building,
+    count,
+    evidence,
+    probability,
+    reason,
+    statistic,
+)
 
 REFRESH_S = 2.0
 POINTS = 300
@@ -100,6 +109,7 @@ async def device_page(backend: Backend, site: str, device: str) -> None:
         head = ui.html("", sanitize=False).style("width:100%")
         faults = ui.html("", sanitize=False).style("width:100%")
         cards: dict[int, _Card] = {}
+        over = ui.label("").classes("muted")
         grid = ui.element("div").classes("statistics")
         events = ui.html("", sanitize=False).style("width:100%")
 
@@ -108,7 +118,10 @@ async def device_page(backend: Backend, site: str, device: str) -> None:
                 head.set_content(_head(shown.device, shown.estimates, shown.now_ms))
             faults.set_content(_faults(shown.faults, shown.now_ms))
             faults.set_visibility(bool(shown.faults))
-            for stream in shown.streams:
+            over.set_text(_over(shown))
+            over.set_visibility(bool(over.text))
+            grid.classes(replace="statistics over" if over.text else "statistics")
+            for stream in sorted(shown.streams, key=_calm):
                 if stream.stream.id not in cards:
                     with grid:
                         cards[stream.stream.id] = _Card(stream)
@@ -122,6 +135,20 @@ async def device_page(backend: Backend, site: str, device: str) -> None:
                 show(newer)
 
         ui.timer(REFRESH_S, refresh, immediate=False)
+
+
+def _calm(data: StreamData) -> tuple[bool, bool]:
+    """Alarms first, then what is stuck; the others as they come."""
+    return data.stream.phase != "alarm", not data.stream.stuck
+
+
+def _over(data: DeviceData) -> str:
+    """What cards of a device mean that nothing is taken of any more; empty of another one."""
+    if data.device is None or data.device.state != "refused" or not data.streams:
+        return ""
+    last = max((p.start_ms for s in data.streams for p in s.points), default=None)
+    until = "" if last is None else f", until {at(last)} UTC"
+    return f"Below is what was last taken of it{until}. It says nothing of how it is now."
 
 
 class _Card:
@@ -164,7 +191,7 @@ def _head(device: DeviceView, estimates: list[EstimateView], now_ms: int) -> str
         f"<div><span class='muted small'>Model</span><br><b>{escape(m.name)} {escape(m.version)}"
         f"</b> <span class='muted small'>{escape(m.artifact)}"
         f"{' · ' + escape(m.phase) if m.phase else ''}</span>"
-        f"{f'<div style=color:#991b1b>{escape(m.error)}</div>' if m.error else ''}"
+        f"{f'<div class=error>{escape(m.error)}</div>' if m.error else ''}"
         f"{f'<div class=small>{escape(building(m.building))}</div>' if m.building else ''}</div>"
         for m in device.models
     )
@@ -184,13 +211,14 @@ def _head(device: DeviceView, estimates: list[EstimateView], now_ms: int) -> str
     cells = "".join(
         f"<div><span class='muted small'>{name}</span><br>{value}</div>" for name, value in facts
     )
-    reason = escape(device.reason) if device.state in {"not armed", "unknown", "stuck"} else ""
+    why = reason(device.reason) if device.state in {"not armed", "unknown", "stuck"} else ""
     return (
-        f"<div class='card{' alarm' if device.alarms else ''}'>"
+        "<div class='small' style='margin-bottom:8px'><a class='plain' href='/'>← All devices</a>"
+        f"</div><div class='card{' alarm' if device.alarms else ''}'>"
         f"<div style='display:flex;gap:12px;align-items:center;flex-wrap:wrap'>"
         f"<span style='font-size:22px;font-weight:650'>{escape(device.device)}</span>"
         f"<span class='muted'>in {escape(device.site)}</span>{badge(device.state)}"
-        f"<span class='muted small'>{reason}</span></div>"
+        f"<span class='muted small'>{escape(why)}</span></div>"
         "<div style='display:flex;gap:14px 36px;flex-wrap:wrap;margin-top:14px'>"
         f"{models}{cells}</div></div>"
     )

@@ -91,7 +91,8 @@ async def fleet_page(backend: Backend) -> None:
         below(data)
 
         async def show(shown: FleetData) -> None:
-            await table.show(shown.devices, shown.now_ms)
+            changed = [incident for incident in shown.incidents if incident.open]
+            await table.show(shown.devices, changed, shown.now_ms)
             timer.interval = max(REFRESH_S, RESTS * (time.monotonic() - began))
 
         async def refresh() -> None:
@@ -121,9 +122,7 @@ def _summary(data: FleetData) -> None:
         ("Messages refused", count(refused), ""),
         *([("Windows not judged", count(unjudged), "alarm")] if unjudged else []),
     )
-    with ui.element("div").style(
-        "display:grid;grid-template-columns:repeat(auto-fit,minmax(170px,1fr));gap:16px;width:100%"
-    ):
+    with ui.element("div").classes("figures"):
         for name, figure, style in figures:
             with ui.element("div").classes("card"):
                 ui.label(name).classes("muted small")

@@ -10,7 +10,7 @@ from nicegui import ui
 from edgeml.collector.drift.blame import Incident, Moved, movement
 from edgeml.collector.views import BudgetView, DeviceView, DriftingView, GroupView
 from edgeml.collector.web.frame import badge
-from edgeml.collector.web.words import ago, evidence, statistic
+from edgeml.collector.web.words import ago, evidence, reason, statistic
 
 SHOWN = 8
 """Incidents at a time, and statistics of one: the rest is counted."""
@@ -68,9 +68,7 @@ def _incident(incident: Incident, now_ms: int) -> str:
         f"<div class='small' style='margin-bottom:6px'><span class='badge alarm'>"
         f"{_SCOPES[incident.scope].upper()}</span> &nbsp;{where}"
         f"<span class='muted'> · began {ago(incident.since_ms, now_ms)}{note}</span></div>"
-        f"<div class='title' style='margin-bottom:12px;font-weight:550'>"
-        f"{escape(incident.sentence)}</div>"
-        f"<div style='display:flex;gap:8px;flex-wrap:wrap'>{chips}</div>"
+        f"<div class='sentence'>{escape(incident.sentence)}</div><div class='chips'>{chips}</div>"
     )
 
 
@@ -145,7 +143,7 @@ def show_stuck(devices: list[DeviceView]) -> None:
     rows = "".join(
         f"<div style='margin-top:8px'>{badge('stuck')} &nbsp;<a class='plain' "
         f"href='{link(d.site, d.device)}'>{escape(d.device)}</a> <span class='muted'>in "
-        f"{escape(d.site)}</span> <span class='small'>{escape(d.reason)}</span></div>"
+        f"{escape(d.site)}</span> <span class='small'>{escape(reason(d.reason))}</span></div>"
         for d in stuck[:SHOWN]
     )
     with ui.element("div").classes("card"):
@@ -194,6 +192,7 @@ def _group_trouble(found: list[GroupView]) -> tuple[bool, bool, float, str, str,
 def _group_row(found: list[GroupView]) -> str:
     head = found[0]
     armed = [g for g in found if g.armed]
+    devices = max(g.devices for g in found)
     phases = {g.phase for g in found}
     state = "alarm" if "alarm" in phases else "armed" if armed else "collecting"
     nearest = max(armed, key=_urgency, default=None)
@@ -205,6 +204,7 @@ def _group_row(found: list[GroupView]) -> str:
     name = f"site <b>{escape(head.site)}</b>" if head.site else "all devices of the version"
     return (
         f"<tr><td>{badge(state)}</td><td>{name}</td><td>{escape(head.model)} "
-        f"{escape(head.version)}</td><td class='number'>{max(g.devices for g in found)}</td>"
-        f"<td class='number'>{len(armed)} of {len(found)}</td><td>{words}</td></tr>"
+        f"{escape(head.version)}</td><td class='number'>{devices} device{'s' * (devices != 1)}</td>"
+        f"<td class='number'>{len(armed)} of {len(found)}<span class='muted'> armed</span></td>"
+        f"<td class='wide'>{words}</td></tr>"
     )

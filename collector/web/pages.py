@@ -29,4 +29,4 @@ def add_pages(app: FastAPI, backend: Backend) -> None:
     async def device(site: str, device: str) -> None:
         await device_page(backend, site, device)
 
-    cast("Any", ui).run_with(app, title="edgeml fleet", show_welcome_message=False)
+    cast("Any", ui).run_with(app, title="edgeml fleet", dark=None, show_welcome_message=False)

@@ -10,11 +10,12 @@ from typing import Any, cast
 
 from nicegui import run, ui
 
+from edgeml.collector.drift.blame import Incident
 from edgeml.collector.store.queries import Reader
 from edgeml.collector.views import DeviceView
 from edgeml.collector.web.frame import STATES, badge
 from edgeml.collector.web.incidents import link
-from edgeml.collector.web.words import ago, count, statistic
+from edgeml.collector.web.words import ago, count, reason, statistic
 
 A_PAGE = 25
 FEW = 12
@@ -65,6 +66,7 @@ class DeviceTable:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._devices: list[DeviceView] = []
+        self._changed: Sequence[Incident] = ()
         self._now_ms = 0
         self._first = 0
         with ui.element("div").classes("card").style("overflow-x:auto") as self._card:
@@ -85,9 +87,11 @@ class DeviceTable:
                     button.props("flat dense round")
             self._rows = ui.html("", sanitize=False).style("width:100%")
 
-    async def show(self, devices: Sequence[DeviceView], now_ms: int) -> None:
-        """Show the fleet as it is now."""
-        self._devices, self._now_ms = ranked(devices), now_ms
+    async def show(
+        self, devices: Sequence[DeviceView], changed: Sequence[Incident], now_ms: int
+    ) -> None:
+        """Show the fleet as it is now, and of whom an open incident tells."""
+        self._devices, self._changed, self._now_ms = ranked(devices), changed, now_ms
         self._card.set_visibility(bool(devices))
         self._controls.set_visibility(len(devices) > FEW)
         states = Counter(device.state for device in devices)
@@ -117,20 +121,20 @@ class DeviceTable:
         )
         self._back.set_enabled(self._first > 0)
         self._on.set_enabled(last < len(found))
-        self._rows.set_content(_table(shown, self._now_ms))
+        self._rows.set_content(_table(shown, self._changed, self._now_ms))
 
 
-def _table(devices: Sequence[DeviceView], now_ms: int) -> str:
+def _table(devices: Sequence[DeviceView], changed: Sequence[Incident], now_ms: int) -> str:
     heads = (
-        *("State", "Device", "Last contact", "Model", "Artifact"),
-        *('<span class="right">Requests</span>', "Nearest to an alarm"),
+        *("State", "Device", "Last contact", "Model", "Artifact", "Requests"),
+        "Nearest to an alarm",
     )
     head = "".join(f"<th>{name}</th>" for name in heads)
-    rows = "".join(_row(device, now_ms) for device in devices)
+    rows = "".join(_row(device, changed, now_ms) for device in devices)
     return f'<table class="fleet"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 
-def _row(device: DeviceView, now_ms: int) -> str:
+def _row(device: DeviceView, changed: Sequence[Incident], now_ms: int) -> str:
     models = "<br>".join(f"{escape(m.name)} {escape(m.version)}" for m in device.models) or "–"
     artifacts = "<br>".join(escape(m.artifact) or "–" for m in device.models) or "–"
     served = device.outcomes.get("served", 0)
@@ -142,7 +146,8 @@ def _row(device: DeviceView, now_ms: int) -> str:
     trouble = [f"{m.name}: {m.error}" for m in device.models if m.error]
     note = escape(
         "; ".join(trouble)
-        or (device.reason if device.state in {"not armed", "stuck", "refused"} else "")
+        or (reason(device.reason) if device.state in _EXPLAINED else "")
+        or wider(device, changed)
     )
     online = "online" if device.online else "offline"
     offline = "" if device.online else ' <span class="muted">· offline</span>'
@@ -157,8 +162,20 @@ def _row(device: DeviceView, now_ms: int) -> str:
         f"<td>{models}</td><td>{artifacts}</td>"
         f'<td class="number">{count(served)} served'
         f"{below}</td>"
-        f"<td>{_nearest(device)}<div class='muted small'>{note}</div></td></tr>"
+        f"<td class='wide'>{_nearest(device)}<div class='muted small'>{note}</div></td></tr>"
     )
+
+
+def wider(device: DeviceView, changed: Sequence[Incident]) -> str:
+    """What changed for more than this device, which moves with it and so has no alarm itself."""
+    for incident in changed:
+        if incident.scope == "site" and incident.site == device.site:
+            return "its whole site changed, see above"
+        if incident.scope in {"version", "fleet"} and any(
+            m.name == incident.model and incident.version in {"", m.version} for m in device.models
+        ):
+            return "all devices on its model changed, see above"
+    return ""
 
 
 def _nearest(device: DeviceView) -> str:

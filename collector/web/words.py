@@ -49,13 +49,23 @@ def evidence(value: float) -> str:
 
 
 def probability(p: float) -> str:
-    """``0.42``, ``0.003``, ``< 10⁻⁶``."""
+    """``0.42``, ``0.003``, ``0.00002``, ``< 10⁻⁶``."""
     if p < 1e-6:
         return "< 10⁻⁶"
-    return f"{p:.2f}" if p >= 0.095 else f"{p:.1g}"
+    return f"{p:.2f}" if p >= 0.095 else f"{float(f'{p:.1g}'):.6f}".rstrip("0")
 
 
 def statistic(stream: str) -> tuple[str, str]:
     """``input.image.luma_mean`` → ``("luma mean", "input image")``."""
     *tensor, name = stream.split(".")
     return name.replace("_", " "), " ".join(tensor)
+
+
+def reason(text: str) -> str:
+    """``input.image.luma_mean and 3 more: stuck`` → ``luma mean and 3 more: stuck``; what begins
+    with no statistic stays."""
+    named, colon, why = text.partition(": ")
+    stream, *more = named.split(" ", 1)
+    if not colon or stream.count(".") < 2:
+        return text
+    return f"{' '.join((statistic(stream)[0], *more))}: {why}"

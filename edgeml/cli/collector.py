@@ -21,7 +21,8 @@ def collector() -> None:
 @app.command("run")
 def run(
     config: Annotated[
-        Path | None, typer.Option(help="A TOML file; options on the line override it.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A TOML file; options on the line override it."),
     ] = None,
     broker: Annotated[
         str | None,
@@ -40,8 +41,21 @@ def run(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Page and API. [default: 127.0.0.1:8470]"),
     ] = None,
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Holds the token that callers must show; needed beyond loopback. "
+            "[default: what EDGEML_COLLECTOR_TOKEN holds]",
+        ),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A reverse proxy's host name; may be repeated."),
+    ] = None,
     bundle: Annotated[
-        list[Path] | None, typer.Option(help="Learn this bundle's statistics; may be repeated.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Learn this bundle's statistics; may be repeated."),
     ] = None,
     false_alarms: Annotated[
         float | None,
@@ -80,6 +94,8 @@ def run(
     given: dict[str, object] = {
         "database": database,
         "embedded_broker": embedded_broker or None,
+        "http.token_file": token_file,
+        "http.allowed_hosts": allowed_host or None,
         "bundles": [str(path) for path in bundle] if bundle else None,
         "alarms.false_alarms": false_alarms,
         "alarms.per_days": per_days,

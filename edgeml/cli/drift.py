@@ -87,6 +87,8 @@ def drift(
         _write(result)
     if result.drift:
         raise typer.Exit(FOUND)
+    if not result.columns:  # 0 would tell a pipeline that all is well
+        raise typer.Exit(1)
 
 
 def _names(text: str) -> list[str]:

@@ -15,11 +15,21 @@ from edgeml.errors import CollectorError
 
 __all__ = ["app", "fleet_changes", "fleet_feedback"]
 
+_ORDER = (
+    *("status", "incidents", "alarms", "drift", "faults", "kept"),
+    *("retract", "retractions", "rebaseline", "feedback", "accuracy", "add"),
+)
+"""In the help: what one looks at, then what one does."""
+
 
 @app.command("status")
 def status(collector: Collector = DEFAULT, as_json: Json = False) -> None:
     """List the devices: last contact, model, requests, alarms."""
     document = get(collector, "fleet")
+    health = get(collector, "health")
+    for part, found in (("broker", health["broker"]), ("database", health["store"])):
+        if not found["ok"]:
+            typer.echo(f"The collector is in trouble: {part}: {found['trouble']}.", err=True)
     if as_json:
         write_json(document)
         return
@@ -27,6 +37,7 @@ def status(collector: Collector = DEFAULT, as_json: Json = False) -> None:
         ("site/device", "online", "last contact", "model", "artifact", "served", "other", "state"),
         [_device_row(device, document["now_ms"]) for device in document["devices"]],
         right=("served", "other"),
+        empty="No device has reported yet.",
     )
 
 
@@ -34,9 +45,10 @@ def status(collector: Collector = DEFAULT, as_json: Json = False) -> None:
 def drift(
     collector: Collector = DEFAULT, device: Device = "", site: Site = "", as_json: Json = False
 ) -> None:
-    """List each statistic: effect sizes against the training data, χ², and evidence of a change.
+    """List each statistic: effect and evidence.
 
-    Open alarms come first, then what is nearest to one.
+    Effect sizes and χ² are against the training data, evidence is of a change since. Open alarms
+    come first, then what is nearest to one.
     """
     document = get(collector, "drift", site=site, device=device)
     if as_json:
@@ -44,7 +56,8 @@ def drift(
         return
     rows = [_stream_row(stream) for stream in sorted(document["streams"], key=_urgency)]
     figures = ("rows", "excess JS (bits)", "W1 (sd)", "χ² (dof)", "p", "evidence", "threshold")
-    write_table(("site/device", "statistic", *figures, "state"), rows, right=figures)
+    heads = ("site/device", "statistic", *figures, "state")
+    write_table(heads, rows, right=figures, empty=f"No statistic{_of(site, device)} is known.")
 
 
 @app.command("alarms")
@@ -74,6 +87,7 @@ def alarms(
             for alarm in document["alarms"]
         ],
         right=("effect (bits)", "evidence"),
+        empty=f"No {'open ' * open_only}alarm{_of(site, device)}.",
     )
 
 
@@ -81,7 +95,10 @@ def alarms(
 def faults(
     collector: Collector = DEFAULT, device: Device = "", site: Site = "", as_json: Json = False
 ) -> None:
-    """List windows that were refused, or could not be judged, and why; what came last first."""
+    """List windows refused or not judged, and why.
+
+    What came last comes first.
+    """
     document = get(collector, "faults", site=site, device=device)
     if as_json:
         write_json(document)
@@ -101,12 +118,13 @@ def faults(
             for fault in document["faults"]
         ],
         right=("windows",),
+        empty=f"No window{_of(site, device)} was refused, and all were judged.",
     )
 
 
 @app.command("kept")
 def kept(collector: Collector = DEFAULT, as_json: Json = False) -> None:
-    """Say how long what is kept, since when there is any, and how much room it takes."""
+    """Say how long what is kept, and how large it is."""
     document = get(collector, "keep")
     if as_json:
         write_json(document)
@@ -148,6 +166,11 @@ def add(
         f"{document['name']} {document['version']} ({document['sha256'][:12]}…) {new}: "
         f"{document['streams']} statistics."
     )
+
+
+def _of(site: str, device: str) -> str:
+    """What was asked for, so that a typo shows."""
+    return "".join((f" of {device}" * bool(device), f" at {site}" * bool(site)))
 
 
 def _device_row(device: dict[str, Any], now_ms: int) -> tuple[object, ...]:
@@ -204,3 +227,6 @@ def _ago(time_ms: int | None, now_ms: int) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit} ago"
     return f"{seconds:.0f} s ago"
+
+
+app.registered_commands.sort(key=lambda command: _ORDER.index(command.name or ""))

@@ -21,7 +21,10 @@ def incidents(
     open_only: Annotated[bool, typer.Option("--open", help="Only those that are open.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what changed and who is to blame: a device, a site, a model version, or the world."""
+    """Say what changed and who is to blame.
+
+    That is a device, a site, a model version, or the world.
+    """
     document = get(collector, "incidents", open_only=open_only)
     budget = get(collector, "budget")
     if as_json:
@@ -56,7 +59,10 @@ def retract(
     ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Take windows out of all rollups and evidence, exactly; they are kept, and can be put back."""
+    """Take windows out of rollups and evidence.
+
+    Counts subtract exactly. The windows are kept, and can be put back.
+    """
     wanted: dict[str, Any] = {
         "device": device,
         "site": site,
@@ -91,7 +97,10 @@ def retract(
 
 @app.command("retractions")
 def retractions(collector: Collector = DEFAULT, as_json: Json = False) -> None:
-    """List what was retracted, by whom and why, the last one first."""
+    """List what was retracted, by whom and why.
+
+    The last one comes first.
+    """
     document = get(collector, "retractions")
     if as_json:
         write_json(document)
@@ -111,6 +120,7 @@ def retractions(collector: Collector = DEFAULT, as_json: Json = False) -> None:
             for r in document["retractions"]
         ],
         right=("id", "windows"),
+        empty="Nothing was retracted.",
     )
 
 
@@ -123,7 +133,10 @@ def rebaseline(
     stream: Annotated[str, typer.Option(help="Only this statistic.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Have reference and evidence start anew at once; open alarms close as "re-baselined"."""
+    """Have reference and evidence start anew.
+
+    For a change that is wanted. Open alarms close at once as "re-baselined".
+    """
     wanted = {"device": device, "site": site, "all": everything, "stream": stream}
     document = _send(collector, "POST", "rebaseline", json=wanted)
     if as_json:

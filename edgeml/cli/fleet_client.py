@@ -13,7 +13,12 @@ from edgeml.errors import CollectorError
 if TYPE_CHECKING:
     import httpx
 
-app = verb_app(help="Ask a collector about its fleet.", no_args_is_help=True)
+app = verb_app(
+    help="Ask a collector about its fleet. Where it wants a token, put that into "
+    "EDGEML_COLLECTOR_TOKEN, or the name of a file that only you can read into "
+    "EDGEML_COLLECTOR_TOKEN_FILE.",
+    no_args_is_help=True,
+)
 
 DEFAULT = "http://127.0.0.1:8470"
 
@@ -38,13 +43,24 @@ def answer(collector: str, method: str, path: str, **settings: Any) -> dict[str,
 
     Raises:
         CollectorError: none is there, it is none, or it refuses.
+        UsageError: the token of the environment cannot be used.
     """
+    import ssl
+
     import httpx
 
+    from edgeml.collector.access.token import find_token
+
+    token = find_token()
+    shown = {"Authorization": f"Bearer {token}"} if token else {}
+    if "://" not in collector:  # HOST:PORT, as other options take it
+        collector = f"http://{collector}"
     url = f"{collector.rstrip('/')}/api/v1/{path}"
     try:
         # A proxy is for the internet; the collector stands in the house.
-        with httpx.Client(trust_env=False) as client:
+        # OpenSSL's defaults: the machine's own authorities, or those that SSL_CERT_FILE names.
+        trusted = ssl.create_default_context()
+        with httpx.Client(trust_env=False, verify=trusted, headers=shown) as client:
             response = client.request(method, url, **settings)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise CollectorError(

@@ -25,7 +25,8 @@ def feedback(
         Path,
         typer.Argument(
             help="CSV or Parquet with device, model, time, prediction, label; where there is one, "
-            "also confidence, group, site."
+            "also confidence, group, site.",
+            metavar="FILE",
         ),
     ],
     collector: Collector = DEFAULT,
@@ -60,6 +61,7 @@ def accuracy(
         ("model", by, "labels", "accuracy", "95 %", "calibration error", "largest gap"),
         [_accuracy_row(found, by) for found in document["accuracy"]],
         right=("labels", "accuracy", "95 %", "calibration error"),
+        empty="No labels came back yet: `edgeml fleet feedback FILE` hands them in.",
     )
     if document["estimates"]:
         write_table(
@@ -117,7 +119,10 @@ def read_rows(file: Path) -> tuple[bytes, list[dict[str, Any]]]:
         rows = _parquet(file, content)
     else:
         try:
-            rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))
+            text = content.decode("utf-8-sig")
+            header = text.partition("\n")[0]
+            separator = max(",;\t", key=header.count)
+            rows = list(csv.DictReader(io.StringIO(text), delimiter=separator))
         except UnicodeDecodeError as error:
             raise UsageError(f"{file} is no text", expected="CSV in UTF-8, or .parquet") from error
     columns = rows[0].keys() if rows else ()
@@ -143,6 +148,13 @@ def _parquet(file: Path, content: bytes) -> list[dict[str, Any]]:
 
 
 def _label(file: Path, number: int, row: dict[str, Any]) -> dict[str, Any]:
+    empty = [name for name in _NEEDED if row[name] is None or not str(row[name]).strip()]
+    if empty:  # no label is no wrong one
+        raise UsageError(
+            f"row {number} of {file} has no {', '.join(empty)}",
+            expected=f"{', '.join(_NEEDED)} in each row",
+            remedy="Leave rows out whose label did not come back.",
+        )
     try:
         sure = row.get("confidence")
         return {
@@ -156,3 +168,6 @@ def _label(file: Path, number: int, row: dict[str, Any]) -> dict[str, Any]:
         }
     except ValueError as error:
         raise UsageError(f"row {number} of {file}: {error}", expected="a number") from error
+    except UsageError as error:
+        found = f"row {number} of {file}: {error.found}"
+        raise UsageError(found, expected=error.expected) from error

@@ -120,7 +120,8 @@ def _wrong_usage(error: Any, message: str) -> int:
         return 2
     hint = f"See `{context.command_path} --help`." if context is not None else ""
     found = message.replace("\n\t", " ").rstrip(".")
-    return _fail(f"{found}. {hint}", getattr(error, "exit_code", 2))
+    found += "" if found.endswith("?") else "."
+    return _fail(f"{found} {hint}".rstrip(), getattr(error, "exit_code", 2))
 
 
 def _fail(message: str, status: int, error: BaseException | None = None) -> int:

@@ -57,6 +57,7 @@ def write_table(
     *,
     title: str = "",
     right: Sequence[str] = (),
+    empty: str = "",
 ) -> None:
     """Print a table on standard output.
 
@@ -65,6 +66,7 @@ def write_table(
         rows: cells a row, shown with ``str``; ``None`` shows as a dash.
         title: a line above.
         right: headings of the columns that hold numbers and align to the right.
+        empty: what to say in place of a table without rows.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -76,6 +78,9 @@ def write_table(
     for row in rows:
         # Text, not str: a tensor's shape "[1, 3]" would read as markup.
         table.add_row(*(Text("–" if cell is None else str(cell)) for cell in row))
+    if empty and not table.rows:
+        sys.stdout.write(f"{empty}\n")
+        return
     console().print(table)
 
 

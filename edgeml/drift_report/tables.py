@@ -1,21 +1,21 @@
 """Tables, read in blocks: CSV, Parquet, ``.npy``, ``.npz``, and frames that are in memory.
 
-All of them come out as Arrow record batches. A CSV's columns are text here; what its text means is
-decided over all of its rows, not over the first block (:mod:`edgeml.drift_report.survey`).
+All of them come out as Arrow record batches.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import zipfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
+from zipfile import BadZipFile
 
 import numpy as np
 
 from edgeml.drift_report.arrow import arrow
+from edgeml.drift_report.csv_file import CsvFile
 from edgeml.errors import SourceError
 
 Storage = Literal["number", "text", "flag", "time", "other"]
@@ -24,8 +24,6 @@ Storage = Literal["number", "text", "flag", "time", "other"]
 _TEXT: Storage = "text"
 
 BLOCK_ROWS = 65_536
-BLOCK_BYTES = 2 << 20
-"""Of a CSV that is parsed at a time, so its longest line may not be longer."""
 MOST_COLUMNS = 2_000
 FORMS = "a .csv, .tsv (also .gz), .parquet, .npy or .npz file"
 
@@ -72,7 +70,8 @@ def open_table(path: Path) -> Table:
         SourceError: it is missing, damaged, or of no known form.
     """
     if not path.is_file():
-        raise SourceError(f"There is no file {path}", expected=FORMS)
+        found = f"{path} is no file" if path.exists() else f"There is no file {path}"
+        raise SourceError(found, expected=FORMS)
     name = path.name.lower().removesuffix(".gz")
     suffix = name[name.rfind(".") :] if "." in name else ""
     readers = {".csv": _csv, ".tsv": _csv, ".parquet": _parquet, ".pq": _parquet}
@@ -111,8 +110,8 @@ def _readable(name: str) -> Generator[None, None, None]:
     """Turns what readers raise on damaged files into an error that names the file."""
     try:
         yield
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        # Arrow's errors are subclasses of these.
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, BadZipFile) as error:
+        # Arrow's errors are subclasses of these; a type that it does not know is "not implemented".
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise SourceError(f"{name} cannot be read: {reason}", expected=FORMS) from error
 
@@ -147,35 +146,9 @@ def _checked(name: str, columns: Sequence[str]) -> None:
 
 
 def _csv(path: Path) -> Table:
-    csv = arrow("csv")
-    with arrow().input_stream(str(path), compression="detect") as stream:
-        head: str = stream.read(1 << 16).decode("utf-8", errors="replace")
-    first = head.splitlines()[0] if head.strip() else ""
-    if not first.strip():
-        raise SourceError(f"{path} has no header line", expected="column names in the first line")
-    delimiter = max("\t,;" if ".tsv" in path.name.lower() else ",;\t", key=first.count)
-    parse = csv.ParseOptions(delimiter=delimiter)
-
-    def opened(names: Sequence[str] | None) -> Any:
-        text = arrow().string()
-        convert = csv.ConvertOptions(
-            column_types=dict.fromkeys(names or (), text),
-            include_columns=list(names) if names is not None else None,
-            strings_can_be_null=True,
-        )
-        read = csv.ReadOptions(block_size=BLOCK_BYTES)
-        return csv.open_csv(str(path), read, parse, convert)
-
-    with opened(None) as reader:
-        names = reader.schema.names
-    _checked(str(path), names)
-
-    def batches(columns: Sequence[str]) -> Iterator[Any]:
-        with opened(columns) as reader:
-            yield from reader
-
-    columns: dict[str, Storage] = dict.fromkeys(cast("list[str]", names), _TEXT)
-    return Table(str(path), columns, batches, untyped=True)
+    file = CsvFile(path)
+    _checked(str(path), file.names)
+    return Table(str(path), dict.fromkeys(file.names, _TEXT), file.batches, untyped=True)
 
 
 def _parquet(path: Path) -> Table:

@@ -83,7 +83,9 @@ def _category(labels: tuple[str, ...], data: Cells, baseline: Cells) -> str:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= 30 else label[:29] + "…"
+    """A category's name, cut; one that would read as a share is quoted."""
+    cut = label if len(label) <= 30 else label[:29] + "…"
+    return cut if any(map(str.isalpha, cut)) else f"‘{cut}’"
 
 
 def _percent(share: float) -> str:
@@ -128,8 +130,8 @@ def summary(result: DriftResult) -> str:
     if unclear := by_verdict["unclear"]:
         has = "have" if len(unclear) > 1 else "has"
         parts.append(f"{_number(len(unclear), count)} {has} too few independent rows to tell")
-    text = ". ".join(part[0].upper() + part[1:] for part in parts)
-    return text + "."
+    named = parts[:1] if broken else []  # begins with a column's name, which stays as it is
+    return ". ".join([*named, *(part[0].upper() + part[1:] for part in parts[len(named) :])]) + "."
 
 
 def _number(some: int, of: int) -> str:

@@ -66,6 +66,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("--bogus", ("No such option", "edgeml --help")),
         ("exprt", ("No such command 'exprt'", "'export'")),
+        ("fleet staus", ("Did you mean 'status'? See `edgeml fleet --help`",)),
         ("export model.pt2", ("Missing option '-t'", "edgeml export --help")),
         ("run", ("Missing argument", "edgeml run --help")),
         ("bench x.edgeml --threads none", ("--threads", "edgeml bench --help")),

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from support.collectors import Start
+from support.collectors import Start, fleet
 from support.devices import Source, wire
 
 from edgeml.telemetry import Status, Window, encode
@@ -351,6 +351,11 @@ def test_a_locked_database_holds_windows_back_until_it_is_free(
         health = collector.wait_until("health", lambda health: not health["ok"])
         assert health["store"]["trouble"] == "database is locked"
         assert device.marks() == []
+        # Who looks is told, and who wants a change does not wait for as long as it takes.
+        at = ("--collector", collector.page)
+        assert "in trouble: database: database is locked" in fleet("status", *at).stderr
+        refused = fleet("rebaseline", "--all", *at)
+        assert (refused.returncode, "database is locked" in refused.stderr) == (1, True)
         other.execute("ROLLBACK")
         device.wait_stored(3)
     collector.wait_until("health", lambda health: health["ok"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import subprocess
 import sys
@@ -11,11 +9,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.collectors import Start
+from support.collectors import Start, fleet
 from support.devices import Source, wire
 from support.fleets import FleetStore
 
-from edgeml.cli import main
 from edgeml.collector.config import CollectorConfig, load_config, override
 from edgeml.errors import UsageError
 
@@ -24,14 +21,6 @@ def edgeml(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "edgeml", *arguments], capture_output=True, text=True, check=False
     )
-
-
-def fleet(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """``edgeml fleet …`` within this process: a new one takes longer to load than to ask."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = main(["fleet", *arguments])
-    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
 def test_a_file_says_what_options_say(tmp_path: Path) -> None:
@@ -77,8 +66,9 @@ def test_a_file_with_a_mistake_is_refused_by_name(tmp_path: Path, text: str, fou
     [
         (("--config", "missing.toml"), 2, "missing.toml cannot be read"),
         (("--broker", "a:b"), 2, "--broker a:b"),
-        (("--min-effect", "7"), 2, "min_effect"),
+        (("--min-effect", "7"), 2, "edgeml: alarms.min_effect: expected `float` <= 1.0. "),
         (("--database", "/proc/none/fleet.sqlite"), 1, "/proc/none"),
+        (("--database", "postgresql+nosuch://me:secret@host/x"), 1, "driver"),
         (("--bundle", "missing.edgeml", "--http", "127.0.0.1:0"), 1, "missing.edgeml cannot be"),
     ],
 )
@@ -127,6 +117,7 @@ def test_the_fleet_answers_for_people_and_for_programs(start: Start, bundle: Pat
     assert {"chi2", "dof", "n", "m", "effect", "detectable", "psi", "ks"} <= set(luma["last"])
     assert 0.05 < luma["last"]["excess_js"] < luma["last"]["js"]
     assert json.loads(fleet("drift", "--device", "no", "--json", *at).stdout) == {"streams": []}
+    assert fleet("drift", "--device", "no", *at).stdout == "No statistic of no is known.\n"
     shown = fleet("drift", *at).stdout
     assert "excess JS (bits)" in shown
     assert f"{luma['last']['excess_js']:.3f}" in shown
@@ -186,6 +177,14 @@ def test_incidents_retraction_and_feedback_at_the_command_line(
     table = fleet("accuracy", "--by", "device", *at).stdout
     for shown in ("tiny 1.0", "hall/cam", "40", "0.750", "day is 1.000 above night"):
         assert shown in table
+    assert "by 'colour'" in fleet("accuracy", "--by", "colour", *at).stderr
+    # A label that did not come back is no wrong one, and a spreadsheet's semicolons are read.
+    file.write_text("device;model;time;prediction;label\ncam;tiny;2027-01-15T08:00:05;3;\n")
+    lacking = fleet("feedback", str(file), *at)
+    assert (lacking.returncode, "row 1 of" in lacking.stderr) == (2, True)
+    assert "has no label" in lacking.stderr
+    file.write_text("device,model,time,prediction,label\ncam,tiny,yesterday,3,3\n")
+    assert "labels.csv: the time 'yesterday'" in fleet("feedback", str(file), *at).stderr
     file.write_text("device,model\ncam,tiny\n")
     lacking = fleet("feedback", str(file), *at)
     assert (lacking.returncode, "lacks time, prediction, label" in lacking.stderr) == (2, True)

@@ -77,7 +77,7 @@ class Life:
 def test_a_stream_is_armed_after_its_reference_and_says_so_before() -> None:
     life = Life()
     life.windows(2)
-    assert life.monitor.reason == f"2 of {SIZING} windows that decide its rows"
+    assert life.monitor.reason == f"2 of {SIZING} windows that its usual size comes from"
     life.windows(9)
     assert life.monitor.phase == "collecting"
     assert life.monitor.reason == "11 of 20 reference windows"

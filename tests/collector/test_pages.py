@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import Page, expect, sync_playwright
-from support.collectors import CollectorProcess, Start
+from playwright.sync_api import Page, ViewportSize, expect, sync_playwright
+from support.collectors import TOKEN, CollectorProcess, Start, token_file
 from support.devices import Source, wire
 from support.fleets import FleetStore
 
@@ -21,6 +21,9 @@ from edgeml.collector.web.table import A_PAGE
 
 SCREENSHOTS = os.environ.get("EDGEML_SCREENSHOTS", "")
 """A folder that takes pictures of the pages, where one wants to look at them."""
+
+
+DESK: ViewportSize = {"width": 1360, "height": 900}
 
 
 class Browser:
@@ -38,8 +41,16 @@ class Browser:
         )
 
     def keep(self, name: str) -> None:
-        if SCREENSHOTS:
-            self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
+        """On a desk and on a phone, by day and by night, where somebody wants to look."""
+        if not SCREENSHOTS:
+            return
+        for width in (390, DESK["width"]):
+            self.page.set_viewport_size({"width": width, "height": DESK["height"]})
+            for scheme in ("dark", "light"):
+                self.page.emulate_media(color_scheme=scheme)
+                self.page.wait_for_timeout(600)  # charts follow their card's size
+                path = Path(SCREENSHOTS) / f"{name}-{width}-{scheme}.png"
+                self.page.screenshot(path=path, full_page=True)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +66,7 @@ def chromium(require: Callable[[str], Path]) -> Iterator[Chromium]:
 
 @pytest.fixture
 def browser(chromium: Chromium) -> Iterator[Browser]:
-    page = chromium.new_page(viewport={"width": 1360, "height": 900})  # remembers nothing
+    page = chromium.new_page(viewport=DESK)  # remembers nothing
     page.set_default_timeout(30_000)
     yield Browser(page)
     page.close()
@@ -140,7 +151,12 @@ def test_a_site_a_device_and_a_frozen_camera_are_told_apart(
     expect(incidents.nth(1)).to_contain_text("its 3 peers did not move.")
     stuck = page.locator(".card", has_text="the same for ever")
     expect(stuck).to_contain_text("cam-4 in yard")
-    expect(stuck).to_contain_text("windows in a row")
+    expect(stuck).to_contain_text(re.compile(r"yard luma mean and \d+ more: .* windows in a row"))
+    # Its devices move with the site, and raise no alarm of their own.
+    of_site = page.locator("tr[data-device]", has_text="hall")
+    expect(of_site.first).to_contain_text("its whole site changed")
+    of_others = page.locator("tr[data-device]", has_text="yard")
+    expect(of_others.filter(has_text="its whole site changed")).to_have_count(0)
     budget = page.locator(".card", has_text="Budget of false alarms")
     expect(budget).to_contain_text(
         re.compile(
@@ -205,6 +221,8 @@ def test_a_device_whose_windows_are_refused_says_why(
     page.goto(f"{collector.page}/device/hall/cam")
     card = page.locator(".card", has_text="Windows refused or not judged")
     expect(card.locator("tr", has_text="3 windows")).to_contain_text("of the baseline ffff")
+    expect(page.locator("body")).to_contain_text(re.compile("Below is what was last taken of it"))
+    expect(page.locator(".statistics > .card").first).to_have_css("opacity", "0.6")
     browser.keep("refused")
     assert browser.faults == []
 
@@ -236,3 +254,34 @@ def test_windows_without_a_bundle_and_names_from_outside_are_shown_as_text(
         expect(browser.page.locator("body")).to_contain_text("<img src=x")
         assert browser.page.locator("img[src=x]").count() == 0
     browser.keep("waiting")
+
+
+def test_a_person_logs_in_and_out(
+    start: Start, bundle: Path, browser: Browser, tmp_path: Path
+) -> None:
+    collector = start("--embedded-broker", "--token-file", str(token_file(tmp_path))).wait_ready()
+    page = browser.page
+    page.goto(f"{collector.page}/device/hall/nobody")
+    page.get_by_label("Access token").fill("a wrong one")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("form")).to_contain_text("That is not the token.")
+    browser.keep("login")
+    page.get_by_label("Access token").fill(TOKEN)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("body")).to_contain_text("No device nobody of site hall")  # where one was
+    (cookie,) = page.context.cookies()
+    assert (cookie.get("httpOnly"), cookie.get("sameSite")) == (True, "Strict")
+    assert TOKEN not in cookie.get("value", "")
+    # A link of another site leads to the page, not to the login.
+    elsewhere = tmp_path / "elsewhere.html"
+    elsewhere.write_text(f'<a href="{collector.page}/">the fleet</a>')
+    page.goto(elsewhere.as_uri())
+    page.get_by_text("the fleet").click()
+    expect(page.locator("body")).to_contain_text("No device has reported yet")
+    # The page is alive: its web socket was let in, too.
+    with wire("hall", "cam", collector.host, collector.port) as device:
+        device.send(Source(bundle, seed=1).status())
+        expect(page.locator("tr[data-device=cam]")).to_be_visible()
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_label("Access token")).to_be_visible()
+    assert page.context.cookies() == []

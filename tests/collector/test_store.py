@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
+import sqlite3
 import tempfile
 from pathlib import Path
 
@@ -358,3 +360,14 @@ def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
     path.write_text("not a database, " * 100)
     with pytest.raises(CollectorError, match="file is not a database"):
         open_database(str(path))
+
+
+def test_who_reads_does_not_wait_for_who_writes(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.sqlite"
+    engine = open_database(str(path))
+    engine.dispose()  # whoever reads next makes a connection
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # as long as a retraction of a large fleet takes
+        assert Reader(engine).standings() == []
+        other.execute("ROLLBACK")
+    engine.dispose()

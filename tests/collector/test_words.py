@@ -42,13 +42,28 @@ def test_evidence_spans_many_orders(value: float, said: str) -> None:
     assert words.evidence(value) == said
 
 
-@pytest.mark.parametrize(("p", "said"), [(0.42, "0.42"), (0.0031, "0.003"), (1e-61, "< 10⁻⁶")])
+@pytest.mark.parametrize(
+    ("p", "said"), [(0.42, "0.42"), (0.0031, "0.003"), (2.1e-5, "0.00002"), (1e-61, "< 10⁻⁶")]
+)
 def test_probabilities(p: float, said: str) -> None:
     assert words.probability(p) == said
 
 
 def test_a_statistic_is_named_without_dots_and_underscores() -> None:
     assert words.statistic("input.image.luma_mean") == ("luma mean", "input image")
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("input.image.luma_mean: frozen", "luma mean: frozen"),
+        ("output.scores.class and 3 more: 2 of 3 windows", "class and 3 more: 2 of 3 windows"),
+        ("17 statistics of 1.2.0: not those", "17 statistics of 1.2.0: not those"),
+        ("no statistics yet", "no statistics yet"),
+    ],
+)
+def test_a_reason_names_its_statistic_as_the_cards_do(reason: str, said: str) -> None:
+    assert words.reason(reason) == said
 
 
 def point(index: int, **changed: object) -> Point:

@@ -176,9 +176,9 @@ def test_one_row_is_too_few_to_tell(tmp_path: Path) -> None:
     [
         ("empty.csv", b"", "is empty"),
         ("header.csv", b"a,b\n", "no rows"),
-        ("ragged.csv", b"a,b\n1,2\n3\n", "cannot be read"),
+        ("ragged.csv", b"a,b\n1,2\n3\n", "line 3, has 1 value"),
         ("twice.csv", b"a,a\n1,2\n", "columns of one name"),
-        ("latin.csv", b"a\n\xff\xfe\n", "cannot be read"),
+        ("latin.csv", b"a\n\xff\xfe\n", "no UTF-8"),
         ("broken.parquet", b"PAR1 and no more", "cannot be read"),
         ("broken.npz", b"PK no zip", "cannot be read"),
         ("broken.npy", b"\x93NUMPY", "cannot be read"),
@@ -219,6 +219,7 @@ def test_categories_by_number_and_new_ones() -> None:
     before, after = random.choice(5, 2000), random.choice(6, 2000)
     result = edgeml.drift({"code": before}, {"code": after}, categorical=["code"])
     assert result.columns[0].kind == "categorical"
+    assert "‘" in result.columns[0].sentence  # a code is told from a share
     assert result.columns[0].verdict == "drift"
     assert "(other) 0 % → 1" in result.columns[0].sentence
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import signal
 import subprocess
@@ -17,6 +18,9 @@ from typing import Any
 import httpx
 import pytest
 
+from edgeml.cli import main
+
+TOKEN = "0123456789abcdef-the-token"
 READY = re.compile(r"ready page=(?P<page>\S+)/ broker=(?P<host>[^:\s]+):(?P<port>\d+)")
 
 
@@ -104,3 +108,19 @@ class CollectorProcess:
 
 
 Start = Callable[..., CollectorProcess]
+
+
+def token_file(folder: Path, text: str = TOKEN) -> Path:
+    """A file with the token, its owner's alone."""
+    path = folder / "token"
+    path.write_text(text + "\n")
+    path.chmod(0o600)
+    return path
+
+
+def fleet(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """``edgeml fleet …`` within this process: a new one takes longer to load than to ask."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(["fleet", *arguments])
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
