@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgeml.errors import StatisticsError
-from edgeml.statistics import Counts, Grid, fit_grid, merged, pack, unpack
+from edgeml.statistics import Counts, Grid, fit_grid, merged, pack, predictive, unpack
 from edgeml.statistics.packed import plain
 
 RANDOM = np.random.default_rng(11)
@@ -133,6 +133,9 @@ def test_any_counts_come_back_and_are_never_longer_than_in_the_plain_form(data):
     assert unpack(pack(counts), grid) == counts == unpack(plain(counts), grid)
     assert merged(pack(counts), pack(Counts.zeros(grid))) == pack(counts + Counts.zeros(grid))
     assert len(pack(counts)) <= len(plain(counts))
+    numbers = predictive.Numbers(cells, list(sums), [*ends, run])
+    line = data.draw(st.none() | st.tuples(st.integers(0, 127), st.integers(0, 2048 * 128)))
+    assert predictive.read(predictive.write(numbers, line)) == (numbers, line)
 
 
 def test_counts_of_a_device_that_packs_them_plainly_are_read():
