@@ -22,15 +22,15 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = 5
+SCHEMA = 6
 """Of the tables; a database with another one is refused, but for :data:`TAKEN_OVER`. 1 and 2 held
 counts on grids, and bundles with baselines, that are no longer read."""
 
-TAKEN_OVER = (3, 4)
-"""They lack what :mod:`edgeml.collector.store.takeover` adds. 3 held the state of each track as of
-its last window, which may lie some windows back now, and all counts packed plainly; both are read
-as ever. Once it is opened it is of this schema, lest an edgeml that knows none of it opens it
-again."""
+TAKEN_OVER = (3, 4, 5)
+"""They lack what :mod:`edgeml.collector.store.takeover` adds, but for 5. 3 held the state of each
+track as of its last window, which may lie some windows back now, and all counts packed plainly; up
+to 5 counts were packed as windows of schema 3 have them. All of it is read as ever. Once it is
+opened it is of this schema, lest an edgeml that knows none of it opens it again."""
 
 metadata = MetaData()
 

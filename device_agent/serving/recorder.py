@@ -171,7 +171,8 @@ class Recorder:
             if self._observer is not None and closed is not None:
                 self._observe(batches)
                 rows = self._observer.rows
-                statistics = [pack(counts) for counts in self._observer.take().values()]
+                taken, grids = self._observer.take(), self._observer.grids
+                statistics = [pack(counts, grids[name]) for name, counts in taken.items()]
         if closed is None:
             return None
         boot, model, version, bundle, artifact = self._names

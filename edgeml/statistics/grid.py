@@ -8,6 +8,7 @@ another grid are refused. Which cell a value falls in is in :mod:`edgeml.statist
 
 from __future__ import annotations
 
+import struct
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,6 +44,9 @@ has (Cormode, Muthukrishnan, 2005). Linear, hence they add and subtract as all e
 
 _LEAST_RANGE = 1e-290
 _EXPONENT = 2.0**52
+
+FINENESS = 128
+"""Where a logarithmic line lies is told in so many parts of an octave."""
 
 
 class Grid(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
@@ -189,6 +193,20 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=T
         from edgeml.statistics.tally import locate
 
         return locate(self, values)
+
+    @cached_property
+    def octaves(self) -> tuple[int, int] | None:
+        """Where a logarithmic line lies, in 1/128 octave: how far above a power of two it begins,
+        and how long it is. None of any other grid."""
+        if not self.log:
+            return None
+        # A float's exponent, with the first digits of its mantissa behind it, rounded.
+        dropped = 52 - (FINENESS.bit_length() - 1)
+        low, high = (
+            int.from_bytes(struct.pack(">d", end), "big") + (1 << dropped - 1) >> dropped
+            for end in (self.low, self.high)
+        )
+        return low % FINENESS, high - low
 
     @property
     def _ends(self) -> tuple[float, float]:

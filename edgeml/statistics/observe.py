@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgeml.statistics.baseline import Baseline, TensorStatistics
 from edgeml.statistics.categorical import CategoricalTally
 from edgeml.statistics.counts import Counts
+from edgeml.statistics.grid import Grid
 from edgeml.statistics.numeric import NumericTally
 from edgeml.statistics.vector import VectorTally
 
@@ -52,6 +53,12 @@ class Observer:
         for tensor in self._tensors:
             rows = tensor.observe(sides[tensor.spec.side][tensor.spec.tensor], first)
         self.rows += rows
+
+    @property
+    def grids(self) -> dict[str, Grid]:
+        """Those of the streams, by name."""
+        specs = (tensor.spec for tensor in self._tensors)
+        return {stream.name: stream.grid for spec in specs for stream in spec.streams}
 
     def take(self) -> dict[str, Counts]:
         """The counts by stream name since the last call, and start anew."""

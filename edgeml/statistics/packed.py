@@ -4,13 +4,19 @@ There are two forms. The plain one has in this order: how many cells, how many s
 sums, and what of the extremes and labels there is. All are variable-length integers of seven bits a
 byte, the lowest first, with the high bit where another byte follows (LEB128); what may be negative
 is folded first (0, −1, 1, −2 …). A zero among cells and sums is followed by how many more zeros
-there are behind it. The predictive one, of numbers only, is a zero byte, with which no plain one
-begins, and what :mod:`edgeml.statistics.predictive` writes. It is taken where it is the shorter.
+there are behind it. The predictive one, of numbers only, is the large integer that
+:mod:`edgeml.statistics.predictive` writes, in bytes with which no plain one begins: of a plain one
+whose first byte is 128 or more the second is at most 32, since it has no more cells than that. It
+is taken where it is the shorter.
 
 Each form is canonical: it has one spelling of each counts, and other bytes are refused. So is the
-predictive one where the plain one is as short. The plain one is read of numbers, too: devices sent
-it and collectors stored it before there was another. Neither needs a grid to be read, so that
-whoever merges windows need not know their baseline.
+predictive one where the plain one is as short. Who packs may know the grid; of a logarithmic one
+the predictive form then says where the line lies, where that makes it shorter, and so there may be
+two spellings of counts on such a grid, with that and without. The plain form is read of numbers,
+too, and so is the predictive one of schema 3, which begins with a zero byte
+(:mod:`edgeml.statistics.golomb`): devices sent them and collectors stored them before there were
+others. No form needs a grid to be read, so that whoever merges windows need not know their
+baseline.
 """
 
 from __future__ import annotations
@@ -18,32 +24,61 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from edgeml.errors import StatisticsError
-from edgeml.statistics import predictive
+from edgeml.statistics import golomb, predictive
 from edgeml.statistics.categorical import LONGEST_LABEL, bounded
 from edgeml.statistics.counts import NOTHING, Counts
-from edgeml.statistics.golomb import folded, unfolded, unreadable
+from edgeml.statistics.folding import folded, unfolded, unreadable
 from edgeml.statistics.grid import MAX_DIMENSIONS, MAX_VALUES, PROJECTIONS, Grid
 
 MOST_CELLS = MAX_VALUES + 2
 MOST_SUMS = MAX_DIMENSIONS + 2 * PROJECTIONS
 LARGEST = predictive.LARGEST
 """No number is above it."""
+LONGEST = 1 << 13
+"""Bytes of the predictive form; each step of reading it takes as long as the number is."""
 
-_PREDICTIVE = b"\0"
+_MANY = 4096
+"""Of fewer values it never pays to say where a logarithmic line lies."""
+
+_SCHEMA_3 = b"\0"
+"""What begins with it has Golomb codes."""
+
+_HIGH, _LOW = 0x80, (MOST_CELLS >> 7) + 1
+"""The least first and second byte of the predictive form."""
+_LOWS = 0x100 - _LOW
+_LEADS = (0x100 - _HIGH) * _LOWS
+"""Their combinations, which are the last digit of the number."""
 
 _LABELS = 1
 _EXTREMES = 2
 _SOME = 4
 
 
-def pack(counts: Counts) -> bytes:
-    """Counts as bytes; their grid is not among them."""
+def pack(counts: Counts, grid: Grid | None = None) -> bytes:
+    """Counts as bytes; of their grid at most where its logarithmic line lies.
+
+    Args:
+        counts: any.
+        grid: theirs, where it is at hand: of many rows on a logarithmic one, some bytes less.
+    """
+    return _pack(counts, grid.octaves if grid is not None else None)
+
+
+def _pack(counts: Counts, octaves: predictive.Octaves | None) -> bytes:
     written = plain(counts)
     parts = (counts.cells.tolist(), counts.sums.tolist(), counts.extremes.tolist())
     numbers = predictive.Numbers(*parts)
     if counts.labels or not predictive.fits(numbers):
         return written
-    return min(written, _PREDICTIVE + predictive.write(numbers), key=len)
+    lines = [None] if octaves is None or sum(numbers.cells) < _MANY else [None, octaves]
+    return min(written, *(_led(predictive.write(numbers, line)) for line in lines), key=len)
+
+
+def _led(number: int) -> bytes:
+    """A number in bytes that begin as no plain form does."""
+    rest, lead = divmod(number, _LEADS)
+    high, low = divmod(lead, _LOWS)
+    return bytes([_HIGH + high, _LOW + low]) + rest.to_bytes((rest.bit_length() + 7) // 8, "big")
 
 
 def plain(counts: Counts) -> bytes:
@@ -78,7 +113,7 @@ def unpack(data: bytes, grid: Grid) -> Counts:
     Raises:
         StatisticsError: they are no counts, or not on this grid.
     """
-    counts = _read(data, grid.hash)
+    counts, octaves = _read(data, grid.hash)
     found = counts.shape
     wanted = (grid.cells, grid.sums, grid.extremes)
     if found != wanted or (counts.labels and grid.kind != "categorical"):
@@ -87,6 +122,8 @@ def unpack(data: bytes, grid: Grid) -> Counts:
             expected=f"{' + '.join(map(str, wanted))} of the {grid.kind} grid {grid.hash}",
             remedy="Counts of two baselines do not merge: keep them apart.",
         )
+    if octaves not in (None, grid.octaves):
+        raise unreadable("a logarithmic line that is not the grid's")
     return counts
 
 
@@ -96,7 +133,8 @@ def merged(first: bytes, second: bytes) -> bytes:
     Raises:
         StatisticsError: one is no counts, or they are not of the same shape.
     """
-    return pack(_read(first, "") + _read(second, ""))
+    (one, here), (other, there) = _read(first, ""), _read(second, "")
+    return _pack(one + other, here or there)
 
 
 def _put(out: bytearray, number: int) -> None:
@@ -182,16 +220,30 @@ class _Reader:
             raise unreadable("a name that is no UTF-8") from error
 
 
-def _read(data: bytes, grid: str) -> Counts:
-    if not data.startswith(_PREDICTIVE):
-        return _read_plain(data, grid)
-    numbers = predictive.read(data[len(_PREDICTIVE) :])
+def _read(data: bytes, grid: str) -> tuple[Counts, predictive.Octaves | None]:
+    octaves = None
+    if data.startswith(_SCHEMA_3):
+        numbers = golomb.read(data[len(_SCHEMA_3) :])
+    elif len(data) > 1 and data[0] >= _HIGH and data[1] >= _LOW:
+        numbers, octaves = predictive.read(_number(data))
+    else:
+        return _read_plain(data, grid), None
     counts = Counts(grid, *numbers)
     # At least as many bytes the plain form has; writing it takes ten times as long.
     least = 4 + sum(map(int.bit_length, numbers.cells + numbers.sums)) // 7
     if least <= len(data) and len(plain(counts)) <= len(data):
         raise unreadable("they have a plain form that is as short")
-    return counts
+    return counts, octaves
+
+
+def _number(data: bytes) -> int:
+    """The number of :func:`_led`."""
+    if len(data) > LONGEST:
+        raise unreadable(f"{len(data):,} bytes, where at most {LONGEST:,} are possible")
+    if data.startswith(b"\0", 2):
+        raise unreadable("a number with a zero in front")
+    lead = (data[0] - _HIGH) * _LOWS + data[1] - _LOW
+    return int.from_bytes(data[2:], "big") * _LEADS + lead
 
 
 def _read_plain(data: bytes, grid: str) -> Counts:

@@ -2,51 +2,48 @@
 
 Neighbouring cells of a histogram are alike; Σ and Σ² follow from the cells, but for where in its
 cell each value lay; the smallest and the largest value lie in the outermost cells that are not
-empty. So of each number only the distance from what those before it foretell is written, in an
-exponential Golomb code whose parameter follows from them as well.
+empty. So of each number only the distance from what those before it foretell is written, in as many
+bits as it is improbable.
 
-In this order: how many cells; how many values are in bins, and how these are halved again and again
-until there is one bin each; the other cells; run and extremes; the sums. All arithmetic is of
-integers, hence the same on every processor. Which cells are bins is guessed from how many cells
-there are, so that no grid is needed to read it; a wrong guess costs bytes and nothing else.
+In this order: how many cells; where a logarithmic line lies, if that is known and pays; the bins,
+halved again and again; the other cells; run and extremes; the sums. All arithmetic is of integers,
+hence the same on every processor. Which cells are bins is guessed from how many cells there are, so
+that no grid is needed to read it; a wrong guess costs bytes and nothing else.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
-from math import isqrt
-from operator import add, mul, sub
 from typing import NamedTuple
 
+from edgeml.statistics.ans import Coder, Reader, Writer
 from edgeml.statistics.counts import NOTHING
-from edgeml.statistics.golomb import Reader, Writer, folded, unfolded, unreadable
-from edgeml.statistics.grid import MAX_ATOMS, MAX_BINS, NUMERIC_BINS, UNITS
-from edgeml.statistics.places import MARGIN
+from edgeml.statistics.folding import unreadable
+from edgeml.statistics.forecast import Line, first_unit, overshoot, weights
+from edgeml.statistics.grid import FINENESS, MAX_ATOMS, MAX_BINS, NUMERIC_BINS, UNITS
+from edgeml.statistics.halving import halved
+from edgeml.statistics.logarithms import OCTAVE, log2
 
 LARGEST = 1 << 61
 """No number is above it."""
+
+Octaves = tuple[int, int]
+"""Where a logarithmic line lies: see :attr:`edgeml.statistics.grid.Grid.octaves`."""
 
 _SPECIAL = 4
 """The last cells: NaN, -Inf, +Inf, missing."""
 _LEAST, _USUAL, _MOST = (bins + 2 + _SPECIAL for bins in (1, NUMERIC_BINS, MAX_BINS + MAX_ATOMS))
 """Cells."""
 
-_VALUES, _RUN, _EXTREME = 12, 1, UNITS.bit_length()
-"""Parameters: of how many values are in bins, of the longest run, of how far an extreme lies from
-the end of its cell."""
+_ATOMS = (0, 24, 27, 29, 30, 31, 32)
+"""How often there are none, one, two and so on, and another number of cells."""
+_RARELY, _MOSTLY, _OFTEN, _MAYBE = (0, 15, 16), (0, 1, 16), (0, 1, 4), (0, 1, 2)
+"""How often yes follows no."""
+_MANY = 4096
+"""Of so many values there are some outside the bins, mostly, a thousandth on either side."""
 
-_PRECISION = 40
-"""Binary digits that square roots are taken of, besides those of the number."""
-_SHARE = 10
-"""Those of a share."""
-_FIRST = (1 << _SHARE) // 5
-"""The share of the values by which the first halving may be missed."""
-
-_FARTHEST = MARGIN * UNITS
-"""Units beyond the bins at which sums are clipped."""
-_SPREAD = UNITS * UNITS // 12
-"""Variance of values spread evenly over a bin, in squared units."""
-_DEVIATION = isqrt(_SPREAD)
+_USUALLY, _FAR, _INSIDE = range(3)
+"""Where extremes are: about where the cells tell, far beyond that, or not even there."""
+_WHERE, _WHERE_OF_ATOMS = (0, 14, 15, 16), (0, 2, 3, 4)
 
 
 class Numbers(NamedTuple):
@@ -60,218 +57,160 @@ class Numbers(NamedTuple):
 def fits(numbers: Numbers) -> bool:
     """Whether they may be counts on a grid of numbers."""
     cells, sums, extremes = map(len, numbers)
-    right = _LEAST <= cells <= _MOST and (sums, extremes) == (2, 3)
-    return right and sum(numbers.cells) <= LARGEST
+    if not _LEAST <= cells <= _MOST or (sums, extremes) != (2, 3):
+        return False
+    smallest, largest, run = numbers.extremes
+    ends = (smallest, largest) if smallest <= largest else ()
+    return max(map(abs, [sum(numbers.cells), *numbers.sums, *ends, run])) <= LARGEST
 
 
-def write(numbers: Numbers) -> bytes:
-    """Counts as bytes."""
-    cells, (total, squares), (smallest, largest, run) = numbers
+def write(numbers: Numbers, octaves: Octaves | None) -> int:
+    """Counts as one large integer."""
     out = Writer()
-    out.put(folded(len(cells) - _USUAL), 0)
-    bins = cells[1 : _bins(len(cells)) + 1]
-    _write_bins(out, bins)
-    others = [cells[0], *cells[len(bins) + 1 :]]
-    if not any(others[-_SPECIAL:]):
-        del others[-_SPECIAL:]
-    out.put(int(len(others) + len(bins) == len(cells)), 0)
-    for count, parameter in zip(others, _others(len(cells), bins), strict=False):
-        out.put(count, parameter)
-    out.put(run, _RUN)
-    ends = first, last = _ends(cells[: len(bins) + 2])
-    out.put(int(smallest > largest), 0)
-    if smallest <= largest:
-        out.put(folded(smallest - first), _EXTREME)
-        out.put(folded(last - largest), _EXTREME)
-        ends = smallest, largest
-    line = _Line(cells, len(bins), ends)
-    for number, (expected, parameter) in ((total, line.total()), (squares, line.squares(total))):
-        out.put(folded(number - expected), parameter)
-    return out.bytes()
+    _code(out, numbers, octaves)
+    return out.number()
 
 
-def read(data: bytes) -> Numbers:
+def read(number: int) -> tuple[Numbers, Octaves | None]:
     """And back.
 
     Raises:
-        StatisticsError: they are no such counts.
+        StatisticsError: it is no such counts.
     """
-    source = Reader(data)
-    size = _USUAL + unfolded(source.one(0, 2 * _MOST))
-    if not _LEAST <= size <= _MOST:
-        raise unreadable(f"{size} cells")
-    bins = _read_bins(source, _bins(size))
-    parameters = _others(size, bins)
-    special = source.one(0, 1)
-    if not special:
-        del parameters[-_SPECIAL:]
-    under, *over = [source.one(parameter, LARGEST) for parameter in parameters]
-    if special and not any(over[-_SPECIAL:]):
-        raise unreadable("values that are no numbers, none of them")
-    cells = [under, *bins, *over, *([] if special else [0] * _SPECIAL)]
-    run = source.one(_RUN, LARGEST)
-    ends = first, last = _ends(cells[: len(bins) + 2])
-    none = source.one(0, 1)
-    if not none:
-        smallest = first + unfolded(source.one(_EXTREME, 4 * LARGEST))
-        largest = last - unfolded(source.one(_EXTREME, 4 * LARGEST))
-        if not -LARGEST <= smallest <= largest <= LARGEST:
-            raise unreadable(f"a minimum of {smallest:,} with a maximum of {largest:,}")
-        ends = smallest, largest
-    line = _Line(cells, len(bins), ends)
-    total = _near(source, *line.total())
-    squares = _near(source, *line.squares(total))
+    source = Reader(number)
+    found = _code(source, Numbers([], [0, 0], [0, 0, 0]), None)
     source.end()
-    return Numbers(cells, [total, squares], [*((NOTHING, -NOTHING) if none else ends), run])
+    return found
 
 
-def _near(source: Reader, expected: int, parameter: int) -> int:
-    number = expected + unfolded(source.one(parameter, 2 * (LARGEST + abs(expected))))
-    if abs(number) > LARGEST:
-        raise unreadable(f"a sum of {number:,}")
-    return number
+def _code(coder: Coder, known: Numbers, octaves: Octaves | None) -> tuple[Numbers, Octaves | None]:
+    """Write what is known, or read it."""
+    size = _size(coder, len(known.cells))
+    cells = known.cells or [0] * size
+    count = 1 << (size - 2 - _SPECIAL).bit_length() - 1
+    octaves = _octaves(coder, octaves)
+    bins = halved(coder, cells[1 : count + 1], weights(octaves, count) if octaves else [])
+    values = sum(bins)
+    line = [_tail(coder, cells[0], values), *bins, _tail(coder, cells[count + 1], values)]
+    atoms = [
+        coder.near(each, 0, LARGEST, values >> 2 or 1) for each in cells[count + 2 : -_SPECIAL]
+    ]
+    special = _special(coder, cells[-_SPECIAL:])
+    found = [*line, *atoms, *special]
+    if sum(found) > LARGEST:
+        raise unreadable(f"{sum(found):,} values where at most {LARGEST:,} are possible")
+    run = _run(coder, known.extremes[2], atoms, values)
+    ends = _extremes(coder, known.extremes, line, atoms)
+    extremes = [*(ends or (NOTHING, -NOTHING)), run]
+    sums = _sums(coder, known.sums, line, ends or (0, 0), atoms)
+    return Numbers(found, sums, extremes), octaves
 
 
-def _bins(cells: int) -> int:
-    """How many of the cells are taken for bins: a power of two."""
-    return 1 << (cells - 2 - _SPECIAL).bit_length() - 1
+def _size(coder: Coder, size: int) -> int:
+    """How many cells: as a usual grid has with 0 … 4 atoms, or another number."""
+    usual = range(_USUAL, _USUAL + MAX_ATOMS + 1)
+    atoms = coder.choice(size - _USUAL if size in usual else len(usual), _ATOMS)
+    if atoms < len(usual):
+        return _USUAL + atoms
+    found = coder.near(size, _USUAL, _MOST, 1)
+    if found < _LEAST or found in usual:
+        raise unreadable(f"{found} cells")
+    return found
 
 
-def _write_bins(out: Writer, bins: list[int]) -> None:
-    levels = [bins]
-    while len(levels[0]) > 1:
-        levels.insert(0, list(map(add, levels[0][::2], levels[0][1::2])))
-    out.put(levels[0][0], _VALUES)
-    missed = _FIRST
-    for wholes, parts in pairwise(levels):
-        for whole, half, part in zip(wholes, _halves(wholes), parts[::2], strict=True):
-            if whole:
-                out.put(_outwards(part, half, whole), _parameter(whole, missed))
-                missed = _learnt(missed, whole, part - half)
+def _octaves(coder: Coder, octaves: Octaves | None) -> Octaves | None:
+    if not coder.choice(int(octaves is not None), _RARELY):
+        return None
+    start, length = octaves or (0, 0)
+    start = coder.near(start, 0, FINENESS - 1, FINENESS)
+    length = coder.near(length, 8 * FINENESS, 2048 * FINENESS, 4 * FINENESS)
+    return start, length
 
 
-def _read_bins(source: Reader, bins: int) -> list[int]:
-    wholes = [source.one(_VALUES, LARGEST)]
-    missed = _FIRST
-    while len(wholes) < bins:
-        parts: list[int] = []
-        for whole, half in zip(wholes, _halves(wholes), strict=True):
-            part = 0
-            if whole:
-                part = _inwards(source.one(_parameter(whole, missed), whole), half, whole)
-                missed = _learnt(missed, whole, part - half)
-            parts += part, whole - part
-        wholes = parts
-    return wholes
+def _tail(coder: Coder, count: int, values: int) -> int:
+    """Under- or overflow: the grid was fitted so that about a thousandth lies there."""
+    if values >= _MANY and not coder.choice(int(count > 0), _OFTEN):
+        return 0
+    found = coder.near(count, values >> 10, LARGEST, values >> 12 or 1)
+    if values >= _MANY and not found:
+        raise unreadable("some values outside the bins, none of them")
+    return found
 
 
-def _halves(wholes: list[int]) -> list[int]:
-    """How many of the values of each stretch of bins are expected in its first half: as if the
-    logarithm of their density were a parabola through the middles of it and of its neighbours."""
-    if len(wholes) <= 2:
-        return [whole >> 1 for whole in wholes]
-    # Fourth roots: the halves' middles are a quarter as far apart as those of both neighbours.
-    roots = [isqrt(isqrt((2 * whole + 1) << _PRECISION)) for whole in wholes]
-    before = roots[0] ** 3 * roots[2] // roots[1] ** 3
-    after = roots[-1] ** 3 * roots[-3] // roots[-2] ** 3
-    sides = zip(wholes, [before, *roots[:-1]], [*roots[1:], after], strict=True)
-    return [whole * left // (left + right) for whole, left, right in sides]
+def _special(coder: Coder, cells: list[int]) -> list[int]:
+    """What is no number is rare."""
+    if not coder.choice(int(any(cells)), _RARELY):
+        return [0] * _SPECIAL
+    found = [coder.choice(int(each > 0), _MAYBE) and coder.size(each - 1) + 1 for each in cells]
+    if not any(found):
+        raise unreadable("values that are no numbers, none of them")
+    return found
 
 
-def _parameter(whole: int, missed: int) -> int:
-    """Of a half: it is missed by chance, by about the root of the whole, or because the density is
-    another one, as those before it were."""
-    chance, shape = isqrt(whole), whole * missed >> _SHARE
-    return (chance if chance > shape else shape).bit_length() - 1
+def _run(coder: Coder, run: int, atoms: list[int], values: int) -> int:
+    """Of n values with the share p in their largest atom, the longest is about log n / log 1/p."""
+    most, every, usual = max(atoms, default=0), values + sum(atoms), 1
+    if most:
+        odds = max(log2(every) - log2(most), OCTAVE // UNITS)
+        usual = min(max(log2(every) // odds, 1), every)
+    return coder.near(run, usual, LARGEST, usual >> 2 or 1)
 
 
-def _learnt(missed: int, whole: int, distance: int) -> int:
-    """The share of the values by which halves were missed; the last one counts half."""
-    return missed + (abs(distance) << _SHARE) // whole >> 1
+def _extremes(
+    coder: Coder, known: list[int], line: list[int], atoms: list[int]
+) -> tuple[int, int] | None:
+    """Minimum and maximum, if there are any."""
+    if not coder.choice(int(known[0] <= known[1]), _MOSTLY):
+        return None
+    last = (len(line) - 2) * UNITS - 1
+    smallest = _extreme(coder, known[0], line, any(atoms))
+    largest = last - _extreme(coder, last - known[1], line[::-1], any(atoms))
+    if not -LARGEST <= smallest <= largest <= LARGEST:
+        raise unreadable(f"a minimum of {smallest:,} with a maximum of {largest:,}")
+    return smallest, largest
 
 
-def _outwards(number: int, middle: int, most: int) -> int:
-    """0 … ``most``, numbered from a middle outwards, and where one side ends along the other."""
-    distance, both = number - middle, min(middle, most - middle)
-    return folded(distance) if -both <= distance <= both else both + abs(distance)
+def _extreme(coder: Coder, unit: int, line: list[int], atoms: bool) -> int:
+    """The smallest unit; of a line that is read backwards the largest one."""
+    if line[0]:
+        start, way = -1, -1
+        middle, scale = overshoot(line[0], line[1])
+        most = middle + 8 * scale
+    else:
+        start, way = first_unit(line), 1
+        middle, scale, most = UNITS // 2, UNITS // 4, UNITS - 1
+    distance = way * (unit - start)
+    where = coder.choice(
+        _INSIDE if distance < 0 else _FAR * (distance > most), _WHERE_OF_ATOMS if atoms else _WHERE
+    )
+    if where == _USUALLY:
+        distance = coder.near(distance, middle, most, scale)
+    elif where == _FAR:
+        beyond = distance - most - 1
+        # Heavy tails reach as far again, atoms anywhere.
+        far = coder.size(beyond) if atoms else coder.near(beyond, 0, LARGEST, 4 * most)
+        distance = most + 1 + far
+    else:
+        distance = -1 - coder.size(-1 - distance)
+    return start + way * distance
 
 
-def _inwards(number: int, middle: int, most: int) -> int:
-    """And back."""
-    both = min(middle, most - middle)
-    if number <= 2 * both:
-        return middle + unfolded(number)
-    return middle + (number - both if both == middle else both - number)
+def _sums(
+    coder: Coder, known: list[int], line: list[int], ends: tuple[int, int], atoms: list[int]
+) -> list[int]:
+    """Σ and Σ². Atoms may lie at the minimum or at the maximum, wherever that explains Σ best."""
+    cells = Line(line, ends)
+    placings = cells.placings([each for each in atoms if each], ends)
+    which = 0
+    if len(placings) > 1:
+        which = coder.choice(cells.best(placings, known[0]), range(len(placings) + 1))
+    placing = placings[which]
+    total = _near(coder, known[0], *cells.total(placing))
+    if len(placings) > 1 and cells.best(placings, total) != which:
+        raise unreadable("values of their own that lie elsewhere")
+    return [total, _near(coder, known[1], *cells.squares(placing, total))]
 
 
-def _others(cells: int, bins: list[int]) -> list[int]:
-    """Parameters of all cells that are no bins: an end has a thousandth of the values, an atom a
-    twentieth of them, and what is no number is rare."""
-    digits = sum(bins).bit_length()
-    atoms = cells - len(bins) - 2 - _SPECIAL
-    return [max(digits - 10, 0)] * 2 + [max(digits - 4, 0)] * atoms + [0] * _SPECIAL
-
-
-def _ends(line: list[int]) -> tuple[int, int]:
-    """The first and the last unit of the cells that are not empty."""
-    filled = [cell for cell, count in enumerate(line) if count] or [1]
-    return (filled[0] - 1) * UNITS, filled[-1] * UNITS - 1
-
-
-class _Line:
-    """What cells and extremes tell of the sums.
-
-    Args:
-        cells: all of them.
-        bins: how many are bins.
-        ends: the smallest and the largest unit that a value lies in, as far as they are known.
-    """
-
-    def __init__(self, cells: list[int], bins: int, ends: tuple[int, int]) -> None:
-        counts, atoms = cells[: bins + 2], cells[bins + 2 : -_SPECIAL]
-        self._values = sum(counts) + sum(atoms)
-        self._half = half = bins * UNITS // 2
-        first, last = _ends(counts)
-        reach = [min(max(each, 0), _FARTHEST) for each in (-ends[0], ends[1] + 1 - 2 * half)]
-        # How far out the mean of a tail may be: of n values in an exponential one the farthest lies
-        # ln n times as far.
-        under, over = (
-            most // (count.bit_length() + 1)
-            for most, count in zip(reach, (counts[0], counts[-1]), strict=True)
-        )
-        self._outside = under * counts[0] + over * counts[-1]
-        # From the middle of the bins, and twice as large, so that they are whole.
-        middles = [UNITS * step - 1 for step in range(-bins - 1, bins + 2, 2)]
-        middles[0], middles[-1] = -2 * (half + under), 2 * (half + over)
-        # Where the density rises there are more values in the upper half of a bin.
-        rises = list(map(sub, counts[3:-1], counts[1:-3]))
-        self._sum = sum(map(mul, counts, middles)) // 2 + UNITS * sum(rises) // 24
-        self._squares = sum(map(mul, counts, map(mul, middles, middles))) // 4
-        self._squares += _SPREAD * sum(counts) + UNITS * sum(map(mul, rises, middles[2:-2])) // 24
-        # An extreme that is in no cell, or as far out as sums tell apart, is that of an atom.
-        if atoms and ends[0] < first and (not counts[0] or reach[0] == _FARTHEST):
-            self._place(atoms, 0, max(ends[0], -_FARTHEST) - half)
-        if atoms and ends[1] > last and (not counts[-1] or reach[1] == _FARTHEST):
-            self._place(atoms, -1, min(ends[1] - half, half + _FARTHEST))
-        self._atoms = [count for count in atoms if count]
-
-    def _place(self, atoms: list[int], atom: int, place: int) -> None:
-        count, atoms[atom] = atoms[atom], 0
-        self._sum += count * place
-        self._squares += count * place * place
-
-    def total(self) -> tuple[int, int]:
-        """What Σ is expected to be, and the parameter of its distance from that."""
-        scale = _DEVIATION * isqrt(self._values) + self._outside // 2
-        scale += self._half * sum(self._atoms)  # they may be anywhere
-        return self._sum + self._half * self._values, scale.bit_length()
-
-    def squares(self, total: int) -> tuple[int, int]:
-        """The same of Σ², once Σ is known."""
-        half, atoms, expected = self._half, sum(self._atoms), max(self._squares, 0)
-        if atoms:  # what Σ has besides is theirs; as if they were at one place
-            expected += (total - half * self._values - self._sum) ** 2 // atoms
-        scale = 2 * _DEVIATION * isqrt(expected) + 2 * half * self._outside
-        if len(self._atoms) > 1:
-            scale += half * half * atoms // 8
-        return expected + 2 * half * total - half * half * self._values, scale.bit_length()
+def _near(coder: Coder, number: int, expected: int, scale: int) -> int:
+    middle = min(max(expected + LARGEST, 0), 2 * LARGEST)
+    return coder.near(number + LARGEST, middle, 2 * LARGEST, scale or 1) - LARGEST

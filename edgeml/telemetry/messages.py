@@ -14,8 +14,9 @@ from msgspec import Meta
 SCHEMA = 2
 """1 named each stream and its grid in a window, and had a list of integers for its counts."""
 
-WINDOW_SCHEMA = 3
-"""Of windows. In those of 2 all counts were packed plainly, which is read as ever."""
+WINDOW_SCHEMA = 4
+"""Of windows. In those of 2 all counts were packed plainly, in those of 3 some in Golomb codes;
+both are read as ever."""
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -45,7 +46,7 @@ class Window(Message, frozen=True, kw_only=True):
 
     MAX_BYTES: ClassVar[int] = 1024 * 1024
     BINARY: ClassVar[bool] = True
-    SCHEMAS: ClassVar[tuple[int, ...]] = (SCHEMA, WINDOW_SCHEMA)
+    SCHEMAS: ClassVar[tuple[int, ...]] = (SCHEMA, 3, WINDOW_SCHEMA)
 
     schema: int = WINDOW_SCHEMA
     boot: Name

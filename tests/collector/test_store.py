@@ -7,6 +7,7 @@ import functools
 import operator
 import sqlite3
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.counts import counts_of
 from support.devices import START_MS, Source
+from support.schema3 import pack_3
 
 from edgeml.bundle import open_bundle
 from edgeml.collector.config import AlarmConfig
@@ -31,7 +33,7 @@ from edgeml.collector.store.past import StreamPast
 from edgeml.collector.store.queries import Reader
 from edgeml.collector.web.words import building as words_of
 from edgeml.errors import CollectorError
-from edgeml.statistics import unpack
+from edgeml.statistics import Counts, unpack
 from edgeml.statistics.packed import plain
 from edgeml.telemetry import (
     Building,
@@ -204,7 +206,7 @@ def test_a_stream_without_a_stored_test_window_has_no_cells(tmp_path: Path) -> N
         assert past.points(1, 100) == []
 
 
-@pytest.mark.parametrize("schema", [1, 2, 6])
+@pytest.mark.parametrize("schema", [1, 2, 7])
 def test_the_store_of_another_version_is_refused_and_left_alone(
     tmp_path: Path, schema: int
 ) -> None:
@@ -214,19 +216,35 @@ def test_the_store_of_another_version_is_refused_and_left_alone(
         connection.exec_driver_sql(f"UPDATE schema SET version = {schema}")
     engine.dispose()
     before = path.read_bytes()
-    with pytest.raises(CollectorError, match=f"schema {schema}.*Expected schema 3 to 5"):
+    with pytest.raises(CollectorError, match=f"schema {schema}.*Expected schema 3 to 6"):
         open_intake(path)
     assert path.read_bytes() == before
 
 
-def test_a_store_of_plainly_packed_counts_is_taken_over(bundle: Path, tmp_path: Path) -> None:
-    """Windows of schema 2, and rollups of a database of schema 3, count as those of today."""
+@pytest.mark.parametrize(
+    ("of_windows", "of_database", "pack"), [(2, 3, plain), (3, 5, pack_3)], ids=["plain", "Golomb"]
+)
+def test_a_store_of_counts_packed_in_an_older_form_is_taken_over(
+    bundle: Path,
+    tmp_path: Path,
+    of_windows: int,
+    of_database: int,
+    pack: Callable[[Counts], bytes],
+) -> None:
+    """Older windows, and rollups of an older database, count as those of today."""
+
+    def packed(counts: Counts) -> bytes:
+        short = counts.extremes.size and len(pack(counts)) < len(plain(counts))
+        return pack(counts) if short else plain(counts)
+
     baseline = open_bundle(bundle).baseline()
     assert baseline is not None
     windows = Source(bundle, seed=1).windows(4)
     old = [
         msgspec.structs.replace(
-            window, schema=2, statistics=list(map(plain, counts_of(window, baseline).values()))
+            window,
+            schema=of_windows,
+            statistics=list(map(packed, counts_of(window, baseline).values())),
         )
         for window in windows[:2]
     ]
@@ -239,14 +257,14 @@ def test_a_store_of_plainly_packed_counts_is_taken_over(bundle: Path, tmp_path: 
         for row in rollups:
             counts = unpack(row["packed"], baseline.streams[row["stream"]].grid)
             change = sa.update(tables.count_rollups).filter_by(stream=row["stream"])
-            connection.execute(change.values(packed=plain(counts)))
-        connection.exec_driver_sql("UPDATE schema SET version = 3")
+            connection.execute(change.values(packed=packed(counts)))
+        connection.exec_driver_sql(f"UPDATE schema SET version = {of_database}")
     engine.dispose()
 
     intake, engine = open_intake(path)
     assert intake.store([received(window) for window in windows[2:]]).accepted == 2
     with engine.begin() as connection:
-        assert connection.execute(sa.select(tables.schema.c.version)).scalar() == 5
+        assert connection.execute(sa.select(tables.schema.c.version)).scalar() == tables.SCHEMA
 
     intake, today = open_intake(tmp_path / "today.sqlite")
     intake.add_bundle(open_bundle(bundle), size=1, now_ms=1)

@@ -37,6 +37,9 @@ def test_the_device_counts_what_the_exporter_counted_however_it_is_batched(cuts)
     assert observer.rows == 200
     taken = observer.take()
     assert taken == {name: s.baseline() for name, s in baseline().streams.items()}
+    assert {name: grid.hash for name, grid in observer.grids.items()} == {
+        name: counts.grid for name, counts in taken.items()
+    }
 
 
 def test_across_a_gap_no_frame_is_compared_with_the_one_before_it():
