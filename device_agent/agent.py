@@ -268,7 +268,7 @@ class Agent:
         than a service manager waits, and an input may wait for one of them.
         """
         logs.info("ending")
-        self._notifier.stopping()
+        self._notifier.stopping(bounds.end_s(self._config))
         self._installer.end()
         for source in self._sources:
             source.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ ExecStart={command}
 Restart=always
 RestartSec=2
 WatchdogSec={watchdog}
-TimeoutStopSec=30
+TimeoutStopSec={stop}
 # The agent ends its workers in order; what is left after that is killed.
 KillMode=mixed
 # Each worker gets a control group of its own below this one, with its memory limit.
@@ -41,16 +42,18 @@ WantedBy=multi-user.target
 """
 
 
-def render_unit(command: Sequence[str], *, user: str = "") -> str:
+def render_unit(command: Sequence[str], *, stop_s: float, user: str = "") -> str:
     """The unit.
 
     Args:
         command: what to run.
+        stop_s: what its end may take.
         user: whom to run as; root where it is empty.
     """
     return _UNIT.format(
         command=" ".join(_quoted(word) for word in command),
         watchdog=WATCHDOG_S,
+        stop=math.ceil(stop_s),
         user=f"User={user}\n" if user else "",
     )
 
