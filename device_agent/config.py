@@ -209,6 +209,10 @@ class Config(Section, frozen=True):
     drain_s: Seconds = 5.0
     """At the end: for requests that wait, of all models at the same time, and again for what the
     broker has not taken yet. Docker kills after 10 s; systemd is told to wait: :func:`end_s`."""
+    awake_ms: Annotated[float, Meta(ge=0, le=1000)] = 0.0
+    """Keep the processor's cores from sleeping for so long after each request, all of them: the
+    next one and its answer are not held up by wakes (:mod:`~edgeml.device_agent.awake`). Costs
+    power while requests come, so it is off unless a person asks for it."""
     broker: BrokerConfig | None = None
     """No table, no MQTT: windows wait in the outbox."""
     commands: CommandsConfig = CommandsConfig()

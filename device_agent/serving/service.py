@@ -76,6 +76,7 @@ class Service:
         machine: Sensors | None = None,
     ) -> None:
         self._config = config
+        self._asked = hooks.asked
         kept = Profiles(profiles)
         stem = re.sub(r"[^A-Za-z0-9._-]", "-", config.bundle.stem)[:64] or "model"
         self._standing = Standing(stem, hooks)
@@ -249,6 +250,7 @@ class Service:
         allowed = self._standing.deadline_s
         within = allowed if deadline_s is None else min(deadline_s, allowed)
         now = time.monotonic()
+        self._asked(now)
         return Ticket(inputs, arrived=now, deadline=now + within, **options)
 
     def unfit(self) -> None:

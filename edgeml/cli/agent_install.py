@@ -39,7 +39,7 @@ def install(config: Path, *, user: str, unit: Path | None, show: bool) -> None:
         command += ["--state", str(STATE)]
     if settings.socket is None:
         command += ["--socket", str(SOCKET)]
-    text = render_unit(command, stop_s=end_s(settings), user=user)
+    text = render_unit(command, stop_s=end_s(settings), user=user, awake=settings.awake_ms > 0)
     if show:
         sys.stdout.write(text)
         return

@@ -169,6 +169,24 @@ def test_the_unit_gives_the_end_the_time_that_it_may_take(tmp_path: Path):
     assert unit["Service"]["TimeoutStopSec"] == "91"
 
 
+@pytest.mark.parametrize(
+    ("wish", "user", "lets"),
+    [("awake_ms = 20", "daemon", True), ("awake_ms = 20", "", False), ("", "daemon", False)],
+)
+def test_another_user_than_root_is_let_keep_cores_awake_where_it_is_to(
+    tmp_path: Path, wish: str, user: str, lets: bool
+):
+    config = tmp_path / "agent.toml"
+    config.write_text(f"{wish}\n")
+    whom = ("--user", user) if user else ()
+    text = install("--config", config, *whom, "--show").stdout
+    before = read_unit(text)["Service"].get("ExecStartPre", "")
+    assert before == ("+-/bin/chown daemon /dev/cpu_dma_latency" if lets else "")
+    target = tmp_path / "edgeml-agent.service"
+    target.write_text(text)
+    verify(target)
+
+
 def test_a_configuration_that_names_its_places_keeps_them(tmp_path: Path):
     config = tmp_path / "100% of $HOME.toml"
     config.write_text('state = "/srv/state"\nsocket = "/srv/agent.sock"\n')
