@@ -1,6 +1,6 @@
 """The agent under three times the load that it can take, for a minute.
 
-    python benchmarks/overload.py [--seconds S] [--times N]
+    python benchmarks/overload.py [--seconds S] [--times N] [--awake MS] [--apart] [--first]
 
 First the capacity: what programs get through that call one after another. Then requests come at N
 times that rate, at random moments (Poisson), whether earlier ones have been answered or not, from
@@ -10,10 +10,20 @@ millisecond, and memory stays flat.
 
 *Refused* is what is turned away on arrival: *at the door*, where the program saw that it would be,
 or by the agent, which then takes the way there and back; *shed later* is what the agent had taken
-and then saw to have no chance. Times are the programs'. Of those refused after more than a
-millisecond it is said how many would have been in time but for what the program itself waited for a
-core, by the kernel's account (``/proc/PID/schedstat``). A program that is held up by an answer asks
+and then saw to have no chance. Times are the programs'. A program that is held up by an answer asks
 the next time late: *behind* says how much of the load that was.
+
+Each that is refused after more than a millisecond is put down to the first of these without which
+it would have been in time: the program itself waited for a core, by the kernel's account
+(``/proc/PID/task/TID/schedstat``); or the machine stood still (:mod:`pauses`, where the real-time
+class is allowed); or the thread of the agent that answers this program waited for a core, or
+another one of the agent's, which may have had what that one needs; or these together; or it is
+*ours*.
+
+``--awake`` is the agent's ``awake_ms``; with more programs than cores it makes little odds.
+``--apart`` has the model alone on the last core and all others on the rest, as it comes to on a
+device of more cores. ``--first`` has the programs in the real-time class, as one that may never
+be late is: how late the agent makes them, and nothing else, is what is left then.
 
 Prints the machine and a Markdown table for docs/benchmarks.md.
 """
@@ -21,17 +31,31 @@ Prints the machine and a Markdown table for docs/benchmarks.md.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import os
+import sys
 import tempfile
 import threading
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-from agents import MODELS, agent, machine, make_bundle, resident_mb, small_frames
+from agents import (
+    MODELS,
+    Running,
+    agent,
+    children,
+    machine,
+    make_bundle,
+    resident_mb,
+    small_frames,
+)
+from pauses import Pause, paused_s, watched
 
 from edgeml import Client
 from edgeml.device_agent.local.client import CallError
@@ -47,47 +71,89 @@ AT_THE_DOOR = "leaves no room for it"
 """What a program says that saw that it would be refused, and did not ask."""
 REFUSALS = ("requests wait already", "it would end", "another one that was admitted")
 """What the agent says where it turns a request away on arrival; later it has other reasons."""
+OURS, TOGETHER = "none of these: ours", "these together"
+CAUSES = (
+    "its program waited for a core",
+    "the machine stood still",
+    "the agent's thread that answers it waited for a core",
+    "another thread of the agent waited for a core",
+    TOGETHER,
+    OURS,
+)
 WANTED_S = 0.001
 """For a refusal."""
 BEHIND_S = 0.005
 
 
 class Asked(msgspec.Struct, frozen=True, array_like=True):
-    """A request: what became of it, what it took, how late it was asked, and how long its program
-    waited for a core meanwhile."""
+    """A request: what became of it, when it was asked, what it took, how late it was asked; and how
+    long its program, the agent's thread that answers it, and the one that waited longest of the
+    agent's others, waited for a core meanwhile."""
 
     outcome: str
+    begin: float
     took_s: float
     behind_s: float
     waited_s: float
+    agent_waited_s: float
+    others_waited_s: float
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The agent under overload.")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--times", type=float, default=3.0, help="of the capacity")
+    parser.add_argument("--awake", type=float, default=0.0, help="the agent's awake_ms")
+    parser.add_argument("--apart", action="store_true", help="the model on a core of its own")
+    parser.add_argument("--first", action="store_true", help="programs in the real-time class")
     arguments = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
     frames = small_frames()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundle = make_bundle(folder, BUSY, frames, layout="NCHW", name="busy")
         with agent("--bundle", bundle) as running:
+            if arguments.apart:
+                part(running.pid, cores)
             capacity = measure_capacity(running.socket)
         deadline_ms = INFERENCES * 1000 / capacity
         config = folder / "agent.toml"
         config.write_text(
+            f"awake_ms = {arguments.awake}\n"
             f'[[model]]\nbundle = "{bundle}"\ndeadline_ms = {deadline_ms}\nqueue = {QUEUE}\n'
         )
         with agent("--config", config) as running:
+            if arguments.apart:
+                part(running.pid, cores)
             memory: list[float] = []
             done = threading.Event()
             sampler = threading.Thread(target=sample, args=(running.pid, memory, done))
             sampler.start()
             rate = arguments.times * capacity
-            asked = overload(running.socket, rate=rate, seconds=arguments.seconds)
+            pauses: list[Pause] | None = None
+            with contextlib.ExitStack() as stack:
+                try:
+                    pauses = stack.enter_context(watched(cores))
+                except PermissionError:
+                    print("No control of the machine's pauses: no real-time class", file=sys.stderr)
+                asked = overload(
+                    running, rate=rate, seconds=arguments.seconds, first=arguments.first
+                )
             done.set()
             sampler.join()
-    report(asked, memory, capacity=capacity, deadline_ms=deadline_ms, seconds=arguments.seconds)
+    seconds = arguments.seconds
+    report(asked, memory, capacity=capacity, deadline_ms=deadline_ms, seconds=seconds)
+    report_late(asked, pauses, seconds=seconds)
+
+
+def part(agent_pid: int, cores: Sequence[int]) -> None:
+    """Have the agent's worker run on the last of the cores, and all others on the rest."""
+    *rest, last = cores
+    places = {agent_pid: rest} | {worker: [last] for worker in children(agent_pid)}
+    os.sched_setaffinity(0, rest)
+    for process, place in places.items():
+        for task in Path(f"/proc/{process}/task").iterdir():
+            os.sched_setaffinity(int(task.name), place)
 
 
 def measure_capacity(socket: os.PathLike[str]) -> float:
@@ -112,13 +178,13 @@ def measure_capacity(socket: os.PathLike[str]) -> float:
     return sum(counts) / seconds
 
 
-def overload(socket: os.PathLike[str], *, rate: float, seconds: float) -> list[Asked]:
-    """Ask at random moments, ``rate`` a second."""
+def overload(running: Running, *, rate: float, seconds: float, first: bool) -> list[Asked]:
+    """Ask at random moments, ``rate`` a second; ``first``: from the real-time class."""
     forked = multiprocessing.get_context("fork")
     ready, taken = forked.Barrier(PROGRAMS), forked.Value("q", 0)
     start = forked.Value("d", 0.0)
     answers = forked.SimpleQueue()
-    arguments = (socket, arrivals(rate, seconds), ready, start, taken, answers)
+    arguments = (running, first, arrivals(rate, seconds), ready, start, taken, answers)
     programs = [forked.Process(target=program, args=arguments) for _ in range(PROGRAMS)]
     for one in programs:
         one.start()
@@ -129,7 +195,8 @@ def overload(socket: os.PathLike[str], *, rate: float, seconds: float) -> list[A
 
 
 def program(
-    socket: os.PathLike[str],
+    running: Running,
+    first: bool,
     moments: list[float],
     ready: Any,
     start: Any,
@@ -137,13 +204,21 @@ def program(
     answers: Any,
 ) -> None:
     """Ask at the next moment that no other program has taken, until there is none."""
-    client, frame = Client(socket, "busy"), small_frames(1)
-    client.places()  # connects
-    asked: list[tuple[str, float, float, float]] = []
-    waited = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+    client, frame = Client(running.socket, "busy"), small_frames(1)
+    tasks = Path(f"/proc/{running.pid}/task")
+    with taken:  # one after another: the thread that is new is this program's
+        before = set(tasks.iterdir())
+        client.places()  # connects
+        (answering,) = set(tasks.iterdir()) - before
+    asked: list[tuple[str, float, float, float, float, float, float]] = []
+    if first:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
     if ready.wait() == 0:
         start.value = time.perf_counter()
     ready.wait()
+    others = set(tasks.iterdir()) - {answering}
+    threads = [Path("/proc/thread-self"), answering, *others]
+    accounts = [os.open(thread / "schedstat", os.O_RDONLY) for thread in threads]
     while True:
         with taken:
             number = int(taken.value)
@@ -152,7 +227,7 @@ def program(
             break
         due: float = start.value + moments[number]
         time.sleep(max(0.0, due - time.perf_counter()))
-        before_s = waited_s(waited)
+        before_s = [waited_s(account) for account in accounts]
         begin = time.perf_counter()
         outcome = SERVED
         try:
@@ -160,13 +235,18 @@ def program(
         except CallError as error:
             outcome = outcome_of(error)
         took_s = time.perf_counter() - begin
-        asked.append((outcome, took_s, begin - due, waited_s(waited) - before_s))
+        after_s = [waited_s(account) for account in accounts]
+        own_s, agent_s, *rest_s = (b - a for a, b in zip(before_s, after_s, strict=True))
+        asked.append((outcome, begin, took_s, begin - due, own_s, agent_s, max(rest_s)))
     answers.put(asked)
 
 
 def waited_s(schedstat: int) -> float:
-    """For a core, since the thread began."""
-    return int(os.pread(schedstat, 64, 0).split()[1]) / 1e9
+    """For a core, since the thread began; 0 for one that has ended."""
+    try:
+        return int(os.pread(schedstat, 64, 0).split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 def outcome_of(error: CallError) -> str:
@@ -190,7 +270,7 @@ def arrivals(rate: float, seconds: float) -> list[float]:
 def sample(pid: int, memory: list[float], done: threading.Event) -> None:
     """The resident set of the agent and its worker, each second."""
     while not done.wait(1.0):
-        memory.append(resident_mb(pid, children=True))
+        memory.append(resident_mb(pid, below=True))
 
 
 def report(
@@ -207,8 +287,6 @@ def report(
         times[one.outcome].append(one.took_s * 1000)
     by_agent, at_door = (np.asarray(times[name] or [0.0]) for name in (REFUSED, TURNED_BACK))
     refused = np.asarray(times[REFUSED] + times[TURNED_BACK] or [0.0])
-    slow = [one for one in asked if one.outcome in {REFUSED, TURNED_BACK} and one.took_s > WANTED_S]
-    waiting = sum(one.took_s - one.waited_s <= WANTED_S for one in slow)
     admitted = len(asked) - len(times[REFUSED]) - len(times[TURNED_BACK])
     # The agent's answer is in time or it is none; what is more is the way back.
     in_time = sum(took <= deadline_ms + 1 for took in times[SERVED])
@@ -225,7 +303,6 @@ def report(
     print(f"| shed later | {len(times[DROPPED])} |")
     print(f"| refused | {len(refused)} |")
     print(f"| refused within 1 ms | {np.mean(refused < 1.0):.2%} |")
-    print(f"| of the others, but for their program's wait for a core | {waiting} of {len(slow)} |")
     for name, took in ("all", refused), ("at the door", at_door), ("by the agent", by_agent):
         p50, p99, p999 = np.quantile(took, [0.5, 0.99, 0.999])
         quantiles = f"{p50:.2f}, {p99:.2f}, {p999:.2f} ms"
@@ -233,6 +310,40 @@ def report(
     print(
         f"| memory, from the tenth second to the end | {settled[0]:.1f} to {settled[-1]:.1f} MB |"
     )
+
+
+def report_late(asked: list[Asked], pauses: list[Pause] | None, *, seconds: float) -> None:
+    """What the late refusals are put down to."""
+    causes: Counter[str] = Counter()
+    for one in asked:
+        if one.outcome in {REFUSED, TURNED_BACK} and one.took_s > WANTED_S:
+            cause = cause_of(one, pauses or [])
+            causes[cause] += 1
+            if cause == OURS:
+                waits = (one.waited_s, one.agent_waited_s, one.others_waited_s)
+                found = ", ".join(f"{wait * 1000:.2f}" for wait in waits)
+                took = f"{one.took_s * 1000:.2f} ms"
+                print(f"ours: {one.outcome}, took {took}; waited {found}", file=sys.stderr)
+    print("\n| late refusals, put down to | |\n| --- | --- |")
+    for cause in CAUSES:
+        print(f"| {cause} | {causes[cause]} of {causes.total()} |")
+    if pauses is not None:
+        longest = max((pause.end - pause.begin for pause in pauses), default=0.0)
+        share = sum(pause.end - pause.begin for pause in pauses) / seconds
+        print(
+            f"| the machine's pauses over .5 ms: number, longest, of one core's time "
+            f"| {len(pauses)}, {longest * 1000:.1f} ms, {share:.1%} |"
+        )
+
+
+def cause_of(late: Asked, pauses: Sequence[Pause]) -> str:
+    """The first of :data:`CAUSES` that is enough."""
+    paused = paused_s(pauses, late.begin, late.begin + late.took_s)
+    parts = (late.waited_s, paused, late.agent_waited_s, late.others_waited_s)
+    for cause, part in zip(CAUSES, parts, strict=False):
+        if late.took_s - part <= WANTED_S:
+            return cause
+    return TOGETHER if late.took_s - sum(parts) <= WANTED_S else OURS
 
 
 if __name__ == "__main__":
