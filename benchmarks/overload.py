@@ -1,6 +1,7 @@
 """The agent under three times the load that it can take, for a minute.
 
-    python benchmarks/overload.py [--seconds S] [--times N] [--awake MS] [--apart] [--first]
+    python benchmarks/overload.py [--seconds S] [--times N] [--awake MS] [--causes] [--apart]
+        [--first]
 
 First the capacity: what programs get through that call one after another. Then requests come at N
 times that rate, at random moments (Poisson), whether earlier ones have been answered or not, from
@@ -13,12 +14,13 @@ or by the agent, which then takes the way there and back; *shed later* is what t
 and then saw to have no chance. Times are the programs'. A program that is held up by an answer asks
 the next time late: *behind* says how much of the load that was.
 
-Each that is refused after more than a millisecond is put down to the first of these without which
-it would have been in time: the program itself waited for a core, by the kernel's account
-(``/proc/PID/task/TID/schedstat``); or the machine stood still (:mod:`pauses`, where the real-time
-class is allowed); or the thread of the agent that answers this program waited for a core, or
-another one of the agent's, which may have had what that one needs; or these together; or it is
-*ours*.
+Of those refused after more than a millisecond it is said how many would have been in time but for
+what the program itself waited for a core, by the kernel's account (``schedstat(5)`` of a thread).
+With ``--causes`` each is put down to the first of these without which it would have been in time:
+that; or the machine stood still (:mod:`pauses`); or the thread of the agent that answers this
+program waited for a core, or another one of the agent's, which may have had what that one needs; or
+these together; or it is *ours*. To look at all that takes the cores' time as well and makes more of
+them late: it is for causes, not for figures.
 
 ``--awake`` is the agent's ``awake_ms``; with more programs than cores it makes little odds.
 ``--apart`` has the model alone on the last core and all others on the rest, as it comes to on a
@@ -41,7 +43,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -85,6 +87,22 @@ WANTED_S = 0.001
 BEHIND_S = 0.005
 
 
+class Load(NamedTuple):
+    """What programs do.
+
+    Attributes:
+        running: the agent.
+        moments: to ask at, seconds from the beginning.
+        first: from the real-time class.
+        causes: note what each request waited for.
+    """
+
+    running: Running
+    moments: list[float]
+    first: bool
+    causes: bool
+
+
 class Asked(msgspec.Struct, frozen=True, array_like=True):
     """A request: what became of it, when it was asked, what it took, how late it was asked; and how
     long its program, the agent's thread that answers it, and the one that waited longest of the
@@ -104,6 +122,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--times", type=float, default=3.0, help="of the capacity")
     parser.add_argument("--awake", type=float, default=0.0, help="the agent's awake_ms")
+    parser.add_argument("--causes", action="store_true", help="of late refusals")
     parser.add_argument("--apart", action="store_true", help="the model on a core of its own")
     parser.add_argument("--first", action="store_true", help="programs in the real-time class")
     arguments = parser.parse_args()
@@ -130,20 +149,20 @@ def main() -> None:
             sampler = threading.Thread(target=sample, args=(running.pid, memory, done))
             sampler.start()
             rate = arguments.times * capacity
-            pauses: list[Pause] | None = None
+            load = Load(
+                running, arrivals(rate, arguments.seconds), arguments.first, arguments.causes
+            )
+            pauses: list[Pause] = []
             with contextlib.ExitStack() as stack:
-                try:
+                if arguments.causes:
                     pauses = stack.enter_context(watched(cores))
-                except PermissionError:
-                    print("No control of the machine's pauses: no real-time class", file=sys.stderr)
-                asked = overload(
-                    running, rate=rate, seconds=arguments.seconds, first=arguments.first
-                )
+                asked = overload(load)
             done.set()
             sampler.join()
     seconds = arguments.seconds
     report(asked, memory, capacity=capacity, deadline_ms=deadline_ms, seconds=seconds)
-    report_late(asked, pauses, seconds=seconds)
+    if arguments.causes:
+        report_causes(asked, pauses, seconds=seconds)
 
 
 def part(agent_pid: int, cores: Sequence[int]) -> None:
@@ -178,13 +197,13 @@ def measure_capacity(socket: os.PathLike[str]) -> float:
     return sum(counts) / seconds
 
 
-def overload(running: Running, *, rate: float, seconds: float, first: bool) -> list[Asked]:
-    """Ask at random moments, ``rate`` a second; ``first``: from the real-time class."""
+def overload(load: Load) -> list[Asked]:
+    """From programs, each a process."""
     forked = multiprocessing.get_context("fork")
     ready, taken = forked.Barrier(PROGRAMS), forked.Value("q", 0)
     start = forked.Value("d", 0.0)
     answers = forked.SimpleQueue()
-    arguments = (running, first, arrivals(rate, seconds), ready, start, taken, answers)
+    arguments = (load, ready, start, taken, answers)
     programs = [forked.Process(target=program, args=arguments) for _ in range(PROGRAMS)]
     for one in programs:
         one.start()
@@ -195,15 +214,14 @@ def overload(running: Running, *, rate: float, seconds: float, first: bool) -> l
 
 
 def program(
-    running: Running,
-    first: bool,
-    moments: list[float],
+    load: Load,
     ready: Any,
     start: Any,
     taken: Any,
     answers: Any,
 ) -> None:
     """Ask at the next moment that no other program has taken, until there is none."""
+    running, moments, first, causes = load
     client, frame = Client(running.socket, "busy"), small_frames(1)
     tasks = Path(f"/proc/{running.pid}/task")
     with taken:  # one after another: the thread that is new is this program's
@@ -216,8 +234,9 @@ def program(
     if ready.wait() == 0:
         start.value = time.perf_counter()
     ready.wait()
-    others = set(tasks.iterdir()) - {answering}
-    threads = [Path("/proc/thread-self"), answering, *others]
+    threads = [Path("/proc/thread-self")]
+    if causes:
+        threads += [answering, *set(tasks.iterdir()) - {answering}]
     accounts = [os.open(thread / "schedstat", os.O_RDONLY) for thread in threads]
     while True:
         with taken:
@@ -236,8 +255,9 @@ def program(
             outcome = outcome_of(error)
         took_s = time.perf_counter() - begin
         after_s = [waited_s(account) for account in accounts]
-        own_s, agent_s, *rest_s = (b - a for a, b in zip(before_s, after_s, strict=True))
-        asked.append((outcome, begin, took_s, begin - due, own_s, agent_s, max(rest_s)))
+        own_s, *rest_s = (b - a for a, b in zip(before_s, after_s, strict=True))
+        agent_s, others_s = (rest_s[0], max(rest_s[1:])) if causes else (0.0, 0.0)
+        asked.append((outcome, begin, took_s, begin - due, own_s, agent_s, others_s))
     answers.put(asked)
 
 
@@ -287,6 +307,8 @@ def report(
         times[one.outcome].append(one.took_s * 1000)
     by_agent, at_door = (np.asarray(times[name] or [0.0]) for name in (REFUSED, TURNED_BACK))
     refused = np.asarray(times[REFUSED] + times[TURNED_BACK] or [0.0])
+    slow = [one for one in asked if one.outcome in {REFUSED, TURNED_BACK} and one.took_s > WANTED_S]
+    waiting = sum(one.took_s - one.waited_s <= WANTED_S for one in slow)
     admitted = len(asked) - len(times[REFUSED]) - len(times[TURNED_BACK])
     # The agent's answer is in time or it is none; what is more is the way back.
     in_time = sum(took <= deadline_ms + 1 for took in times[SERVED])
@@ -303,6 +325,7 @@ def report(
     print(f"| shed later | {len(times[DROPPED])} |")
     print(f"| refused | {len(refused)} |")
     print(f"| refused within 1 ms | {np.mean(refused < 1.0):.2%} |")
+    print(f"| of the others, but for their program's wait for a core | {waiting} of {len(slow)} |")
     for name, took in ("all", refused), ("at the door", at_door), ("by the agent", by_agent):
         p50, p99, p999 = np.quantile(took, [0.5, 0.99, 0.999])
         quantiles = f"{p50:.2f}, {p99:.2f}, {p999:.2f} ms"
@@ -312,12 +335,12 @@ def report(
     )
 
 
-def report_late(asked: list[Asked], pauses: list[Pause] | None, *, seconds: float) -> None:
+def report_causes(asked: list[Asked], pauses: Sequence[Pause], *, seconds: float) -> None:
     """What the late refusals are put down to."""
     causes: Counter[str] = Counter()
     for one in asked:
         if one.outcome in {REFUSED, TURNED_BACK} and one.took_s > WANTED_S:
-            cause = cause_of(one, pauses or [])
+            cause = cause_of(one, pauses)
             causes[cause] += 1
             if cause == OURS:
                 waits = (one.waited_s, one.agent_waited_s, one.others_waited_s)
@@ -327,13 +350,12 @@ def report_late(asked: list[Asked], pauses: list[Pause] | None, *, seconds: floa
     print("\n| late refusals, put down to | |\n| --- | --- |")
     for cause in CAUSES:
         print(f"| {cause} | {causes[cause]} of {causes.total()} |")
-    if pauses is not None:
-        longest = max((pause.end - pause.begin for pause in pauses), default=0.0)
-        share = sum(pause.end - pause.begin for pause in pauses) / seconds
-        print(
-            f"| the machine's pauses over .5 ms: number, longest, of one core's time "
-            f"| {len(pauses)}, {longest * 1000:.1f} ms, {share:.1%} |"
-        )
+    longest = max((pause.end - pause.begin for pause in pauses), default=0.0)
+    share = sum(pause.end - pause.begin for pause in pauses) / seconds
+    print(
+        f"| the machine's pauses over .5 ms: number, longest, of one core's time "
+        f"| {len(pauses)}, {longest * 1000:.1f} ms, {share:.1%} |"
+    )
 
 
 def cause_of(late: Asked, pauses: Sequence[Pause]) -> str:
