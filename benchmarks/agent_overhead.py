@@ -1,6 +1,6 @@
 """What the agent adds to a bare runtime call, and what the statistics cost.
 
-    python benchmarks/agent_overhead.py [--calls N] [--mobilenet FILE]
+    python benchmarks/agent_overhead.py [--calls N] [--mobilenet FILE] [--awake MS]
 
 The same artifact and the same inputs on every path, the paths in turn within one run, so that a
 busy machine slows all of them. Fifty calls at a time: one by one, each would find the caches as the
@@ -17,6 +17,9 @@ thread.
   to the shared memory
 * in place: likewise, with the frame there already, as a camera's driver can write it
 * http: the same by way of HTTP, with binary tensors
+
+With ``--awake`` the agents have that ``awake_ms``, and cores are kept from sleeping for as long as
+this runs, on every path: under the bare call as well.
 
 With ``--mobilenet`` (``make_models.py`` writes it) also: throughput of one model under constant
 demand against the bare loop, the share of the statistics in an inference that is looked at, and
@@ -55,6 +58,7 @@ from agents import (
 from edgeml import Client
 from edgeml.bundle import open_bundle
 from edgeml.device_agent import config as bounds
+from edgeml.device_agent.awake import Awake
 from edgeml.device_agent.serving.recorder import Recorder
 from edgeml.device_agent.serving.windows import WindowClock
 from edgeml.device_agent.worker.layout import Layout, TensorSpec
@@ -79,6 +83,7 @@ Call = Callable[[Array], object]
 def main() -> None:
     parser = argparse.ArgumentParser(description="What the agent adds to a bare runtime call.")
     parser.add_argument("--calls", type=int, default=3000, help="on each path")
+    parser.add_argument("--awake", type=float, default=0.0, help="the agents' awake_ms")
     parser.add_argument("--mobilenet", type=Path, help="MobileNetV2 as make_models.py writes it")
     arguments = parser.parse_args()
     for name in bounds.HEAP_ENVIRONMENT.keys() - os.environ.keys():
@@ -89,9 +94,15 @@ def main() -> None:
             {**os.environ, **bounds.HEAP_ENVIRONMENT},
         )
     sys.setswitchinterval(bounds.SWITCH_S)  # likewise
-    print(f"{machine()}\n")
+    awake = Awake(3600.0 if arguments.awake else 0.0)
+    awake.stir(time.monotonic())
+    if problem := awake.state.problem:
+        parser.error(f"cores cannot be kept awake: {problem}")
+    print(f"{machine()}; cores {'kept awake' if awake.state.held else 'may sleep'}\n")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        config = folder / "awake.toml"
+        config.write_text(f"awake_ms = {arguments.awake}\n")
         subjects = {
             "8x8 float32": (MODELS / "cheap-8x8.onnx", small_frames(), "NCHW"),
             "224x224x3 uint8": (CAMERA, camera_frames(), "NHWC"),
@@ -100,7 +111,7 @@ def main() -> None:
         print("| --- | --- | --- | --- | --- | --- | --- |")
         for subject, (entry, frames, layout) in subjects.items():
             bundle = make_bundle(folder, entry, frames, layout=layout, name=entry.stem)
-            compare(subject, bundle, entry, frames, arguments.calls)
+            compare(subject, bundle, entry, frames, arguments.calls, config)
         print("\n| input | statistics | µs a frame | ns an input element |")
         print("| --- | --- | --- | --- |")
         for subject, (entry, frames, _) in subjects.items():
@@ -115,17 +126,19 @@ def main() -> None:
         with agent("--bundle", folder / "cheap-8x8.edgeml") as running:
             print(f"| agent with a model (the worker apart) | {resident_mb(running.pid):.1f} |")
         if arguments.mobilenet is not None:
-            large(folder, arguments.mobilenet)
+            large(folder, arguments.mobilenet, config)
 
 
-def compare(subject: str, bundle: Path, entry: Path, frames: Array, calls: int) -> None:
+def compare(
+    subject: str, bundle: Path, entry: Path, frames: Array, calls: int, config: Path
+) -> None:
     """One table row a path."""
     with ExitStack() as stack:
         session = stack.enter_context(bare_session(entry))
         worker = Worker(worker_spec(bundle, entry), log=bundle.parent / "worker.log")
         stack.callback(worker.close)
         worker.wait_ready(60)
-        running = stack.enter_context(agent("--bundle", bundle))
+        running = stack.enter_context(agent("--config", config, "--bundle", bundle))
         by_socket, by_http = Client(running.socket, entry.stem), Client(running.url, entry.stem)
         place = by_socket.places()["image"]
 
@@ -219,14 +232,14 @@ def statistics(bundle_path: Path, frames: Array) -> tuple[float, int]:
     return float(np.median(rounds)), len(baseline.streams)
 
 
-def large(folder: Path, entry: Path) -> None:
+def large(folder: Path, entry: Path, config: Path) -> None:
     """Throughput and share of the statistics, of a model that costs what models cost."""
     frames = camera_frames(32)
     bundle = make_bundle(folder, entry, frames, layout="NHWC", name="mobilenet")
     cost_us, _ = statistics(bundle, np.resize(frames, (FRAMES, *frames.shape[1:])))
     bare: list[float] = []
     rates: list[float] = []
-    with bare_session(entry) as session, agent("--bundle", bundle) as running:
+    with bare_session(entry) as session, agent("--config", config, "--bundle", bundle) as running:
         start = time.perf_counter()
         for _ in range(5):  # in turn, as above
             begin = time.perf_counter()

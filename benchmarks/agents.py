@@ -157,16 +157,18 @@ def agent(*flags: object, state: Path | None = None) -> Generator[Running]:
             process.communicate()
 
 
-def resident_mb(pid: int, *, children: bool = False) -> float:
+def children(pid: int) -> list[int]:
+    """Processes that this one started."""
+    found: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it ended
+            found += map(int, (thread / "children").read_text().split())
+    return found
+
+
+def resident_mb(pid: int, *, below: bool = False) -> float:
     """Resident set of a process, 10^6 bytes; with those that it started, where asked."""
     status = Path(f"/proc/{pid}/status").read_text()
     match = re.search(r"VmRSS:\s+(\d+) kB", status)
     own = int(match[1]) * 1024 / 1e6 if match else 0.0
-    if not children:
-        return own
-    below = Path(f"/proc/{pid}/task").glob("*/children")
-    return own + sum(
-        resident_mb(int(child), children=True)
-        for thread in below
-        for child in thread.read_text().split()
-    )
+    return own + sum(resident_mb(child, below=True) for child in children(pid) if below)

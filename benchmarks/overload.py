@@ -1,6 +1,7 @@
 """The agent under three times the load that it can take, for a minute.
 
-    python benchmarks/overload.py [--seconds S] [--times N]
+    python benchmarks/overload.py [--seconds S] [--times N] [--awake MS] [--causes] [--apart]
+        [--first]
 
 First the capacity: what programs get through that call one after another. Then requests come at N
 times that rate, at random moments (Poisson), whether earlier ones have been answered or not, from
@@ -10,10 +11,21 @@ millisecond, and memory stays flat.
 
 *Refused* is what is turned away on arrival: *at the door*, where the program saw that it would be,
 or by the agent, which then takes the way there and back; *shed later* is what the agent had taken
-and then saw to have no chance. Times are the programs'. Of those refused after more than a
-millisecond it is said how many would have been in time but for what the program itself waited for a
-core, by the kernel's account (``/proc/PID/schedstat``). A program that is held up by an answer asks
+and then saw to have no chance. Times are the programs'. A program that is held up by an answer asks
 the next time late: *behind* says how much of the load that was.
+
+Of those refused after more than a millisecond it is said how many would have been in time but for
+what the program itself waited for a core, by the kernel's account (``schedstat(5)`` of a thread).
+With ``--causes`` each is put down to the first of these without which it would have been in time:
+that; or the machine stood still (:mod:`pauses`); or the thread of the agent that answers this
+program waited for a core, or another one of the agent's, which may have had what that one needs; or
+these together; or it is *ours*. To look at all that takes the cores' time as well and makes more of
+them late: it is for causes, not for figures.
+
+``--awake`` is the agent's ``awake_ms``; with more programs than cores it makes little odds.
+``--apart`` has the model alone on the last core and all others on the rest, as it comes to on a
+device of more cores. ``--first`` has the programs in the real-time class, as one that may never
+be late is: how late the agent makes them, and nothing else, is what is left then.
 
 Prints the machine and a Markdown table for docs/benchmarks.md.
 """
@@ -21,17 +33,31 @@ Prints the machine and a Markdown table for docs/benchmarks.md.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import os
+import sys
 import tempfile
 import threading
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from agents import MODELS, agent, machine, make_bundle, resident_mb, small_frames
+from agents import (
+    MODELS,
+    Running,
+    agent,
+    children,
+    machine,
+    make_bundle,
+    resident_mb,
+    small_frames,
+)
+from pauses import Pause, paused_s, watched
 
 from edgeml import Client
 from edgeml.device_agent.local.client import CallError
@@ -47,47 +73,106 @@ AT_THE_DOOR = "leaves no room for it"
 """What a program says that saw that it would be refused, and did not ask."""
 REFUSALS = ("requests wait already", "it would end", "another one that was admitted")
 """What the agent says where it turns a request away on arrival; later it has other reasons."""
+OURS, TOGETHER = "none of these: ours", "these together"
+CAUSES = (
+    "its program waited for a core",
+    "the machine stood still",
+    "the agent's thread that answers it waited for a core",
+    "another thread of the agent waited for a core",
+    TOGETHER,
+    OURS,
+)
 WANTED_S = 0.001
 """For a refusal."""
 BEHIND_S = 0.005
 
 
+class Load(NamedTuple):
+    """What programs do.
+
+    Attributes:
+        running: the agent.
+        moments: to ask at, seconds from the beginning.
+        first: from the real-time class.
+        causes: note what each request waited for.
+    """
+
+    running: Running
+    moments: list[float]
+    first: bool
+    causes: bool
+
+
 class Asked(msgspec.Struct, frozen=True, array_like=True):
-    """A request: what became of it, what it took, how late it was asked, and how long its program
-    waited for a core meanwhile."""
+    """A request: what became of it, when it was asked, what it took, how late it was asked; and how
+    long its program, the agent's thread that answers it, and the one that waited longest of the
+    agent's others, waited for a core meanwhile."""
 
     outcome: str
+    begin: float
     took_s: float
     behind_s: float
     waited_s: float
+    agent_waited_s: float
+    others_waited_s: float
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The agent under overload.")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--times", type=float, default=3.0, help="of the capacity")
+    parser.add_argument("--awake", type=float, default=0.0, help="the agent's awake_ms")
+    parser.add_argument("--causes", action="store_true", help="of late refusals")
+    parser.add_argument("--apart", action="store_true", help="the model on a core of its own")
+    parser.add_argument("--first", action="store_true", help="programs in the real-time class")
     arguments = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
     frames = small_frames()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundle = make_bundle(folder, BUSY, frames, layout="NCHW", name="busy")
         with agent("--bundle", bundle) as running:
+            if arguments.apart:
+                part(running.pid, cores)
             capacity = measure_capacity(running.socket)
         deadline_ms = INFERENCES * 1000 / capacity
         config = folder / "agent.toml"
         config.write_text(
+            f"awake_ms = {arguments.awake}\n"
             f'[[model]]\nbundle = "{bundle}"\ndeadline_ms = {deadline_ms}\nqueue = {QUEUE}\n'
         )
         with agent("--config", config) as running:
+            if arguments.apart:
+                part(running.pid, cores)
             memory: list[float] = []
             done = threading.Event()
             sampler = threading.Thread(target=sample, args=(running.pid, memory, done))
             sampler.start()
             rate = arguments.times * capacity
-            asked = overload(running.socket, rate=rate, seconds=arguments.seconds)
+            load = Load(
+                running, arrivals(rate, arguments.seconds), arguments.first, arguments.causes
+            )
+            pauses: list[Pause] = []
+            with contextlib.ExitStack() as stack:
+                if arguments.causes:
+                    pauses = stack.enter_context(watched(cores))
+                asked = overload(load)
             done.set()
             sampler.join()
-    report(asked, memory, capacity=capacity, deadline_ms=deadline_ms, seconds=arguments.seconds)
+    seconds = arguments.seconds
+    report(asked, memory, capacity=capacity, deadline_ms=deadline_ms, seconds=seconds)
+    if arguments.causes:
+        report_causes(asked, pauses, seconds=seconds)
+
+
+def part(agent_pid: int, cores: Sequence[int]) -> None:
+    """Have the agent's worker run on the last of the cores, and all others on the rest."""
+    *rest, last = cores
+    places = {agent_pid: rest} | {worker: [last] for worker in children(agent_pid)}
+    os.sched_setaffinity(0, rest)
+    for process, place in places.items():
+        for task in Path(f"/proc/{process}/task").iterdir():
+            os.sched_setaffinity(int(task.name), place)
 
 
 def measure_capacity(socket: os.PathLike[str]) -> float:
@@ -112,13 +197,13 @@ def measure_capacity(socket: os.PathLike[str]) -> float:
     return sum(counts) / seconds
 
 
-def overload(socket: os.PathLike[str], *, rate: float, seconds: float) -> list[Asked]:
-    """Ask at random moments, ``rate`` a second."""
+def overload(load: Load) -> list[Asked]:
+    """From programs, each a process."""
     forked = multiprocessing.get_context("fork")
     ready, taken = forked.Barrier(PROGRAMS), forked.Value("q", 0)
     start = forked.Value("d", 0.0)
     answers = forked.SimpleQueue()
-    arguments = (socket, arrivals(rate, seconds), ready, start, taken, answers)
+    arguments = (load, ready, start, taken, answers)
     programs = [forked.Process(target=program, args=arguments) for _ in range(PROGRAMS)]
     for one in programs:
         one.start()
@@ -129,21 +214,30 @@ def overload(socket: os.PathLike[str], *, rate: float, seconds: float) -> list[A
 
 
 def program(
-    socket: os.PathLike[str],
-    moments: list[float],
+    load: Load,
     ready: Any,
     start: Any,
     taken: Any,
     answers: Any,
 ) -> None:
     """Ask at the next moment that no other program has taken, until there is none."""
-    client, frame = Client(socket, "busy"), small_frames(1)
-    client.places()  # connects
-    asked: list[tuple[str, float, float, float]] = []
-    waited = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+    running, moments, first, causes = load
+    client, frame = Client(running.socket, "busy"), small_frames(1)
+    tasks = Path(f"/proc/{running.pid}/task")
+    with taken:  # one after another: the thread that is new is this program's
+        before = set(tasks.iterdir())
+        client.places()  # connects
+        (answering,) = set(tasks.iterdir()) - before
+    asked: list[tuple[str, float, float, float, float, float, float]] = []
+    if first:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
     if ready.wait() == 0:
         start.value = time.perf_counter()
     ready.wait()
+    threads = [Path("/proc/thread-self")]
+    if causes:
+        threads += [answering, *set(tasks.iterdir()) - {answering}]
+    accounts = [os.open(thread / "schedstat", os.O_RDONLY) for thread in threads]
     while True:
         with taken:
             number = int(taken.value)
@@ -152,7 +246,7 @@ def program(
             break
         due: float = start.value + moments[number]
         time.sleep(max(0.0, due - time.perf_counter()))
-        before_s = waited_s(waited)
+        before_s = [waited_s(account) for account in accounts]
         begin = time.perf_counter()
         outcome = SERVED
         try:
@@ -160,13 +254,19 @@ def program(
         except CallError as error:
             outcome = outcome_of(error)
         took_s = time.perf_counter() - begin
-        asked.append((outcome, took_s, begin - due, waited_s(waited) - before_s))
+        after_s = [waited_s(account) for account in accounts]
+        own_s, *rest_s = (b - a for a, b in zip(before_s, after_s, strict=True))
+        agent_s, others_s = (rest_s[0], max(rest_s[1:])) if causes else (0.0, 0.0)
+        asked.append((outcome, begin, took_s, begin - due, own_s, agent_s, others_s))
     answers.put(asked)
 
 
 def waited_s(schedstat: int) -> float:
-    """For a core, since the thread began."""
-    return int(os.pread(schedstat, 64, 0).split()[1]) / 1e9
+    """For a core, since the thread began; 0 for one that has ended."""
+    try:
+        return int(os.pread(schedstat, 64, 0).split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 def outcome_of(error: CallError) -> str:
@@ -190,7 +290,7 @@ def arrivals(rate: float, seconds: float) -> list[float]:
 def sample(pid: int, memory: list[float], done: threading.Event) -> None:
     """The resident set of the agent and its worker, each second."""
     while not done.wait(1.0):
-        memory.append(resident_mb(pid, children=True))
+        memory.append(resident_mb(pid, below=True))
 
 
 def report(
@@ -233,6 +333,39 @@ def report(
     print(
         f"| memory, from the tenth second to the end | {settled[0]:.1f} to {settled[-1]:.1f} MB |"
     )
+
+
+def report_causes(asked: list[Asked], pauses: Sequence[Pause], *, seconds: float) -> None:
+    """What the late refusals are put down to."""
+    causes: Counter[str] = Counter()
+    for one in asked:
+        if one.outcome in {REFUSED, TURNED_BACK} and one.took_s > WANTED_S:
+            cause = cause_of(one, pauses)
+            causes[cause] += 1
+            if cause == OURS:
+                waits = (one.waited_s, one.agent_waited_s, one.others_waited_s)
+                found = ", ".join(f"{wait * 1000:.2f}" for wait in waits)
+                took = f"{one.took_s * 1000:.2f} ms"
+                print(f"ours: {one.outcome}, took {took}; waited {found}", file=sys.stderr)
+    print("\n| late refusals, put down to | |\n| --- | --- |")
+    for cause in CAUSES:
+        print(f"| {cause} | {causes[cause]} of {causes.total()} |")
+    longest = max((pause.end - pause.begin for pause in pauses), default=0.0)
+    share = sum(pause.end - pause.begin for pause in pauses) / seconds
+    print(
+        f"| the machine's pauses over .5 ms: number, longest, of one core's time "
+        f"| {len(pauses)}, {longest * 1000:.1f} ms, {share:.1%} |"
+    )
+
+
+def cause_of(late: Asked, pauses: Sequence[Pause]) -> str:
+    """The first of :data:`CAUSES` that is enough."""
+    paused = paused_s(pauses, late.begin, late.begin + late.took_s)
+    parts = (late.waited_s, paused, late.agent_waited_s, late.others_waited_s)
+    for cause, part in zip(CAUSES, parts, strict=False):
+        if late.took_s - part <= WANTED_S:
+            return cause
+    return TOGETHER if late.took_s - sum(parts) <= WANTED_S else OURS
 
 
 if __name__ == "__main__":

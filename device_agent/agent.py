@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from edgeml.device_agent import config as bounds
 from edgeml.device_agent import heap, logs
+from edgeml.device_agent.awake import Awake
 from edgeml.device_agent.bell import Bell
 from edgeml.device_agent.closing import Closing
 from edgeml.device_agent.commands.actions import Captures, actions
@@ -108,7 +109,9 @@ class Agent:
         self._watch = Watch(bounds.MEMORY_POLL_S, find_limiter())
         shelf = Shelf(Ledger(self._state.path, Disk()), self._event)
         self._installer = Installer(shelf, healthy_s=config.healthy_s, tell=self._event)
-        hooks = Hooks(event=self._service_event, changed=self._changed)
+        awake = Awake(config.awake_ms / 1000)
+        stack.callback(awake.close)
+        hooks = Hooks(event=self._service_event, changed=self._changed, asked=awake.stir)
         workers_mb = config.workers_mb
         room = Room(
             int(workers_mb * 1e6) if workers_mb else None, used_bytes=self._watch.resident_bytes
@@ -138,6 +141,7 @@ class Agent:
             services=self._services,
             outbox=self._outbox,
             connected=lambda: self._uplink is not None and self._uplink.connected,
+            awake=lambda: awake.state,
         )
         routes = Routes(self._by_name, self._overview.now, self._installer)
         self._api = None
@@ -268,7 +272,7 @@ class Agent:
         than a service manager waits, and an input may wait for one of them.
         """
         logs.info("ending")
-        self._notifier.stopping()
+        self._notifier.stopping(bounds.end_s(self._config))
         self._installer.end()
         for source in self._sources:
             source.end()

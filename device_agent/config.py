@@ -208,7 +208,11 @@ class Config(Section, frozen=True):
     crash loop ends in the last one that was."""
     drain_s: Seconds = 5.0
     """At the end: for requests that wait, of all models at the same time, and again for what the
-    broker has not taken yet. Our unit for systemd kills after 30 s, Docker after 10 s."""
+    broker has not taken yet. Docker kills after 10 s; systemd is told to wait: :func:`end_s`."""
+    awake_ms: Annotated[float, Meta(ge=0, le=1000)] = 0.0
+    """Keep the processor's cores from sleeping for so long after each request, all of them: the
+    next one and its answer are not held up by wakes (:mod:`~edgeml.device_agent.awake`). Costs
+    power while requests come, so it is off unless a person asks for it."""
     broker: BrokerConfig | None = None
     """No table, no MQTT: windows wait in the outbox."""
     commands: CommandsConfig = CommandsConfig()
@@ -301,6 +305,13 @@ def device_name(config: Config) -> str:
     if config.device:
         return config.device
     return re.sub(r"[^A-Za-z0-9._-]", "-", platform.node() or "device")[:64]
+
+
+def end_s(config: Config) -> float:
+    """Within which the agent's end is over, in seconds, or a service manager may kill it: models,
+    answers over HTTP, the command at hand and the broker each have ``drain_s``, one after another;
+    the rest is for workers to go and for a slow disk."""
+    return 4 * config.drain_s + 10
 
 
 def split_address(text: str, *, what: str, default_port: int | None = None) -> tuple[str, int]:

@@ -45,9 +45,9 @@ class Notifier:
         """The start is done."""
         self._send(READY=1, STATUS=status)
 
-    def stopping(self) -> None:
-        """The end has begun."""
-        self._send(STOPPING=1)
+    def stopping(self, within_s: float) -> None:
+        """The end has begun, and may take so long, whatever the unit says."""
+        self._send(STOPPING=1, EXTEND_TIMEOUT_USEC=int(within_s * 1e6))
 
     def _send(self, **fields: object) -> None:
         if not self._address:

@@ -13,7 +13,7 @@ from edgeml import __version__
 from edgeml.device_agent.config import Config
 from edgeml.device_agent.facts import device_facts
 from edgeml.device_agent.limits.sensors import memory_pressure, temperature
-from edgeml.device_agent.local.status import AgentStatus, BrokerState, OutboxState
+from edgeml.device_agent.local.status import AgentStatus, AwakeState, BrokerState, OutboxState
 from edgeml.device_agent.uplink.outbox import Outbox
 from edgeml.telemetry import ActiveModel, Reported, Status, Topics
 
@@ -29,6 +29,7 @@ class Overview:
     services: its models.
     outbox: of this run.
     connected: whether the broker is there.
+    awake: whether cores are kept from sleeping.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Overview:
         services: Sequence[Service],
         outbox: Outbox,
         connected: Callable[[], bool],
+        awake: Callable[[], AwakeState],
     ) -> None:
         self._config = config
         self._topics = topics
@@ -47,6 +49,7 @@ class Overview:
         self._services = services
         self._outbox = outbox
         self._connected = connected
+        self._awake = awake
         self._facts = device_facts()
         self._started = time.monotonic()
         self._started_ms = time.time_ns() // 10**6
@@ -91,6 +94,7 @@ class Overview:
             resident_mb=_resident_bytes() / 1e6,
             temperature_c=temperature(),
             memory_pressure=memory_pressure(),
+            awake=self._awake(),
             broker=BrokerState(address=f"{broker.host}:{broker.port}", connected=self._connected())
             if broker is not None
             else None,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+
+from edgeml.device_agent.awake import DEVICE
 
 NAME = "edgeml-agent.service"
 STATE = Path("/var/lib/edgeml")
@@ -21,11 +24,11 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=notify
-ExecStart={command}
+{before}ExecStart={command}
 Restart=always
 RestartSec=2
 WatchdogSec={watchdog}
-TimeoutStopSec=30
+TimeoutStopSec={stop}
 # The agent ends its workers in order; what is left after that is killed.
 KillMode=mixed
 # Each worker gets a control group of its own below this one, with its memory limit.
@@ -40,18 +43,29 @@ UMask=0027
 WantedBy=multi-user.target
 """
 
+_AWAKE = """\
+# It keeps cores from sleeping (awake_ms), which is root's to allow.
+ExecStartPre=+-/bin/chown {user} {device}
+"""
 
-def render_unit(command: Sequence[str], *, user: str = "") -> str:
+
+def render_unit(
+    command: Sequence[str], *, stop_s: float, user: str = "", awake: bool = False
+) -> str:
     """The unit.
 
     Args:
         command: what to run.
+        stop_s: what its end may take.
         user: whom to run as; root where it is empty.
+        awake: whether it is to keep the processor's cores from sleeping.
     """
     return _UNIT.format(
         command=" ".join(_quoted(word) for word in command),
         watchdog=WATCHDOG_S,
+        stop=math.ceil(stop_s),
         user=f"User={user}\n" if user else "",
+        before=_AWAKE.format(user=user, device=DEVICE) if user and awake else "",
     )
 
 

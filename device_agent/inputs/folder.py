@@ -20,6 +20,7 @@ import numpy as np
 from edgeml.device_agent import logs
 from edgeml.device_agent.config import FolderInput
 from edgeml.device_agent.inputs import payloads
+from edgeml.device_agent.inputs.begun import Begun, joined, read_begun
 from edgeml.device_agent.serving import requests
 from edgeml.device_agent.worker.layout import Array
 from edgeml.errors import AgentError, SourceError
@@ -38,7 +39,8 @@ class FolderSource:
     Args:
         config: of the folder.
         service: the model.
-        state: the agent's state folder; remembers what was taken where files are kept.
+        state: the agent's state folder; remembers what was taken where files are kept, and how far
+            a file came that the end left.
 
     Raises:
         AgentError: the folder is missing or cannot be made.
@@ -59,6 +61,8 @@ class FolderSource:
                 expected="a folder that the agent may write to",
             ) from error
         digest = hashlib.sha256(str(config.path.resolve()).encode()).hexdigest()[:16]
+        self._begun_file = state / f"begun-{digest}.npz"
+        self._begun = read_begun(self._begun_file)
         self._taken_file = state / f"taken-{digest}"
         self._taken: set[str] = set()
         if config.after == "keep":
@@ -70,8 +74,8 @@ class FolderSource:
         self._thread.start()
 
     def end(self) -> None:
-        """Take no more files. The one at hand is finished if the service does finish it; if not it
-        stays, for the next run. Returns at once."""
+        """Take no more samples. One at hand is finished if the service does finish it; what is left
+        of its file stays, for the next run. Returns at once."""
         self._stop.set()
 
     def join(self) -> None:
@@ -120,22 +124,27 @@ class FolderSource:
             logs.fault("fault", model=self._service.name, path=path)
 
     def _take(self, path: Path, mark: str) -> None:
+        begun = self._begun if self._begun is not None and self._begun.mark == mark else Begun(mark)
         try:
-            problem = self._serve(path)
+            problem = self._serve(path, begun)
         except FileNotFoundError:
             return
-        if problem and self._stop.is_set():
-            logs.info("file left", model=self._service.name, path=path, reason=problem)
+        if problem is None:
+            logs.info("file left", model=self._service.name, path=path, samples=begun.taken)
+            begun.write(self._begun_file)
             return
         if problem:
             logs.warn("file not served", model=self._service.name, path=path, reason=problem)
         self._dispose(path, mark, served=not problem)
+        if begun is self._begun:
+            self._begun = None
+            self._begun_file.unlink(missing_ok=True)
 
-    def _serve(self, path: Path) -> str:
+    def _serve(self, path: Path, begun: Begun) -> str | None:
         """Have its samples served, and write the answers.
 
         Returns:
-            What went wrong; empty where nothing did.
+            What went wrong, empty where nothing did; None where the end came first.
         """
         try:
             payloads.check_size(path.stat().st_size)
@@ -146,20 +155,24 @@ class FolderSource:
             return str(error)
         except PermissionError as error:
             return f"It cannot be read: {error.strerror}"
-        answers: list[dict[str, Array]] = []
-        problem = ""
-        for sample in samples:
-            ticket = self._service.submit(sample)
-            if ticket.wait() == "served":
-                answers.append(ticket.outputs)
-            else:
-                problem = f"{ticket.outcome}: {ticket.message}"
-        if self._config.results and not problem:
+        for sample in samples[begun.taken :]:
+            if self._stop.is_set():
+                return None
+            ticket = self._service.submit(sample, recurs=True)
+            outcome = ticket.wait()
+            if ticket.cut_off:
+                return None
+            begun.taken += 1
+            if outcome != "served":
+                begun.problem = f"{outcome}: {ticket.message}"
+            elif self._config.results:
+                begun.answers.append(ticket.outputs)
+        if self._config.results and not begun.problem:
             try:
-                _write_results(self._config.results / f"{path.stem}.npz", answers)
+                _write_results(self._config.results / f"{path.stem}.npz", begun.answers)
             except OSError as error:
-                problem = f"Its answers cannot be written: {error.strerror}"
-        return problem
+                return f"Its answers cannot be written: {error.strerror}"
+        return begun.problem
 
     def _dispose(self, path: Path, mark: str, *, served: bool) -> None:
         if self._config.after == "keep":
@@ -178,9 +191,8 @@ class FolderSource:
 
 def _write_results(path: Path, answers: list[dict[str, Array]]) -> None:
     """All samples of a file in one, whole when its name appears."""
-    stacked = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **stacked)
+    np.savez(buffer, allow_pickle=False, **joined(answers))
     temporary = path.with_name(f".{path.name}")
     try:
         temporary.write_bytes(buffer.getvalue())

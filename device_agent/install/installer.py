@@ -165,7 +165,7 @@ class Installer:
                 cancelled=self._ending.is_set,
             )
         except EdgemlError as error:
-            self._shelf.refuse(name, str(error))
+            self._not_taken(name, error)
             raise
         self._watch(name)
         self._shelf.sweep()
@@ -196,6 +196,7 @@ class Installer:
                 bundle, in_time=False, proved=lambda: None, cancelled=self._ending.is_set
             )
         except EdgemlError as error:
+            self._unless_cut_off(name, error)
             self._tell("rollback-failed", str(error), name, {"version": release.version})
             raise
         self._watch(name)
@@ -222,7 +223,7 @@ class Installer:
         try:
             taken = self._invite(service, name, bundle, mode, share, proved)
         except EdgemlError as error:
-            self._shelf.refuse(name, str(error))
+            self._not_taken(name, error)
             raise
         version = bundle.manifest.version
         sentence = f"{version} takes part as a {mode}"
@@ -253,6 +254,23 @@ class Installer:
             cancelled=self._ending.is_set,
             lost=lost,
         )
+
+    def _not_taken(self, name: str, error: EdgemlError) -> None:
+        """A candidate did not come up, and is refused for it."""
+        self._unless_cut_off(name, error)
+        self._shelf.refuse(name, str(error))
+
+    def _unless_cut_off(self, name: str, error: EdgemlError) -> None:
+        """What the end cuts off says nothing of a version, which may be tried again.
+
+        Raises:
+            AgentError: it was the end.
+        """
+        if self._ending.is_set():
+            raise AgentError(
+                f"The agent ended before the change of {name} was done",
+                remedy="Ask for it again when the agent is back.",
+            ) from error
 
     def _dismiss(self, service: Serves, name: str, reason: str) -> None:
         if self._shelf.records[name].guest is not None:
@@ -355,6 +373,7 @@ class Installer:
             bundle = self._shelf.open(name, guest.release)
             self._invite(service, name, bundle, guest.mode, guest.share, lambda: None)
         except EdgemlError as error:
+            self._unless_cut_off(name, error)
             self._guest_lost(name, guest.release.bundle, str(error))
 
     def _guest_lost(self, name: str, bundle: str, reason: str) -> None:

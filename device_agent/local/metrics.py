@@ -42,6 +42,7 @@ def render(status: AgentStatus) -> bytes:
 def _of_agent(status: AgentStatus) -> Iterator[Metric]:
     about = (status.agent, status.site, status.device)
     outbox, broker = status.outbox, status.broker
+    awake = float(status.awake.held) if status.awake.keep_ms else None
     connected = float(broker.connected) if broker is not None else None
     yield _gauge("agent_info", "Always 1", [(about, 1)], "version", "site", "device")
     for name, what, value in (
@@ -49,6 +50,7 @@ def _of_agent(status: AgentStatus) -> Iterator[Metric]:
         ("agent_resident_bytes", "Of the agent without its workers", status.resident_mb * 1e6),
         ("temperature_celsius", "Of the hottest thermal zone", status.temperature_c),
         ("memory_pressure_ratio", "Share of ten seconds spent waiting", status.memory_pressure),
+        ("cores_awake", "1 while cores are kept from sleeping", awake),
         ("broker_connected", "1 while the connection stands", connected),
         ("outbox_bytes", "Payloads of the windows in the outbox", outbox.bytes),
         ("outbox_limit_bytes", "What they may have", outbox.limit_bytes),

@@ -36,6 +36,20 @@ class OutboxState(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int
 
 
+class AwakeState(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the processor's cores are kept from sleeping.
+
+    Attributes:
+        keep_ms: after each request; 0 where that is not wanted.
+        held: they are now.
+        problem: why they cannot be; empty where they can.
+    """
+
+    keep_ms: float
+    held: bool
+    problem: str
+
+
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The whole.
 
@@ -50,6 +64,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
         temperature_c: of the hottest thermal zone; None where there is none.
         memory_pressure: share of the last ten seconds in which something waited for memory; None
             where the kernel does not tell.
+        awake: whether cores are kept from sleeping.
         broker: None where none is configured.
         outbox: of this device.
         windows: statistics windows closed since the start, by model.
@@ -65,6 +80,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     resident_mb: float
     temperature_c: float | None
     memory_pressure: float | None
+    awake: AwakeState
     broker: BrokerState | None
     outbox: OutboxState
     windows: dict[str, int]

@@ -137,12 +137,13 @@ class Execution:
             allowed_ms = (ticket.deadline - ticket.arrived) * 1000
             outcome, outputs = "late", {}
             message = f"The deadline of {allowed_ms:.0f} ms passed; the work was broken off"
+        ticket.cut_off = outcome != "served" and ticket.recurs and self._intake.ending
         self._tell(at_work, outcome, outputs, message)
         if outcome == "served":
             self._lineup.served(runner, ticket, outputs, kept=at_work.keep)
             if at_work.keep:
                 self._guests.show(ticket, runner, outputs)
-        else:
+        elif not ticket.cut_off:
             self._lineup.missed(outcome, runner, strained=outcome == "late")
         if follow:
             self._intake.parted()

@@ -320,8 +320,11 @@ class Intake:
 
     def _end_shed(self, shed: Sequence[Shed]) -> None:
         for entry in shed:
-            self._tickets.pop(entry.key).end("shed", {}, entry.reason)
-            self._missed(entry)
+            ticket = self._tickets.pop(entry.key)
+            ticket.cut_off = self.ending and ticket.recurs
+            ticket.end("shed", {}, entry.reason)
+            if not ticket.cut_off:
+                self._missed(entry)
 
 
 class _Changing:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -75,6 +76,7 @@ class Service:
         machine: Sensors | None = None,
     ) -> None:
         self._config = config
+        self._asked = hooks.asked
         kept = Profiles(profiles)
         stem = re.sub(r"[^A-Za-z0-9._-]", "-", config.bundle.stem)[:64] or "model"
         self._standing = Standing(stem, hooks)
@@ -205,6 +207,7 @@ class Service:
         *,
         stream: str = "",
         deadline_s: float | None = None,
+        recurs: bool = False,
         done: Callable[[Ticket], None] | None = None,
     ) -> Ticket:
         """Offer a request.
@@ -213,9 +216,10 @@ class Service:
             inputs: as :func:`edgeml.device_agent.serving.requests.feed` makes them.
             stream: of whose waiting requests only the newest is kept; empty for none.
             deadline_s: from now; the model's own where it is later, or not given.
+            recurs: see :class:`~edgeml.device_agent.serving.tickets.Ticket`.
             done: called once when it has ended, on whichever thread ends it.
         """
-        ticket = self._ticket(inputs, stream=stream, deadline_s=deadline_s, done=done)
+        ticket = self._ticket(inputs, deadline_s, stream=stream, recurs=recurs, done=done)
         self._intake.submit(ticket)
         return ticket
 
@@ -236,25 +240,18 @@ class Service:
             done: as for :meth:`submit`; before anything is counted, so that an answer goes out
                 first.
         """
-        ticket = self._ticket(inputs, stream=stream, borrowed=borrowed, done=done)
+        ticket = self._ticket(inputs, None, stream=stream, borrowed=borrowed, done=done)
         self._execution.call(ticket)
         return ticket
 
     def _ticket(
-        self,
-        inputs: Mapping[str, Array],
-        *,
-        stream: str,
-        deadline_s: float | None = None,
-        borrowed: bool = False,
-        done: Callable[[Ticket], None] | None,
+        self, inputs: Mapping[str, Array], deadline_s: float | None, **options: Any
     ) -> Ticket:
         allowed = self._standing.deadline_s
         within = allowed if deadline_s is None else min(deadline_s, allowed)
         now = time.monotonic()
-        return Ticket(
-            inputs, arrived=now, deadline=now + within, stream=stream, borrowed=borrowed, done=done
-        )
+        self._asked(now)
+        return Ticket(inputs, arrived=now, deadline=now + within, **options)
 
     def unfit(self) -> None:
         """Count a request that did not fit the model's inputs."""

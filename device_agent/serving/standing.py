@@ -24,6 +24,8 @@ class Hooks(msgspec.Struct, frozen=True):
     """Kind, sentence, model, details."""
     changed: Callable[[], None]
     """The reported state is another one, or a window was closed."""
+    asked: Callable[[float], None] = lambda _: None
+    """A request came, at this monotonic second."""
 
 
 class Standing:

@@ -19,6 +19,9 @@ class Ticket:
         deadline: monotonic seconds.
         stream: that it is of; empty for none.
         borrowed: whether the inputs lie in such memory.
+        recurs: whether it will be offered again by the next run, where this one's end cuts it off;
+            it is counted then.
+        cut_off: whether that is what became of it, once it has ended.
         outcome: None while it is on its way.
         outputs: by name; empty unless served.
         message: why not, unless served.
@@ -29,11 +32,13 @@ class Ticket:
         "_ended",
         "arrived",
         "borrowed",
+        "cut_off",
         "deadline",
         "inputs",
         "message",
         "outcome",
         "outputs",
+        "recurs",
         "stream",
     )
 
@@ -45,6 +50,7 @@ class Ticket:
         deadline: float,
         stream: str = "",
         borrowed: bool = False,
+        recurs: bool = False,
         done: Callable[[Ticket], None] | None = None,
     ) -> None:
         self.inputs = inputs
@@ -52,6 +58,8 @@ class Ticket:
         self.deadline = deadline
         self.stream = stream
         self.borrowed = borrowed
+        self.recurs = recurs
+        self.cut_off = False
         self.outcome: Outcome | None = None
         self.outputs: dict[str, Array] = {}
         self.message = ""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import typer
 
+from edgeml.device_agent.config import end_s
 from edgeml.device_agent.config_file import read_config
 from edgeml.device_agent.local.socket_address import SYSTEM as SOCKET
 from edgeml.device_agent.unit import NAME, STATE, render_unit
@@ -38,7 +39,7 @@ def install(config: Path, *, user: str, unit: Path | None, show: bool) -> None:
         command += ["--state", str(STATE)]
     if settings.socket is None:
         command += ["--socket", str(SOCKET)]
-    text = render_unit(command, user=user)
+    text = render_unit(command, stop_s=end_s(settings), user=user, awake=settings.awake_ms > 0)
     if show:
         sys.stdout.write(text)
         return

@@ -58,6 +58,10 @@ def _headline(status: AgentStatus) -> str:
         parts.append(f"{status.temperature_c:.0f} °C")
     if status.memory_pressure is not None:
         parts.append(f"memory pressure {status.memory_pressure:.0%}")
+    if status.awake.problem:
+        parts.append(f"cores may sleep ({status.awake.problem})")
+    elif status.awake.keep_ms:
+        parts.append("cores awake" if status.awake.held else "cores may sleep")
     broker = status.broker
     if broker is None:
         parts.append("no broker")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import select
 import signal
 import socket
@@ -16,7 +17,7 @@ import pytest
 from support.agents import PATIENCE_S, Collector, StartAgent, frame, is_gone
 from support.bundles import Budgets, sleeper_bundle, tiny_bundle
 from support.sleeper.sleeper_runtime import HANG, NAP
-from support.weights import images
+from support.weights import images, scores
 
 from edgeml.device_agent.local.client import CallError
 from edgeml.device_agent.uplink.outbox import Outbox
@@ -171,6 +172,39 @@ def test_a_file_that_hangs_does_not_hold_up_the_end_and_is_left(
     agent.wait_for_nap()
     assert agent.terminate() == 0
     assert file.exists(), "for the next run"
+    assert not any(" window " in line for line in agent.lines), "which counts it"
+
+
+def test_a_file_that_is_left_half_way_is_gone_on_with_and_no_sample_is_counted_twice(
+    start_agent: StartAgent, tmp_path: Path
+):
+    bundle = sleeper_bundle(tmp_path, budgets=Budgets(deadline_ms=60_000))
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        f'[[model]]\nbundle = "{bundle}"\n[[model.folder]]\npath = "in"\nresults = "out"\n'
+    )
+    samples = images(6, seed=4)
+    samples[2:] = frame(NAP)[0]
+    hidden = tmp_path / "in" / ".batch.npy"
+    served: list[int] = []
+    for run in range(2):
+        agent = start_agent("--config", config, sleeper=True).ready()
+        if run == 0:
+            np.save(hidden, samples)
+            hidden.rename(tmp_path / "in" / "batch.npy")
+            agent.wait_for_nap()  # it is at the third
+        else:
+            while not (tmp_path / "in" / "done" / "batch.npy").exists():
+                assert agent.process.poll() is None
+        assert agent.terminate() == 0
+        found = re.search(r"served=(\d+)", agent.wait_for(" window "))
+        assert found
+        served.append(int(found[1]))
+    assert served[0] >= 3
+    assert sum(served) == 6
+    with np.load(tmp_path / "out" / "batch.npz") as answers:
+        np.testing.assert_allclose(answers["scores"], scores(samples), atol=1e-4)
+    assert not list((tmp_path / "state").glob("begun-*"))
 
 
 def test_an_agent_that_was_killed_starts_again_on_its_state(

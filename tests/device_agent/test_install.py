@@ -162,6 +162,56 @@ def test_bad_wishes_are_refused_in_words(start_agent: StartAgent, one: Path, tmp
     assert serving(agent) == "1.0"
 
 
+@pytest.mark.parametrize("wish", [{}, {"mode": "shadow"}], ids=["active", "shadow"])
+def test_what_the_end_cuts_off_is_not_refused(start_agent: StartAgent, tmp_path: Path, wish: dict):
+    """It says nothing of the version, which may be deployed again."""
+    good = sleeper_bundle(tmp_path, version="1.0")
+    agent = start_agent("--bundle", good, sleeper=True).ready()
+    loads = sleeper_bundle(tmp_path, version="2.0", options={"load": "hang"})
+    problems: list[CallError] = []
+
+    def ask() -> None:
+        with pytest.raises(CallError) as error:
+            deploy(agent, loads, "sleeper", **wish)
+        problems.append(error.value)
+
+    caller = threading.Thread(target=ask)
+    caller.start()
+    agent.wait_for_nap()
+    assert agent.terminate() == 0
+    caller.join()
+    assert len(problems) == 1
+    ledger = json.loads((tmp_path / "state" / FILE).read_text())["models"][0]
+    assert ledger["refused"] == {}
+    agent = start_agent("--bundle", good, sleeper=True, state=tmp_path / "state")
+    assert serving(agent.ready(), "sleeper") == "1.0"
+    assert record(agent, "sleeper")["candidate"] is None, "nobody waits for it any more"
+
+
+def test_a_guest_that_the_end_cuts_off_is_back_after_it(start_agent: StartAgent, tmp_path: Path):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    good = sleeper_bundle(tmp_path, version="1.0")
+    guest = sleeper_bundle(tmp_path, version="2.0", options={"gate": str(gate)})
+
+    def opened() -> None:
+        os.close(os.open(gate, os.O_WRONLY))
+
+    agent = start_agent("--bundle", good, sleeper=True).ready()
+    opener = threading.Thread(target=opened)
+    opener.start()
+    deploy(agent, guest, "sleeper", mode="shadow")
+    opener.join()
+    assert agent.terminate() == 0
+    agent = start_agent("--bundle", good, sleeper=True).ready()
+    while len(agent.workers()) < 2:  # the guest's, which loads until the gate is opened
+        pass
+    assert agent.terminate() == 0
+    found = json.loads((tmp_path / "state" / FILE).read_text())["models"][0]
+    assert found["guest"]["release"]["version"] == "2.0"
+    assert found["refused"] == {}
+
+
 def test_a_swap_under_load_drops_no_request(start_agent: StartAgent, one: Path, tmp_path: Path):
     """Callers without a pause, while versions come and go."""
     agent = start_agent("--bundle", one, "--deadline", 20_000).ready()

@@ -25,7 +25,7 @@ from support.weights import images
 import edgeml
 from edgeml.device_agent.local.call_error import CallError
 from edgeml.device_agent.local.metrics import render
-from edgeml.device_agent.local.status import AgentStatus, BrokerState, OutboxState
+from edgeml.device_agent.local.status import AgentStatus, AwakeState, BrokerState, OutboxState
 from edgeml.device_agent.serving.pairs import Disagreement
 from edgeml.device_agent.serving.snapshot import GuestSnapshot, LatencyHistogram, ModelSnapshot
 
@@ -151,6 +151,7 @@ def full_status() -> AgentStatus:
         resident_mb=40.0,
         temperature_c=61.5,
         memory_pressure=0.25,
+        awake=AwakeState(keep_ms=20, held=True, problem=""),
         broker=BrokerState(address="broker:1883", connected=False),
         outbox=OutboxState(
             waiting=4,
@@ -181,6 +182,7 @@ def test_buckets_add_up_and_units_are_prometheus_own():
     assert found["edgeml_worker_start_seconds", "digits"] == 0.25
     assert found["edgeml_temperature_celsius",] == 61.5
     assert found["edgeml_memory_pressure_ratio",] == 0.25
+    assert found["edgeml_cores_awake",] == 1
     assert found["edgeml_ladder_step", "digits"] == 1
     assert found["edgeml_standby_workers", "digits"] == 1
     assert found["edgeml_outbox_merged_total",] == 7
@@ -201,7 +203,7 @@ def test_a_person_reads_the_same(capsys: pytest.CaptureFixture[str]):
     text = capsys.readouterr().out
     for part in (
         "plant-1/cam-7 · edgeml 0.1.0 · up 1 d 1 h · agent 40 MB · 62 °C · memory pressure 25%",
-        "broker broker:1883 absent",
+        "cores awake · broker broker:1883 absent",
         "outbox 9.0 kB of 32.0 MB · 6 windows and 1 events wait · 7 merged, 8 given up",
         "digits 1.0 · tflite-int8 (step 2 of 2) + standby · active",
         "5 served · 1 late · 2 shed · 0 failed · 3 waiting, one running · 6 gaps in the sound",

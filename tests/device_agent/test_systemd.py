@@ -54,7 +54,9 @@ def test_ready_alive_and_stopping(
     start_agent: StartAgent, tmp_path: Path, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("WATCHDOG_USEC", "300000")
-    agent = start_agent("--bundle", tiny_bundle(tmp_path))
+    config = tmp_path / "agent.toml"
+    config.write_text(f'drain_s = 10\n[[model]]\nbundle = "{tiny_bundle(tmp_path)}"\n')
+    agent = start_agent("--config", config)
     ready = systemd.wait_for(lambda fields: "READY" in fields)
     assert ready == {"READY": "1", "STATUS": "serving tiny 1.0 (onnx-fp32)"}
     before = systemd.told[:-1]
@@ -67,7 +69,9 @@ def test_ready_alive_and_stopping(
     assert b"NOTIFY_SOCKET" not in Path(f"/proc/{worker}/environ").read_bytes()
     assert b"WATCHDOG_USEC" not in Path(f"/proc/{worker}/environ").read_bytes()
     assert agent.terminate() == 0
-    systemd.wait_for(lambda fields: fields == {"STOPPING": "1"})
+    ending = systemd.wait_for(lambda fields: "STOPPING" in fields)
+    # Its unit may be older than its configuration.
+    assert ending == {"STOPPING": "1", "EXTEND_TIMEOUT_USEC": "50000000"}
 
 
 def test_an_agent_is_not_ready_before_its_model(
@@ -110,7 +114,7 @@ def test_nobody_who_listens_is_no_trouble(environment: Fields):
     notifier.ready("serving")
     notifier.alive(0.0)
     notifier.alive(0.0, starting=True)
-    notifier.stopping()
+    notifier.stopping(30)
     assert not environment
 
 
@@ -155,6 +159,31 @@ def test_the_unit_it_writes(tmp_path: Path):
         "ProtectSystem": "full",
         "UMask": "0027",
     }
+    verify(target)
+
+
+def test_the_unit_gives_the_end_the_time_that_it_may_take(tmp_path: Path):
+    config = tmp_path / "agent.toml"
+    config.write_text("drain_s = 20.2\n")
+    unit = read_unit(install("--config", config, "--show").stdout)
+    assert unit["Service"]["TimeoutStopSec"] == "91"
+
+
+@pytest.mark.parametrize(
+    ("wish", "user", "lets"),
+    [("awake_ms = 20", "daemon", True), ("awake_ms = 20", "", False), ("", "daemon", False)],
+)
+def test_another_user_than_root_is_let_keep_cores_awake_where_it_is_to(
+    tmp_path: Path, wish: str, user: str, lets: bool
+):
+    config = tmp_path / "agent.toml"
+    config.write_text(f"{wish}\n")
+    whom = ("--user", user) if user else ()
+    text = install("--config", config, *whom, "--show").stdout
+    before = read_unit(text)["Service"].get("ExecStartPre", "")
+    assert before == ("+-/bin/chown daemon /dev/cpu_dma_latency" if lets else "")
+    target = tmp_path / "edgeml-agent.service"
+    target.write_text(text)
     verify(target)
 
 
@@ -210,6 +239,6 @@ def test_a_wrong_configuration_shows_now(tmp_path: Path):
 
 
 def test_words_of_a_command_reach_it_whole():
-    text = render_unit(["/usr/bin/x", 'a "b"', "c\\d", ""])
+    text = render_unit(["/usr/bin/x", 'a "b"', "c\\d", ""], stop_s=30)
     assert 'ExecStart=/usr/bin/x "a \\"b\\"" "c\\\\d" ""\n' in text
     assert "User=" not in text

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
+import platform
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +29,7 @@ from edgeml.device_agent.worker.parent import (
     WorkerError,
     WorkerLateError,
 )
-from edgeml.device_agent.worker.turns import LONG_S, SEEN
+from edgeml.device_agent.worker.turns import LONG_S, SEEN, TURN_NS
 from edgeml.device_agent.worker.wire import WorkerSpec
 
 IMAGE = TensorSpec("image", (1, 1, 8, 8), "float32")
@@ -88,6 +91,14 @@ def classes(pid: int) -> set[int]:
     return {os.sched_getscheduler(int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()}
 
 
+def turn_ns(thread: int) -> int:
+    """Of the scheduler, as asked for or by default; 0 where the kernel knows no such wish."""
+    number = {"x86_64": 315, "aarch64": 275}[platform.machine()]  # sched_getattr
+    found = ctypes.create_string_buffer(48)
+    assert ctypes.CDLL(None).syscall(number, thread, found, len(found), 0) == 0
+    return struct.unpack("=IIQiIQQQ", found)[5]
+
+
 @pytest.mark.parametrize(
     ("slow_s", "before", "after"),
     [
@@ -108,6 +119,10 @@ def test_where_inferences_are_long_the_worker_interrupts_nobody(
     for count in range(SEEN + 1):
         assert classes(worker.pid) == {before if count < SEEN else after}
         worker.run({"image": images(1)}, timeout_s=60)
+    if turn_ns(os.getpid()) and after != os.SCHED_IDLE:
+        asked = after == os.SCHED_BATCH
+        assert (turn_ns(worker.pid) == TURN_NS) == asked
+        assert not asked or turn_ns(worker.pid) > turn_ns(os.getpid()), "whoever wakes goes first"
     worker.close()
 
 

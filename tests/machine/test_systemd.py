@@ -38,9 +38,10 @@ def light(place: Path, *, deadline_ms: float = 30_000) -> Path:
 @pytest.mark.parametrize("user", ["", "edgeml"])
 def test_it_is_started_when_its_model_serves(unit: Unit, place: Path, user: str):
     bundle = tiny_bundle(place, budgets=Budgets(deadline_ms=30_000, memory_mb=300))
-    unit.install(serving(bundle), user=user)
+    unit.install(f"awake_ms = 20\n{serving(bundle)}", user=user)
     unit.start()
     assert_serves(unit)
+    assert unit.status().awake.problem == "", "another user than root is let keep cores awake"
     assert unit.show("StatusText") == "serving tiny 1.0 (onnx-fp32)"
     assert run("systemctl", "is-enabled", "edgeml-agent").strip() == "enabled"
     assert unit.show("User") == user
@@ -72,6 +73,27 @@ def test_a_stop_ends_every_process_in_time(unit: Unit, place: Path):
     assert unit.show("Result") == "success"  # and not "timeout": it was not killed
     assert all(is_gone(pid) for pid in processes)
     assert not GROUP.exists()
+
+
+def test_an_end_that_takes_longer_than_the_units_time_is_waited_for(unit: Unit, place: Path):
+    """The configuration changed after the unit was written; the agent says so as it ends."""
+    bundle = light(place, deadline_ms=3_000_000)
+    unit.install(f"drain_s = 15\n{serving(bundle)}")
+    assert unit.show("TimeoutStopUSec") == "1min 10s"
+    unit.adapt("TimeoutStopSec=3")
+    unit.start()
+
+    def call() -> None:
+        with unit.client() as client, pytest.raises(CallError):
+            client.infer({"image": frame(HANG)})
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    unit.wait_for_nap()
+    run("systemctl", "stop", "edgeml-agent")
+    caller.join()
+    unit.journal.wait_for("not done 15 s after the end")
+    assert unit.show("Result") == "success"
 
 
 def test_an_agent_that_stands_still_is_killed_and_restarted(unit: Unit, place: Path):

@@ -52,7 +52,8 @@ class AgentProcess:
                 filter(None, (str(SUPPORT / "sleeper"), found))
             )
             self._bell = state.with_name(f"{state.name}.bell")
-            os.mkfifo(self._bell)
+            if not self._bell.exists():  # an earlier agent's on this state
+                os.mkfifo(self._bell)
             environment[BELL] = str(self._bell)
             self._nap = os.open(self._bell, os.O_RDONLY | os.O_NONBLOCK)
         given = [str(argument) for argument in arguments]
