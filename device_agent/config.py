@@ -202,7 +202,7 @@ class Config(Section, frozen=True):
     two weeks of minutes. When it is full neighbouring windows are merged."""
     workers_mb: Annotated[float, Meta(gt=0)] | None = None
     """What all workers together may have resident, 10^6 bytes; one more is started beside another
-    only within it. Default: what the machine has to spare."""
+    only within it. Default: what the machine has to spare, and a control group around the agent."""
     healthy_s: Seconds = 300.0
     """A new version that serves for so long without losing a worker is confirmed; until then a
     crash loop ends in the last one that was."""

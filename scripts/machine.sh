@@ -5,7 +5,7 @@
 #   scripts/machine.sh test FOLDER [ARGS...] the tests in tests/machine, run inside; ARGS go to pytest
 #   scripts/machine.sh power FOLDER [CASES]  power cuts at CASES moments (60) of an agent's life;
 #                                            AGAIN=1 cuts the last recorded life again
-#   scripts/machine.sh container FOLDER      the container image, built and run; no QEMU
+#   scripts/machine.sh container FOLDER      the container image, built, run by Buildah and by Podman; no QEMU
 #   scripts/machine.sh shell FOLDER          a shell inside, on this terminal; Ctrl-A X ends it
 #
 # Needs x86-64 Debian or Ubuntu, and root: it installs QEMU and mmdebstrap with apt where they are
@@ -179,7 +179,7 @@ in_store() { buildah --root "$root/images" --runroot "$root/images-run" --storag
 # the name that it asks for: no registry is needed. It runs without a control group of its own, as
 # buildah can where it is itself in a container.
 container() {
-    "$here/.ci/packages.sh" buildah mmdebstrap util-linux
+    "$here/.ci/packages.sh" buildah podman mmdebstrap util-linux
     copy "$root/checkout" .
     mkdir -p "$root/container/bundles"
     if ! in_store inspect --type image "docker.io/library/python:3.11-slim" >/dev/null 2>&1; then
@@ -199,6 +199,10 @@ container() {
     say "running"
     in_store inspect --type image edgeml-agent | python3 "$here/scripts/machine/container.py" \
         "$root" "$here"
+    say "running under Podman"
+    # crun takes version 1 of control groups or version 2, and not one beside the other.
+    unshare --mount sh -c 'umount /sys/fs/cgroup/unified 2>/dev/null; exec python3 "$@"' sh \
+        "$here/scripts/machine/under_podman.py" "$root" "$here"
 }
 
 [ $# -ge 2 ] || usage

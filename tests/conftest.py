@@ -8,30 +8,17 @@ the packages where it can.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import socket
-import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import pytest
 from hypothesis import settings
+from support.brokers import Mosquitto, free_port
+from support.programs import find_program
 
 from edgeml.toolchain import install, store
 from edgeml.toolchain.spec import TOOLCHAINS
-
-EXECUTABLES = {
-    "mosquitto": ("mosquitto",),
-    "chromium": ("chromium", "chromium-browser", "google-chrome"),
-    "chromium-driver": ("chromedriver",),
-}
-"""Debian package → names of its program, here and on other systems."""
-
-SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
 
 Require = Callable[[str], Path]
 
@@ -102,17 +89,6 @@ def require() -> Require:
     return find_program
 
 
-def find_program(package: str) -> Path:
-    for name in EXECUTABLES[package]:
-        path = shutil.which(name, path=SEARCH_PATH)
-        if path is not None:
-            return Path(path)
-    message = f"needs the system package {package}: apt-get install {package}"
-    if os.environ.get("CI", "").lower() in ("1", "true"):
-        pytest.fail(f"{message} (CI=true, so this is no skip)", pytrace=False)
-    pytest.skip(message)
-
-
 @pytest.fixture(scope="session")
 def onnx2tf_wanted() -> None:
     """The toolchain ``onnx2tf`` is here, or on its way.
@@ -131,56 +107,6 @@ def onnx2tf(onnx2tf_wanted: None) -> Iterator[Path]:
         yield python
 
 
-@dataclass
-class Mosquitto:
-    """A real Mosquitto on a loopback port that stays the same over :meth:`kill` and :meth:`start`.
-
-    Anonymous, without persistence: what it holds is lost with it, as the worst broker would.
-    """
-
-    program: Path
-    folder: Path
-    port: int
-    host: str = "127.0.0.1"
-    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
-
-    def start(self) -> None:
-        """Start it, and return when it listens."""
-        config = self.folder / "mosquitto.conf"
-        config.write_text(
-            f"listener {self.port} {self.host}\n"
-            "allow_anonymous true\npersistence false\nlog_dest stderr\nlog_type all\n"
-        )
-        self._process = subprocess.Popen(
-            [str(self.program), "-c", str(config)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        assert self._process.stderr is not None
-        log = (self.folder / "mosquitto.log").open("ab")
-        for line in self._process.stderr:
-            log.write(line)
-            if b" running" in line:
-                break
-        else:
-            log.close()
-            pytest.fail(f"Mosquitto did not start: {log.name}", pytrace=False)
-        # The rest of its log goes to the file too, so that the pipe never fills.
-        threading.Thread(target=_drain, args=(self._process.stderr, log), daemon=True).start()
-
-    def kill(self) -> None:
-        """Kill it as a power cut would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-
-def _drain(source: IO[bytes], log: IO[bytes]) -> None:
-    with source, log:
-        shutil.copyfileobj(source, log)
-
-
 @pytest.fixture
 def mosquitto(require: Require, tmp_path: Path) -> Iterator[Mosquitto]:
     """A Mosquitto of this test's own, already listening."""
@@ -196,9 +122,3 @@ def mosquitto(require: Require, tmp_path: Path) -> Iterator[Mosquitto]:
 def unused_port() -> int:
     """A TCP port on loopback that nothing listens on."""
     return free_port()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from edgeml.device_agent.limits.spare import available_bytes
 from edgeml.device_agent.serving.runner import Variant
-from edgeml.device_agent.worker.parent import available_bytes
 
 UNKNOWN_BYTES = 128 * 10**6
 """Of a worker, beside twice its artifact, where nothing was measured: Python, NumPy, a runtime."""
@@ -21,7 +21,7 @@ class Room:
     """Args:
     limit_bytes: of all workers together; None for what the machine has.
     used_bytes: what they have resident now.
-    available: memory of the machine that can be had now, bytes.
+    available: memory that can be had now, bytes.
     """
 
     def __init__(

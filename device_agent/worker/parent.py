@@ -24,6 +24,7 @@ from pathlib import Path
 import msgspec
 
 from edgeml.device_agent.config import ENVIRONMENT, HEAP_ENVIRONMENT
+from edgeml.device_agent.limits.spare import available_bytes
 from edgeml.device_agent.worker import wire
 from edgeml.device_agent.worker.ear import LINK, Bell, Ear
 from edgeml.device_agent.worker.layout import Array
@@ -329,15 +330,6 @@ def _no_room(nbytes: int) -> WorkerError:
         f"There is no room for the {nbytes:,} bytes of the model's inputs and outputs",
         expected=f"at most {MEMORY_SHARE:.0%} of the memory that is available",
     )
-
-
-def available_bytes() -> int:
-    """Memory that the machine has to spare."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return int(value.split()[0]) * 1024
-    return 0
 
 
 def _resident_bytes(statm: int) -> int | None:

@@ -17,8 +17,9 @@ from typing import Any
 BUNDLE = """
 import sys, pathlib
 sys.path.append("/tests")
-from support.bundles import Budgets, tiny_bundle
+from support.bundles import Budgets, sleeper_bundle, tiny_bundle
 tiny_bundle(pathlib.Path("/bundles"), targets=("tflite",), budgets=Budgets(memory_mb=300))
+sleeper_bundle(pathlib.Path("/bundles"))
 """
 CALL = """
 import edgeml, numpy

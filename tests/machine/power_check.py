@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from machine.power_workload import (
     start_broker,
 )
 from machine.write_log import FLUSH, SECTOR, Entry, read_log, survivors, write_image
-from support.agents import AgentProcess
+from support.agents import PATIENCE_S, AgentProcess
 from support.weights import images, scores
 
 from edgeml.device_agent.local.client import Client
@@ -79,7 +79,6 @@ def check(notes: list[Note]) -> list[str]:
         agent.process.kill()
         agent.end()
         psutil.wait_procs([psutil.Process(pid) for pid in workers if psutil.pid_exists(pid)])
-        os.close(agent._nap)  # a file on the disk
         collector.close()
         broker.kill()
 
@@ -87,7 +86,7 @@ def check(notes: list[Note]) -> list[str]:
 def _look(agent: AgentProcess, collector: NotingCollector, notes: list[Note]) -> list[str]:
     broken: list[str] = []
     with Client(agent.socket, "sleeper") as client:
-        _wait_for_empty_outbox(client, collector)
+        _wait_for_empty_outbox(client)
         windows = list(collector.windows.values())
         closed = sum(note["rows"] for note in notes if note["kind"] == "closed")
         asked = sum(note["kind"] == "request" for note in notes)
@@ -121,17 +120,15 @@ def _allowed(notes: list[Note]) -> set[str]:
     return allowed
 
 
-def _wait_for_empty_outbox(client: Client, collector: NotingCollector) -> None:
+def _wait_for_empty_outbox(client: Client) -> None:
     def waiting() -> int:
         outbox = client.get("/edgeml/v1/status")["outbox"]
         return outbox["waiting"] + outbox["numbered"]
 
-    for _ in range(200):
-        if not waiting():
-            return
-        collector.published.wait(0.1)
-        collector.published.clear()
-    raise AssertionError(f"{waiting()} windows do not leave the outbox")
+    end = time.monotonic() + PATIENCE_S
+    while waiting():
+        assert time.monotonic() < end, f"{waiting()} windows do not leave the outbox"
+        time.sleep(0.05)  # no event tells that the agent has heard of the last
 
 
 def _window(note: Note) -> Window:

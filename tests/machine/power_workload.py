@@ -21,9 +21,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from conftest import Mosquitto, find_program
 from support.agents import PATIENCE_S, AgentProcess, Collector
+from support.brokers import Mosquitto
 from support.bundles import Budgets, sleeper_bundle
+from support.programs import find_program
 from support.weights import images
 
 from edgeml.device_agent.local.client import Client

@@ -1,9 +1,10 @@
-"""Memory limits by control groups of version 2, as the kernel holds them."""
+"""Memory limits by control groups of version 2, as the kernel holds them, and its pressure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from support.processes import children
 from support.sleeper.sleeper_runtime import GROW
 from support.units import GROUP, Journal, Unit, run
 
+from edgeml.device_agent.limits.sensors import memory_pressure
 from edgeml.device_agent.local.client import CallError
 
 LIMIT_MB = 150
@@ -77,3 +79,37 @@ def test_a_model_that_does_not_fit_while_it_loads_is_refused(
     run("systemctl", "enable", "--now", "--no-block", "edgeml-agent")
     kernel.wait_for(rf"memory: usage {LIMIT_KB}kB, limit {LIMIT_KB}kB")
     unit.journal.wait_for("refused .*150 MB are allowed")
+
+
+NEIGHBOUR = """
+hoard = bytearray(200_000_000)
+while True:
+    hoard[::4096] = bytes(len(hoard[::4096]))
+"""
+"""Wants more than the 30 MB that it is given."""
+
+
+@contextmanager
+def pressure() -> Generator[Path]:
+    """A neighbour that the kernel makes wait for memory; gives the kernel's account of it."""
+    limits = ("-p", "MemoryHigh=30M", "-p", "MemorySwapMax=0")
+    run("systemd-run", "--unit=neighbour", *limits, "/usr/bin/python3", "-c", NEIGHBOUR)
+    try:
+        yield Path("/sys/fs/cgroup/system.slice/neighbour.service/memory.pressure")
+    finally:
+        run("systemctl", "stop", "neighbour")
+
+
+def test_pressure_for_memory_leads_down_the_ladder_and_its_end_up_again(unit: Unit, place: Path):
+    bundle = sleeper_bundle(place, options={"slow_s": "0.2"}, cheaper={})
+    unit.install(serving(bundle, "deadline_ms = 30000", "ladder_s = 2", "quiet_s = 5"))
+    unit.start()
+    assert unit.status().models[0].step == 0
+    with pressure() as account:
+        unit.journal.wait_for(" degraded .*memory")
+        assert unit.status().models[0].step == 1
+        pressed = memory_pressure(account)
+        assert pressed is not None
+        assert pressed > 0.2
+    unit.journal.wait_for(" restored ")
+    assert unit.status().models[0].step == 0

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Mosquitto
 from support.agents import Collector
+from support.brokers import Mosquitto
 from support.sensor_bundles import image_bundle, sound_bundle
 from support.units import Unit, run
 

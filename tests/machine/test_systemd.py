@@ -12,7 +12,7 @@ import pytest
 from support.agents import frame, is_gone
 from support.bundles import Budgets, sleeper_bundle, tiny_bundle
 from support.sleeper.sleeper_runtime import HANG
-from support.units import EDGEML, GROUP, Unit, run
+from support.units import CONFIG, EDGEML, GROUP, Unit, run
 from support.weights import images, scores
 
 from edgeml.device_agent.local.client import CallError
@@ -123,4 +123,22 @@ def test_what_is_killed_at_once_each_time_is_started_again_for_ever(unit: Unit, 
             os.kill(pid, signal.SIGKILL)
     unit.journal.wait_for(" ready ")
     assert int(unit.show("NRestarts")) >= 10
+    assert_serves(unit)
+
+
+def test_a_configuration_that_was_wrong_is_taken_once_it_is_right(unit: Unit, place: Path):
+    right = serving(light(place))
+    unit.install(right)
+    CONFIG.write_text("memory = 5\n")
+    assert "failed" in run("systemctl", "enable", "--now", "edgeml-agent", check=False)
+    unit.journal.wait_for("unknown key 'memory'", count=2)  # it is tried again, and again refused
+    CONFIG.write_text(right)
+    unit.journal.wait_for(" ready ")  # and then taken, though nobody restarted it
+    assert_serves(unit)
+
+    CONFIG.write_text("memory = 6\n")
+    assert "failed" in run("systemctl", "restart", "edgeml-agent", check=False)
+    CONFIG.write_text(right)
+    run("systemctl", "restart", "edgeml-agent")
+    assert unit.show("ActiveState") == "active"
     assert_serves(unit)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def survivors(entries: list[Entry], cut: int, *, seed: int) -> Iterator[tuple[En
         yield entry, [at < last or random_.random() < 0.5 for _ in range(sectors)]
 
 
-def write_image(log: Path, image: Path, kept: Iterator[tuple[Entry, list[bool]]]) -> None:
+def write_image(log: Path, image: Path, kept: Iterable[tuple[Entry, list[bool]]]) -> None:
     """Put what survived onto an image of the disk as it was at first."""
     with log.open("rb") as source, image.open("r+b") as disk:
         for entry, sectors in kept:

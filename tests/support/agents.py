@@ -56,6 +56,8 @@ class AgentProcess:
                 os.mkfifo(self._bell)
             environment[BELL] = str(self._bell)
             self._nap = os.open(self._bell, os.O_RDONLY | os.O_NONBLOCK)
+        else:
+            self._nap = -1
         given = [str(argument) for argument in arguments]
         if "--http" not in given:
             given += ["--http", "127.0.0.1:0"]
@@ -131,6 +133,9 @@ class AgentProcess:
             pytest.fail("the agent does not end:\n" + "\n".join(self.lines))
         finally:
             self._reader.join(PATIENCE_S)
+            if self._nap >= 0:
+                os.close(self._nap)
+                self._nap = -1
 
     def _read(self) -> None:
         assert self.process.stderr is not None
