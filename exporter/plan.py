@@ -151,7 +151,8 @@ def plan(request: ExportRequest) -> Plan:
     version = naming.checked_name(request.version, "version")
     output = naming.destination(request.output, name, version)
     metric = parse_metric(request.metric)
-    _refuse_report(request.report)
+    naming.beside(request.report, "--report", (".png", ".html"))
+    naming.beside(request.minimize, "--minimize", (".onnx",))
     unjudged = {
         each: why
         for each in request.targets
@@ -188,15 +189,6 @@ def plan(request: ExportRequest) -> Plan:
         version=version,
         output=output,
     )
-
-
-def _refuse_report(path: str) -> None:
-    if path and not path.endswith((".png", ".html")):
-        raise UsageError(
-            f"A report cannot be written to {path!r}", expected="a file that ends in .png or .html"
-        )
-    if path and not Path(path).resolve().parent.is_dir():
-        raise SourceError(f"There is no folder {Path(path).resolve().parent} for the report")
 
 
 def _unjudged(name: str, limits: Limits) -> Refusal | None:

@@ -92,6 +92,43 @@ def test_more_weights_than_one_file_can_hold_are_refused_by_their_entries(tmp_pa
     assert "half precision" in caught.value.remedy
 
 
+def test_a_file_that_is_too_large_is_not_even_read(tmp_path: Path):
+    path = tmp_path / "net.onnx"
+    with path.open("wb") as stream:  # takes no room on the disk
+        stream.truncate(2**31 + 1)
+    with pytest.raises(SourceError, match=r"net\.onnx has 2\.15 GB") as caught:
+        opened(path)
+    assert "half precision" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("change", "expected", "remedy"),
+    [
+        ({"opset": 27}, "opset 26 or older", "opset_version=…"),
+        ({"ir": 14}, "IR version 13 or older", "model.ir_version = 13"),
+    ],
+)
+def test_a_model_newer_than_the_runtime_says_what_is_not_too_new(
+    change: dict[str, int], expected: str, remedy: str, tmp_path: Path
+):
+    model = onnx.load(linear(file=tmp_path / "net.onnx"))
+    model.opset_import[0].version = change.get("opset", 18)
+    model.ir_version = change.get("ir", 10)
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    with pytest.raises(SourceError, match="newer than ONNX Runtime 1") as caught:
+        opened(tmp_path / "net.onnx")
+    assert caught.value.expected == expected
+    assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize("opset", [7, 26])
+def test_the_oldest_and_the_newest_opset_are_read(opset: int, tmp_path: Path):
+    model = onnx.load(linear(file=tmp_path / "net.onnx"))
+    model.opset_import[0].version = opset
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    assert opened(tmp_path / "net.onnx").title == f"ONNX opset {opset}"
+
+
 @pytest.mark.parametrize(
     ("inputs", "found"),
     [
