@@ -35,6 +35,16 @@ NO_OPEN_AXES = Refusal(
     f"{' or '.join(OPEN_AXES)}.",
 )
 
+NO_RAW_INPUT = {
+    "coreml": Refusal(
+        reason="Core ML takes float32 and int32 alone, and what --preprocess declares begins with "
+        "what the sensor gives, uint8 or int16.",
+        remedy="Leave --preprocess out for it and do those steps in the app; or export to tflite "
+        "or onnx, which run on Apple's devices as well.",
+    )
+}
+"""Targets whose artifacts cannot take raw input."""
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """A request that was looked over."""
@@ -169,6 +179,9 @@ def plan(request: ExportRequest) -> Plan:
     if any(-1 in shape for shape in request.shapes.values()):
         refused |= {each.target: NO_OPEN_AXES for each in found if each.target not in OPEN_AXES}
         found = tuple(each for each in found if each.target in OPEN_AXES)
+    if declared is not None:
+        refused |= {e.target: NO_RAW_INPUT[e.target] for e in found if e.target in NO_RAW_INPUT}
+        found = tuple(each for each in found if each.target not in NO_RAW_INPUT)
     if found and calibration is None and evaluation is None:
         raise SourceError(
             "There are no samples to check the artifacts with",
