@@ -299,6 +299,15 @@ class Total(nn.Module):
 
 def total(): return Total()
 
+class Forgetful(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout(0.9)
+    def forward(self, x):
+        return self.drop(x)
+
+def training(): return Forgetful().train()
+
 class Nothing(nn.Module):
     def forward(self):
         return torch.ones(1)
@@ -317,6 +326,14 @@ def test_torch_weights_of_another_precision_become_float32(
     assert "exported as float32" in found.notes[0]
     answer = reference(torch_child, found, np.ones((3, 4), np.float32))
     np.testing.assert_array_equal(answer["output_0"], np.full((3, 4), 2, np.float32))
+
+
+def test_a_module_that_is_still_in_training_mode_is_evaluated(torch_child: Child, tmp_path: Path):
+    (tmp_path / "user.py").write_text(FACTORIES)
+    row = ArrayShape("x", (4,), "float32")
+    found = read(torch_child, f"{tmp_path / 'user.py'}:training", tmp_path, row)
+    answer = reference(torch_child, found, np.ones((3, 4), np.float32))
+    np.testing.assert_array_equal(answer["output_0"], np.ones((3, 4), np.float32))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
-"""Every cell that the table refuses is refused by looking the request over: nothing is read, nothing
-heavy imported."""
+"""Every cell that the table refuses is refused by looking the request over: nothing is read, and
+nothing heavy imported."""
 
 from __future__ import annotations
 
