@@ -190,6 +190,50 @@ def test_an_artifact_takes_what_sensors_give(
         np.testing.assert_allclose(found[f"{name}_made"], expected(name), atol=2e-3)
 
 
+class Wave(torch.nn.Module):
+    """Hears the waveform itself, not its spectrum."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.front = torch.nn.Conv1d(1, 8, 9, stride=4)
+        self.head = torch.nn.Linear(8, 3)
+
+    def forward(self, sound):
+        return self.head(self.front(sound.reshape(1, 1, 800)).relu().mean(2))
+
+
+def test_a_waveform_is_quantized_too(tmp_path: Path):
+    steps = (Scale(factor=1 / 32768), Normalize(mean=(0,), std=(0.1,)))
+    declared = AudioInput(rate=8000, samples=800, steps=steps)
+    module = Wave().eval()
+    torch.export.save(torch.export.export(module, (torch.zeros(1, 800),)), tmp_path / "wave.pt2")
+    opened = Opened(
+        kind="torch",
+        path=tmp_path / "wave.pt2",
+        inputs=(Tensor(name="sound", shape=(1, 800), dtype="float32"),),
+        outputs=(Tensor(name="scores", shape=(1, 3), dtype="float32"),),
+        title="",
+    )
+    front = FrontJob(source=opened, inputs={"sound": declared}, path=tmp_path / "raw.pt2")
+    work = CompileJob(
+        source_kind="torch",
+        source=torch_front.put_in_front(front).path,
+        precision="int8",
+        inputs=("sound",),
+        outputs=("scores",),
+        workdir=tmp_path,
+        calibration=calibration_folder(tmp_path / "samples", RAW["sound"]),
+    )
+    made = compile_here("openvino", work)
+    session = open_session("openvino", made.files[0], options=made.options)
+    with NamedSession(session, made.inputs, made.outputs) as named, torch.no_grad():
+        for raw in RAW["sound"]:
+            found = named.run({"sound": raw[np.newaxis]})["scores"]
+            heard = torch.from_numpy(np.float32(preprocess(declared, raw)).reshape(1, 800))
+            np.testing.assert_allclose(found, module(heard).numpy(), atol=0.02)
+
+
 def test_what_leads_up_to_a_logarithm_stays_float_in_openvino_s_int8(tmp_path: Path):
     """In 8 bits the quiet bands would be lost; pixels may well be rounded."""
     work = job("torch", wrapped("torch", tmp_path), tmp_path, "int8")
