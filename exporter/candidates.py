@@ -99,7 +99,7 @@ def candidates(
                 refusal = NO_CALIBRATION
             if refusal is None:
                 found.append(Candidate(target, precision))
-            elif target not in refused:
+            elif target not in refused or precision == choice:
                 refused[target] = refusal
     if choice == "mixed":  # what stands beside it is of no use without it
         able = {each.target for each in found if each.precision == "mixed"}

@@ -62,6 +62,40 @@ def destination(output: str, name: str, version: str) -> Path:
     folder = path.resolve().parent
     while not folder.exists():
         folder = folder.parent
+    _refuse_folder(folder, "-o")
+    return path.resolve()
+
+
+def beside(path: str, option: str, suffixes: tuple[str, ...]) -> None:
+    """Check where a file is to be written beside the bundle, before minutes of work.
+
+    Args:
+        path: as it was given; empty where none is wanted.
+        option: that gave it.
+        suffixes: of which it has one.
+
+    Raises:
+        UsageError: it has another.
+        SourceError: there is no such folder, or nothing can be written to it.
+    """
+    if not path:
+        return
+    given = Path(path).resolve()
+    if given.suffix not in suffixes or given.is_dir():
+        raise UsageError(
+            f"{option} cannot be written to {path!r}",
+            expected=f"a file that ends in {' or '.join(suffixes)}",
+        )
+    if not given.parent.is_dir():
+        raise SourceError(
+            f"There is no folder {given.parent} for {option}",
+            expected="a folder that exists",
+            remedy="Make it first, or choose another place.",
+        )
+    _refuse_folder(given.parent, option)
+
+
+def _refuse_folder(folder: Path, option: str) -> None:
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -69,6 +103,5 @@ def destination(output: str, name: str, version: str) -> Path:
         raise SourceError(
             f"Nothing can be written to {folder}: {error.strerror or error}",
             expected="a folder that may be written and has room",
-            remedy="Choose another place with -o.",
+            remedy=f"Choose another place with {option}.",
         ) from error
-    return path.resolve()

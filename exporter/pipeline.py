@@ -89,8 +89,7 @@ def export(request: ExportRequest, *, emit: Emit, children: Children, folder: Pa
                 needed=request.limits.accuracy_drop is not None,
             )
             if judge is None and material.checkset.samples.labels is not None:
-                text = "The labels fit no output of the model: no accuracy is measured."
-                emit(Note(text=text))
+                emit(Note(text=metrics.unfit(material.checkset)))
             if bulk is not None:
                 bulk.check(material, judge)
 

@@ -35,6 +35,16 @@ NO_OPEN_AXES = Refusal(
     f"{' or '.join(OPEN_AXES)}.",
 )
 
+NO_RAW_INPUT = {
+    "coreml": Refusal(
+        reason="Core ML takes float32 and int32 alone, and what --preprocess declares begins with "
+        "what the sensor gives, uint8 or int16.",
+        remedy="Leave --preprocess out for it and do those steps in the app; or export to tflite "
+        "or onnx, which run on Apple's devices as well.",
+    )
+}
+"""Targets whose artifacts cannot take raw input."""
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """A request that was looked over."""
@@ -151,7 +161,8 @@ def plan(request: ExportRequest) -> Plan:
     version = naming.checked_name(request.version, "version")
     output = naming.destination(request.output, name, version)
     metric = parse_metric(request.metric)
-    _refuse_report(request.report)
+    naming.beside(request.report, "--report", (".png", ".html"))
+    naming.beside(request.minimize, "--minimize", (".onnx",))
     unjudged = {
         each: why
         for each in request.targets
@@ -168,6 +179,9 @@ def plan(request: ExportRequest) -> Plan:
     if any(-1 in shape for shape in request.shapes.values()):
         refused |= {each.target: NO_OPEN_AXES for each in found if each.target not in OPEN_AXES}
         found = tuple(each for each in found if each.target in OPEN_AXES)
+    if declared is not None:
+        refused |= {e.target: NO_RAW_INPUT[e.target] for e in found if e.target in NO_RAW_INPUT}
+        found = tuple(each for each in found if each.target not in NO_RAW_INPUT)
     if found and calibration is None and evaluation is None:
         raise SourceError(
             "There are no samples to check the artifacts with",
@@ -188,15 +202,6 @@ def plan(request: ExportRequest) -> Plan:
         version=version,
         output=output,
     )
-
-
-def _refuse_report(path: str) -> None:
-    if path and not path.endswith((".png", ".html")):
-        raise UsageError(
-            f"A report cannot be written to {path!r}", expected="a file that ends in .png or .html"
-        )
-    if path and not Path(path).resolve().parent.is_dir():
-        raise SourceError(f"There is no folder {Path(path).resolve().parent} for the report")
 
 
 def _unjudged(name: str, limits: Limits) -> Refusal | None:

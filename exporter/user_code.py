@@ -76,10 +76,14 @@ def blaming(path: Path, doing: str) -> Generator[None, None, None]:
         raise
     except (Exception, SystemExit) as error:
         text = _text(error)
+        lacking = isinstance(error, ModuleNotFoundError)
         raise SourceError(
             f"{where(error, path) or doing}: {text}",
             expected=f"{doing} to run without an error",
-            remedy="The log has the whole trace.",
+            remedy="It runs where the converters are, in an environment of their own: name the "
+            "interpreter that you train in, with its packages: --python PATH."
+            if lacking
+            else "The log has the whole trace.",
         ) from error
 
 

@@ -40,6 +40,8 @@ class ExportResult(msgspec.Struct, frozen=True, kw_only=True):
     """Where float artifacts that failed theirs part from the source."""
     source_accuracy: float | None = None
     """Of the source model on the evaluation samples."""
+    metric: str | None = None
+    """Which one that is; None where nothing was judged."""
     machine: str | None = None
     isa: str | None = None
     log: Path | None = None
@@ -117,6 +119,7 @@ class Gathering:
             "isa": done.isa if done else None,
             "artifacts": [_fields(row) for row in self.rows],
             "refused": [_fields(refusal) for refusal in self.refusals],
+            "notes": [_fields(note) for note in self.notes],
             "collapses": [msgspec.to_builtins(each) for each in self.collapses],
             "partings": [msgspec.to_builtins(each) for each in self.partings],
             "error": str(self.error) if self.error else None,
@@ -143,6 +146,7 @@ class Gathering:
             collapses=tuple(self.collapses),
             partings=tuple(self.partings),
             source_accuracy=done.source_accuracy,
+            metric=done.metric or None,
             machine=done.machine or None,
             isa=done.isa or None,
             log=Path(self.log) if self.log else None,
@@ -160,6 +164,6 @@ def revived(event: Failure) -> EdgemlError:
     return error
 
 
-def _fields(event: Row | Refusal) -> dict[str, Any]:
+def _fields(event: Row | Refusal | Note) -> dict[str, Any]:
     """An event as an object of the document, every field present."""
     return {name: msgspec.to_builtins(v) for name, v in msgspec.structs.asdict(event).items()}

@@ -81,6 +81,8 @@ def check_samples(
         raise SourceError(
             f"{where} has unequal numbers of samples: {found}",
             expected="the same number in every array",
+            remedy="Row i of every array, labels too, belongs to sample i: write them from one "
+            "list of samples.",
         )
     return Samples(checked, labels, files=places, missing=tuple(missing))
 

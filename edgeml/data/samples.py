@@ -82,6 +82,8 @@ def parse_source(text: str) -> DataSource:
             expected="FILE.py:ITERABLE",
             remedy="Add a colon and the name of what gives the samples.",
         )
+    elif not Path(text).exists() and (not Path(text).suffix or text.endswith("/")):
+        raise SourceError(f"There is no folder {text}", expected=FORMS, remedy="Check the path.")
     else:
         raise UsageError(f"{text!r} is no form of data that edgeml reads", expected=FORMS)
     if not source.path.is_file():

@@ -128,6 +128,21 @@ def judge(metric: Metric | None, checkset: Checkset, *, needed: bool) -> Judge |
     return found
 
 
+def unfit(checkset: Checkset) -> str:
+    """What a person should know of labels that fit nothing."""
+    truth = checkset.samples.labels
+    assert truth is not None
+    of = "text" if truth.dtype.kind in "US" else str(truth.dtype)
+    span = f", {truth.min()} to {truth.max()}" if truth.dtype.kind in "biu" and truth.size else ""
+    shapes = ", ".join(
+        f"{name!r} {[1, *array.shape[1:]]}" for name, array in checkset.reference.items()
+    )
+    return (
+        f"The labels ({of} {list(truth.shape)}{span}) fit no output of the model ({shapes}): no "
+        "accuracy is measured. Class numbers from 0 on would, or values of an output's shape."
+    )
+
+
 def _no_labels(metric: Metric) -> SourceError:
     return SourceError(
         f"--metric {metric.name} needs labels, and the samples have none",

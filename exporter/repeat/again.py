@@ -121,10 +121,12 @@ class Again:
 
     def _put(self, entry: Entry, kept: Kept) -> Done:
         bundle = destination(self._request.output, kept.done.name, kept.done.version)
-        places = {_BUNDLE: bundle}
-        for field in _SIDE_FILES:
-            if field in entry.record.files:
-                places[field] = Path(getattr(self._request, field))
+        places = {
+            field: Path(getattr(self._request, field))
+            for field in _SIDE_FILES
+            if field in entry.record.files
+        }
+        places[_BUNDLE] = bundle  # last: where the others cannot be written there is none
         for name, to in places.items():
             _copy(entry, name, to)
         return msgspec.structs.replace(kept.done, bundle=os.fspath(bundle), cached=True)

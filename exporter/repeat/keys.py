@@ -67,6 +67,8 @@ def export_key(request: ExportRequest) -> str:
     return _digest(
         {
             "request": asked(request),
+            # A bundle made without a report is not all that one with a report gives.
+            "beside": (Path(request.report).suffix, bool(request.minimize)),
             "files": files,
             "folder": os.getcwd() if code else "",  # noqa: PTH109
             "theirs": _their_environment(request.python),

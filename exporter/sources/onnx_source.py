@@ -9,6 +9,7 @@ Inputs and outputs keep the graph's names. Runs in a child process.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,11 @@ _NUMPY = {
     "tensor(uint8)": "uint8",
     "tensor(int8)": "int8",
 }
+
+_NEWEST = re.compile(
+    r"support for domain (\S+) is till opset (\d+)|max supported IR version: (\d+)"
+)
+"""ONNX Runtime's own words."""
 
 _STANDARD = {"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training"}
 _RUNTIMES = ("com.microsoft", "com.ms.", "org.pytorch.aten")
@@ -108,18 +114,15 @@ def open_source(job: OpenJob) -> Opened:
 
 
 def _load(path: Path) -> Any:
+    if path.stat().st_size >= _ONE_FILE_BYTES:  # nothing could read it
+        raise _too_large(f"{path} has {path.stat().st_size / 1e9:.2f} GB")
     try:
         bare = onnx.load(str(path), load_external_data=False)
         held = bare.ByteSize() + sum(map(_outside, bare.graph.initializer))
     except Exception as error:
         raise damaged(path, _TITLE, first_line(error)) from error
     if held >= _ONE_FILE_BYTES:
-        raise SourceError(
-            f"{path} holds {held / 1e9:.2f} GB of weights",
-            expected="less than 2 GB, which is all that one file of ONNX can hold and the "
-            "converters pass on",
-            remedy="Export the model in half precision or with weights of 8 bits, or in parts.",
-        )
+        raise _too_large(f"{path} holds {held / 1e9:.2f} GB of weights")
     try:
         model = onnx.load(str(path))
     except Exception as error:
@@ -137,6 +140,15 @@ def _load(path: Path) -> Any:
     except Exception as error:
         raise damaged(path, "a valid ONNX model", first_line(error)) from error
     return model
+
+
+def _too_large(found: str) -> SourceError:
+    return SourceError(
+        found,
+        expected="less than 2 GB, which is all that one file of ONNX can hold and the converters "
+        "pass on",
+        remedy="Export the model in half precision or with weights of 8 bits, or in parts.",
+    )
 
 
 def _outside(tensor: Any) -> int:
@@ -189,6 +201,16 @@ def _session(path: Path, shown: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
+        if newest := _NEWEST.search(str(error)):
+            version, number = ("opset", newest[2]) if newest[2] else ("IR version", newest[3])
+            raise SourceError(
+                f"{shown} is newer than ONNX Runtime {onnxruntime.__version__} reads",
+                expected=f"{version} {number} or older",
+                remedy="Export it again for that one (torch.onnx.export(…, opset_version=…)), or "
+                f"convert it: onnx.version_converter.convert_version(model, {newest[2]})."
+                if newest[2]
+                else f"Load it with onnx, set model.ir_version = {number}, and save it again.",
+            ) from error
         raise SourceError(
             f"ONNX Runtime cannot load {shown} with a batch of one: {first_line(error)}",
             expected="a model whose batch axis is open, or 1, and whose operators it has",

@@ -14,6 +14,7 @@ from edgeml.targets.compiling import CompileJob, CompileResult
 from edgeml.targets.frameworks import absent
 from edgeml.targets.openvino.convert import float_model
 from edgeml.targets.openvino.layers import WEIGHTED, name_operations, operations_kept
+from edgeml.targets.openvino.mend import widen
 from edgeml.targets.registry import CALIBRATED, SourceKind
 
 # The session option for the activations that share a range in a product with packed weights.
@@ -52,6 +53,7 @@ def _made(ov: Any, job: CompileJob) -> CompileResult:
     if job.precision in CALIBRATED:
         count = sources.sample_count(job)
         model = _static(model, job, count)
+        widen(model)
     elif job.precision not in {"fp32", "fp16"}:
         model = _weights(model, job)
         options[_RANGES] = "32" if job.precision == "int8-dynamic" else "0"

@@ -1,4 +1,4 @@
-"""Mends what OpenVINO makes of an ONNX graph, where its operators have the means.
+"""Mends what OpenVINO makes of a graph, where its operators have the means.
 
 What cannot be mended stands in :mod:`edgeml.targets.openvino.faults`.
 """
@@ -92,6 +92,22 @@ def check_shapes(model: Any, shapes: Mapping[str, tuple[int | None, ...]]) -> No
                     remedy="Replace the operator that makes it by an equivalent, or export to "
                     "another target.",
                 )
+
+
+def widen(model: Any) -> None:
+    """Takes 16-bit inputs of a quantized ``openvino.Model``, which a microphone gives, to float by
+    way of 32 bits.
+
+    Compiling it, the CPU's plugin moves the rounding of the first layer up to the input, and then
+    finds that oneDNN has nothing for 16 bits.
+    """
+    ops = framework("openvino.opset16")
+    for parameter in model.get_parameters():
+        if parameter.get_element_type().get_type_name() != "i16":
+            continue
+        for reader in list(parameter.output(0).get_target_inputs()):
+            if reader.get_node().get_type_name() == "Convert":
+                reader.replace_source_output(ops.convert(parameter.output(0), "i32").output(0))
 
 
 def _stable(op: Any) -> None:

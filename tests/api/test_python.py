@@ -4,12 +4,14 @@ running a bundle."""
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from support.bundles import tiny_bundle
@@ -17,7 +19,9 @@ from support.weights import images, scores
 
 import edgeml
 from edgeml.api import samples
+from edgeml.api.result import Gathering
 from edgeml.errors import SourceError, UsageError
+from edgeml.exporter.events import Done, Note, Refusal, Row, Started
 
 IMAGES = np.arange(5 * 6, dtype=np.float32).reshape(5, 2, 3)
 
@@ -49,6 +53,45 @@ def test_a_session_runs_the_best_artifact_or_the_one_named(tmp_path: Path):
     assert np.array_equal(named["scores"], bare["scores"])
     with pytest.raises(UsageError):
         edgeml.Session(bundle, "coreml")
+
+
+def test_what_an_export_returns_is_the_document_of_json_typed():
+    gathered = Gathering()
+    row = Row(
+        target="onnx", precision="fp32", bytes=10, passed=True, chosen=True, cosine=1.0, max_abs=0.0
+    )
+    events = (
+        Started(log="/log"),
+        Note(text="The labels are few."),
+        row,
+        Refusal(target="coreml", reason="No ONNX.", remedy="Give the model."),
+        Done(
+            bundle="/a/b.edgeml",
+            name="b",
+            version="1",
+            bytes=5,
+            status=1,
+            metric="auc",
+            source_accuracy=0.9,
+            machine="a processor",
+            isa="avx2",
+        ),
+    )
+    for event in events:
+        gathered.take(event)
+    typed = gathered.result()
+    document = gathered.document()
+    assert document.pop("error") is None
+    assert set(document) == set(typed.__struct_fields__)
+    plain = json.loads(msgspec.json.encode(typed, enc_hook=str))
+    for name in set(document) - {"artifacts", "refused", "notes"}:
+        assert document[name] == plain[name], name
+    for name in ("artifacts", "refused", "notes"):
+        made = [
+            type(each)(**fields)
+            for each, fields in zip(getattr(typed, name), document[name], strict=True)
+        ]
+        assert made == list(getattr(typed, name)), name
 
 
 def test_an_array_becomes_a_file(tmp_path: Path):

@@ -81,7 +81,10 @@ TOO_LARGE[2] = 1e300
         ({"image": images(0)}, ("empty", "at least one")),
         ({"image": WITH_NAN}, ("NaN", "sample 1")),
         ({"image": TOO_LARGE}, ("infinite", "sample 2")),
-        ({"image": images(3), "labels": np.arange(4)}, ("3 of 'image', 4 of 'labels'",)),
+        (
+            {"image": images(3), "labels": np.arange(4)},
+            ("3 of 'image', 4 of 'labels'", "belongs to sample i"),
+        ),
         ({"image": images(2), "labels": np.array([0, np.nan])}, ("'labels'", "NaN")),
         ({}, ("no arrays", "'image'")),
     ],
@@ -135,7 +138,7 @@ def test_a_file_of_something_else_is_refused(name: str, tmp_path: Path) -> None:
         read_samples(parse_source(str(tmp_path / name)), [IMAGE], tmp_path)
 
 
-@pytest.mark.parametrize("text", ["data.csv", "data", "code.py", "code.py:", "code.py:a-b"])
+@pytest.mark.parametrize("text", ["data.csv", "code.py", "code.py:", "code.py:a-b"])
 def test_a_form_that_is_none_is_wrong_usage(text: str) -> None:
     with pytest.raises(UsageError):
         parse_source(text)
@@ -144,6 +147,10 @@ def test_a_form_that_is_none_is_wrong_usage(text: str) -> None:
 def test_a_file_that_is_missing() -> None:
     with pytest.raises(SourceError, match=r"no file none\.npz"):
         parse_source("none.npz")
+    for folder in ("photos", "photos/", "photos.v2/"):
+        with pytest.raises(SourceError, match=f"no folder {folder}") as caught:
+            parse_source(folder)
+        assert "a folder of images" in caught.value.expected
 
 
 def test_code_is_taken_apart_but_not_run_here(tmp_path: Path) -> None:

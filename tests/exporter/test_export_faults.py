@@ -6,6 +6,7 @@ for longer than until the next export.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from support.exports import Models, finish, start
 from support.gone import wait_gone
 from support.processes import descendants
 
+import edgeml
 from edgeml.bundle import open_bundle
 from edgeml.exporter.events import Stage, decode_event
 
@@ -62,6 +64,25 @@ def test_ctrl_c_leaves_nothing_whatever_the_stage(models: Models, tmp_path: Path
     else:
         assert status == 130
         assert left == []
+
+
+def test_leaving_the_iterator_of_events_ends_the_export(models: Models, tmp_path: Path):
+    os.mkfifo(tmp_path / "never")
+    (tmp_path / "data.py").write_text(f"def samples():\n    open({str(tmp_path / 'never')!r})\n")
+    before = set(descendants(os.getpid()))
+    events = edgeml.exporting(
+        models.torch / "net.onnx",
+        "onnx",
+        calibration=f"{tmp_path / 'data.py'}:samples",
+        output=tmp_path / "out",
+    )
+    assert any(isinstance(event, Stage) and event.name == "calibrate" for event in events)
+    below = set(descendants(os.getpid())) - before
+    assert below
+    events.close()
+    for pid in below:
+        wait_gone(pid)
+    assert not (tmp_path / "out").exists()
 
 
 def test_after_a_kill_no_process_goes_on_and_the_next_export_tidies_up(

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, load, save
 from support.exports import Export, Models, finish
+
+from edgeml.exporter.events import Collapse
 
 
 @pytest.mark.parametrize(
@@ -130,6 +133,13 @@ def test_a_failed_check_is_an_error_and_no_bundle_is_written(
     row = outcome.rows["onnx-int8"]
     assert (row.passed, row.chosen) == (False, False)
     assert row.p50_ms is not None
+    # And the layers that add most noise, with the module and line that each comes from.
+    (collapse,) = outcome.of(Collapse)
+    assert (collapse.target, collapse.precision) == ("onnx", "int8")
+    assert 1 < len(collapse.layers) <= collapse.compared
+    places = {(each.module, each.line.partition(":")[0]) for each in collapse.layers if each.line}
+    assert ("head", "export_torch.py") in places
+    assert "dB" in collapse.text
 
 
 def test_an_operator_that_a_target_lacks_is_named_with_its_module(
@@ -148,6 +158,37 @@ def test_an_operator_that_a_target_lacks_is_named_with_its_module(
     assert refusal.remedy
     assert outcome.failure.error == "RefusedError"
     assert Path(outcome.failure.log).is_file()
+
+
+def test_the_smallest_model_that_shows_a_refusal_is_written(export: Export, tmp_path: Path):
+    operators = ["Abs", "Relu", "Sigmoid", "Det", "Neg", "Exp"]
+    names = ["x", *(f"t{index}" for index in range(5)), "y"]
+    nodes = [
+        helper.make_node(operator, [names[index]], [names[index + 1]], name=f"volume/{operator}")
+        for index, operator in enumerate(operators)
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "volume",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+    )
+    opsets = [helper.make_opsetid("", 18)]
+    save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "net.onnx")
+    np.save(tmp_path / "data.npy", np.ones((20, 4, 4), np.float32))
+    outcome = export(
+        model=str(tmp_path / "net.onnx"),
+        targets=["openvino"],
+        evaluation=str(tmp_path / "data.npy"),
+        precision="fp32",
+        minimize=str(tmp_path / "small.onnx"),
+    )
+    assert outcome.status == 1
+    refusal = outcome.refused["openvino"]
+    assert "OpenVINO has no operator for Det" in refusal.reason
+    assert "node 'volume/Det' (float32[1, 4, 4] → float32[1])" in refusal.reason
+    assert f"{tmp_path / 'small.onnx'} shows it with 1 node of 6" in refusal.remedy
+    assert [node.op_type for node in load(tmp_path / "small.onnx").graph.node] == ["Det"]
 
 
 def test_a_full_disk_is_a_plain_error(models: Models, tmp_path: Path):

@@ -1,5 +1,6 @@
 """Every form of model goes through to a bundle whose artifacts do what the source does."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from support.exports import Export, Models, Outcome, made_again
 
+from edgeml import machine
 from edgeml.targets.runtime import NamedSession, open_session
 
 
@@ -69,7 +71,7 @@ def test_the_bundle_holds_the_best_artifact_of_each_target(digits: Outcome):
         assert artifact.chosen
         assert artifact.bytes == digits.rows[artifact.id].bytes
         assert artifact.measured is not None
-        assert artifact.measured.isa
+        assert artifact.measured.isa == machine.isa()
         assert artifact.parity.tolerance.agreement is not None
 
 
@@ -90,6 +92,11 @@ def test_the_manifest_says_what_goes_in_and_out_and_where_it_came_from(
     assert origin.calibration is not None
     assert origin.evaluation is not None
     assert (origin.calibration.count, origin.evaluation.count) == (200, 200)
+    for data, hashed in (("calibration", origin.calibration), ("evaluation", origin.evaluation)):
+        with np.load(models.torch / f"{data}.npz") as arrays:
+            hashes = [hashlib.sha256(row.tobytes()).digest() for row in arrays["image"]]
+        assert hashed.samples == tuple(each.hex()[:16] for each in hashes)
+        assert hashed.sha256 == hashlib.sha256(b"".join(hashes)).hexdigest()
     assert origin.source_accuracy is not None
     assert origin.source_accuracy.samples == 200
 

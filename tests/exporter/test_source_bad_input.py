@@ -92,6 +92,43 @@ def test_more_weights_than_one_file_can_hold_are_refused_by_their_entries(tmp_pa
     assert "half precision" in caught.value.remedy
 
 
+def test_a_file_that_is_too_large_is_not_even_read(tmp_path: Path):
+    path = tmp_path / "net.onnx"
+    with path.open("wb") as stream:  # takes no room on the disk
+        stream.truncate(2**31 + 1)
+    with pytest.raises(SourceError, match=r"net\.onnx has 2\.15 GB") as caught:
+        opened(path)
+    assert "half precision" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("change", "expected", "remedy"),
+    [
+        ({"opset": 27}, "opset 26 or older", "opset_version=…"),
+        ({"ir": 14}, "IR version 13 or older", "model.ir_version = 13"),
+    ],
+)
+def test_a_model_newer_than_the_runtime_says_what_is_not_too_new(
+    change: dict[str, int], expected: str, remedy: str, tmp_path: Path
+):
+    model = onnx.load(linear(file=tmp_path / "net.onnx"))
+    model.opset_import[0].version = change.get("opset", 18)
+    model.ir_version = change.get("ir", 10)
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    with pytest.raises(SourceError, match="newer than ONNX Runtime 1") as caught:
+        opened(tmp_path / "net.onnx")
+    assert caught.value.expected == expected
+    assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize("opset", [7, 26])
+def test_the_oldest_and_the_newest_opset_are_read(opset: int, tmp_path: Path):
+    model = onnx.load(linear(file=tmp_path / "net.onnx"))
+    model.opset_import[0].version = opset
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    assert opened(tmp_path / "net.onnx").title == f"ONNX opset {opset}"
+
+
 @pytest.mark.parametrize(
     ("inputs", "found"),
     [
@@ -262,6 +299,15 @@ class Total(nn.Module):
 
 def total(): return Total()
 
+class Forgetful(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout(0.9)
+    def forward(self, x):
+        return self.drop(x)
+
+def training(): return Forgetful().train()
+
 class Nothing(nn.Module):
     def forward(self):
         return torch.ones(1)
@@ -280,6 +326,14 @@ def test_torch_weights_of_another_precision_become_float32(
     assert "exported as float32" in found.notes[0]
     answer = reference(torch_child, found, np.ones((3, 4), np.float32))
     np.testing.assert_array_equal(answer["output_0"], np.full((3, 4), 2, np.float32))
+
+
+def test_a_module_that_is_still_in_training_mode_is_evaluated(torch_child: Child, tmp_path: Path):
+    (tmp_path / "user.py").write_text(FACTORIES)
+    row = ArrayShape("x", (4,), "float32")
+    found = read(torch_child, f"{tmp_path / 'user.py'}:training", tmp_path, row)
+    answer = reference(torch_child, found, np.ones((3, 4), np.float32))
+    np.testing.assert_array_equal(answer["output_0"], np.ones((3, 4), np.float32))
 
 
 @pytest.mark.parametrize(

@@ -266,7 +266,12 @@ def test_a_key_hangs_on_contents_and_not_on_where_the_result_goes(tmp_path: Path
     (tmp_path / "net.onnx").write_bytes(b"1")
     (tmp_path / "data.npz").write_bytes(b"2")
     first = keys.export_key(request(tmp_path))
-    assert first == keys.export_key(request(tmp_path, output="elsewhere", report="pareto.png"))
+    assert first == keys.export_key(request(tmp_path, output="elsewhere"))
+    drawn = keys.export_key(request(tmp_path, report="pareto.png"))
+    assert drawn == keys.export_key(request(tmp_path, report="elsewhere.png"))
+    # What holds no report, or a page for a picture, is not the same again.
+    others = [{"report": "pareto.html"}, {"minimize": "small.onnx"}]
+    assert len({first, drawn, *(keys.export_key(request(tmp_path, **o)) for o in others)}) == 4
     assert first != keys.export_key(request(tmp_path, seed=1))
     assert first != keys.export_key(request(tmp_path, statistics={"image": "none"}))
     (tmp_path / "data.npz").write_bytes(b"3")

@@ -1,5 +1,6 @@
 """Which metric is taken, and what it comes to for source and artifact."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from edgeml.errors import EdgemlError, SourceError, UsageError
 from edgeml.exporter import meaning
 from edgeml.exporter.intake import Checkset
 from edgeml.exporter.judging.metric_forms import Metric, parse_metric
-from edgeml.exporter.judging.metrics import judge
+from edgeml.exporter.judging.metrics import judge, unfit
 from edgeml.exporter.judging.scoring import Score, ScoreJob, score
 
 RNG = np.random.default_rng(0)
@@ -62,6 +63,23 @@ def test_a_metric_that_needs_labels_says_so(name: str):
 def test_labels_that_do_not_fit_are_refused_with_their_shape():
     with pytest.raises(SourceError, match=r"labels have shape \[20\] and dtype int64"):
         judge(Metric("mse"), checkset(LOGITS, CLASSES, decision=True), needed=False)
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (CLASSES + 2, r"\(int64 \[20\], 2 to 4\)"),
+        (np.array(["cat", "dog"] * 10), r"\(text \[20\]\)"),
+        (np.zeros((20, 2)), r"\(float64 \[20, 2\]\)"),
+    ],
+)
+def test_labels_that_fit_nothing_are_told_with_what_would_fit(labels: np.ndarray, found: str):
+    given = checkset(LOGITS, labels, decision=True)
+    asked = judge(None, given, needed=False)
+    assert asked is None or asked.metric.name == "agreement"
+    told = unfit(given)
+    assert re.search(found, told)
+    assert "'y' [1, 3]" in told
 
 
 def test_a_single_sigmoid_column_is_judged_at_a_half():

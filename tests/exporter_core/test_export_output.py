@@ -1,15 +1,18 @@
 """Where the bundle goes and what it is called; which samples become golden."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgeml.errors import SourceError, UsageError
+from edgeml.errors import EdgemlError, SourceError, UsageError
 from edgeml.exporter.naming import checked_name, destination, model_name
 from edgeml.exporter.pack import golden_rows
+from edgeml.exporter.plan import plan
 from edgeml.exporter.repeat.dependencies import file_hash
+from edgeml.exporter.request import ExportRequest
 
 
 def test_a_folder_gets_a_file_named_after_the_model(tmp_path: Path):
@@ -36,6 +39,32 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work():
         destination("/proc/out", "net", "1")
     assert "-o" in caught.value.remedy
     assert os.path.isdir("/proc")  # noqa: PTH112
+
+
+@pytest.mark.parametrize(
+    ("change", "found", "expected"),
+    [
+        ({"report": "pareto.pdf"}, "--report cannot be written to 'pareto.pdf'", r"\.html"),
+        ({"report": "gone/pareto.html"}, "no folder .*gone for --report", "exists"),
+        ({"report": "/proc/pareto.html"}, "Nothing can be written to /proc", "has room"),
+        ({"minimize": "small.txt"}, "--minimize cannot be written to 'small.txt'", r"\.onnx"),
+        ({"minimize": "gone/small.onnx"}, "no folder .*gone for --minimize", "exists"),
+    ],
+)
+def test_files_beside_the_bundle_have_a_place_before_the_work(
+    change: dict[str, str],
+    found: str,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(tmp_path)
+    Path("net.onnx").write_bytes(b"\x08\x0a")
+    np.save("data.npy", np.zeros(2))
+    asked = ExportRequest(model="net.onnx", targets=("onnx",), calibration="data.npy", **change)  # type: ignore[arg-type]
+    with pytest.raises(EdgemlError, match=found) as caught:
+        plan(asked)
+    assert re.search(expected, caught.value.expected)
 
 
 @pytest.mark.parametrize(

@@ -91,8 +91,9 @@ def test_a_file_that_does_not_compile_is_blamed_at_its_line(tmp_path: Path):
 def test_a_missing_import_is_blamed_at_its_line(tmp_path: Path):
     path = tmp_path / "users_import.py"
     path.write_text("\nimport no_such_library\n")
-    with pytest.raises(SourceError, match=r"users_import.py:2: ModuleNotFoundError"):
+    with pytest.raises(SourceError, match=r"users_import.py:2: ModuleNotFoundError") as caught:
         load_attribute(path, "build", "a function")
+    assert "--python PATH" in caught.value.remedy
 
 
 def test_samples_with_labels_are_read(code: Path):
