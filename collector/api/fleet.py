@@ -129,10 +129,6 @@ def _json(document: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(document), status, media_type="application/json")
 
 
-def _user(request: Request) -> str:
-    return request.headers.get("x-edgeml-user", "")[:100]
-
-
 async def _body(request: Request, kind: type[T]) -> T:
     try:
         return from_json(await request.body(), kind)
