@@ -24,6 +24,7 @@ from edgeml.errors import EdgemlError
 from edgeml.exporter.child import first_line, no_room
 from edgeml.exporter.children import Children
 from edgeml.exporter.events import Done, Event, Failure, Note, Started, encode_event
+from edgeml.exporter.foresight import foresee
 from edgeml.exporter.repeat.again import Again
 from edgeml.exporter.repeat.cache import Cache, claimed, remove_abandoned
 from edgeml.exporter.request import ExportRequest, Reproduction, decode_request
@@ -65,28 +66,33 @@ def main() -> int:
 
 
 def _answer(request: ExportRequest | Reproduction, channel: _Channel, log: Path) -> int:
-    again = _again(request)
-    done = again.find(channel.send) if again is not None else None
-    if done is None:
-        remove_abandoned(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
-        with claimed(lambda: Path(tempfile.mkdtemp(prefix=PREFIX))) as folder:
-            children = Children(log, temporary=folder, record=folder / "read.txt")
-            try:
-                done = _work(request, again, channel, children, folder)
-            finally:
-                # What follows is short, and must be whole.
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-                children.close()
+    remove_abandoned(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+    with claimed(lambda: Path(tempfile.mkdtemp(prefix=PREFIX))) as folder:
+        began_ns = folder.stat().st_mtime_ns
+        children = Children(log, temporary=folder, record=folder / "read.txt")
+        try:
+            again = _again(request, children)
+            done = again.find(channel.send) if again is not None else None
+            if done is None:
+                done = _work(request, again, channel, children, folder, began_ns)
+        finally:
+            # What follows is short, and must be whole.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            children.close()
     channel.send(done)
     return done.status
 
 
-def _again(request: ExportRequest | Reproduction) -> Again | None:
+def _again(request: ExportRequest | Reproduction, children: Children) -> Again | None:
     """The export's place in the cache. All that it is made of is hashed for that, which leaves a
-    core free for the imports that are needed where it is not there."""
+    core free for the imports that are needed where it is not there: this process's own, and those
+    of its first children. One that reads the model and one that converts it begin with half a
+    second of them each, or with two seconds of torch."""
     if isinstance(request, Reproduction):
         return None
+    children.ahead(2)
+    foresee(request, children)
     with ThreadPoolExecutor(1) as beside:
         found = beside.submit(Again, request, Cache())
         importlib.import_module("edgeml.exporter.pipeline")
@@ -99,18 +105,16 @@ def _work(
     channel: _Channel,
     children: Children,
     folder: Path,
+    began_ns: int,
 ) -> Done:
     # Imported here: what comes from the cache needs none of it.
     if isinstance(request, Reproduction):
         from edgeml.exporter.repeat.reproduction import reproduce
 
         return reproduce(request, emit=channel.send, children=children, folder=folder)
-    # One that reads the model and one that converts it begin with half a second of imports each.
-    children.ahead(2)
     from edgeml.exporter.pipeline import export
 
     assert again is not None
-    began_ns = folder.stat().st_mtime_ns
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     emit = again.listening(channel.send)
     done = export(request, emit=emit, children=children, folder=folder)

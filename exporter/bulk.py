@@ -121,6 +121,7 @@ class Bulk:
         if child is None:
             child = self._runners.enter_context(self._shop.children.child())
             self._running[target] = child
+            child.call("edgeml.exporter.child:give_way", None, int, step="A check")
             child.call("edgeml.exporter.judging.predict:stand_by", target, str, step="A check")
         return child
 

@@ -46,6 +46,9 @@ IDLE_S = 300.0
 
 POLL_S = 2.0
 
+_NICE = 5
+"""A third of a core, beside one that does not give way."""
+
 ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "CUDA_VISIBLE_DEVICES": "",  # conversion is the processor's work, and must not differ by GPU
@@ -332,6 +335,14 @@ def _answer(call: Call) -> Answer:
     except Exception as error:  # noqa: BLE001 - the parent says it; the trace stays in the log
         traceback.print_exc()
         return Answer(error=type(error).__name__, found=first_line(error))
+
+
+def give_way(nothing: None) -> int:  # noqa: ARG001 - every call has a payload
+    """In the child: from now on, let others go first where there are too few cores for all.
+
+    For what fills the time until the conversions end, which all the rest waits for.
+    """
+    return os.nice(_NICE)
 
 
 def main(descriptor: int) -> None:

@@ -54,7 +54,8 @@ class Children:
 
     def foresee(self, framework: str, modules: Sequence[str]) -> None:
         """Have a process import a framework now, of which children can be copies then. Where there
-        are no copies, nothing happens. The thread that calls this must outlive them.
+        are no copies, or this was foreseen before, nothing happens. The thread that calls this must
+        outlive them.
 
         Args:
             framework: the name that :meth:`child` is asked for it by.
@@ -63,9 +64,16 @@ class Children:
         if not possible():
             return
         with self._lock:
+            if framework in self._origins:
+                return
             child = self._ahead.pop(0) if self._ahead and not self._closed else self._new()
             self._live.discard(child)
             self._origins[framework] = Origin(child, modules)
+
+    @property
+    def foreseen(self) -> bool:
+        """Whether any framework was."""
+        return bool(self._origins)
 
     @property
     def waiting(self) -> tuple[int, ...]:

@@ -118,7 +118,7 @@ def conclude(
         planned.output,
         results.contents(planned, material, described, targets, source),
         [results.finished(each) for each in chosen],
-        lock=draft(request, targets, shop.children.dependencies()),
+        lock=draft(request, targets, shop.children.dependencies(), source=described.identity.given),
     )
     converted = None if tried.converted is None else round(tried.converted - began, 2)
     return msgspec.structs.replace(

@@ -125,6 +125,7 @@ def take_in(
         begin(
             Stock(plan=plan, source=source, inputs=inputs, calibrating=calibrating, inside=inside)
         )
+        child.call("edgeml.exporter.child:give_way", None, int, step="The source model")
         folder = shop.folder / "check"
         if evaluation is None:
             assert calibration is not None

@@ -18,6 +18,7 @@ from edgeml.exporter.children import Children
 from edgeml.targets.compiling import CompileResult
 from edgeml.targets.host import can_run_here
 from edgeml.targets.measuring import MeasureJob, measure_here
+from edgeml.targets.registry import target as row_of
 
 SAMPLES = 64
 """Real samples that a measurement runs through, over and over."""
@@ -71,8 +72,18 @@ class Bench:
         return self._waiting.pop(0).result()
 
 
+NO_GPU = (
+    "an export computes on the CPU alone, where the artifact's answers are checked; `edgeml bench "
+    "BUNDLE` measures it on a machine with the GPU, and an agent proves it there on installing it"
+)
+"""Why what needs a GPU is not measured, whether there is one or not: an export's children see none,
+and its toolchain has the runtime for the CPU."""
+
+
 def not_measurable(target: str) -> str:
     """Why a target's artifacts cannot be measured here; empty where they can."""
+    if row_of(target).needs_nvidia:
+        return NO_GPU
     refusal = can_run_here(target)
     return refusal.reason if refusal else ""
 

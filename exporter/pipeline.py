@@ -17,18 +17,18 @@ from edgeml.exporter.bridges import bridges
 from edgeml.exporter.bulk import Bulk
 from edgeml.exporter.candidates import nothing_left
 from edgeml.exporter.children import Children
-from edgeml.exporter.compile import TORCH, Converters, begins_with_torch
+from edgeml.exporter.compile import Converters
 from edgeml.exporter.conclude import conclude
 from edgeml.exporter.events import Done, Note, Refusal
+from edgeml.exporter.foresight import foresee
 from edgeml.exporter.intake import Material, Stock, take_in
 from edgeml.exporter.judging import metrics
-from edgeml.exporter.plan import Emit, Plan, Workshop, plan
+from edgeml.exporter.plan import Emit, Workshop, plan
 from edgeml.exporter.repeat.cache import Cache
 from edgeml.exporter.repeat.shelf import Shelf
 from edgeml.exporter.request import ExportRequest
 from edgeml.exporter.results import Identity, describe, identify
 from edgeml.exporter.searching.search import search
-from edgeml.exporter.sources.forms import framework
 
 
 def export(request: ExportRequest, *, emit: Emit, children: Children, folder: Path) -> Done:
@@ -55,7 +55,7 @@ def export(request: ExportRequest, *, emit: Emit, children: Children, folder: Pa
         raise nothing_left(planned.refused)
     names = tuple(dict.fromkeys(each.target for each in planned.candidates))
     kind = planned.model.kind
-    once = _foreseen(planned, children)
+    foresee(request, children)
     shelf = Shelf(Cache(), planned.name) if request.cache else None
     with contextlib.ExitStack() as stack:
         interpreters = stack.enter_context(bridges(names, kind, emit))
@@ -63,7 +63,7 @@ def export(request: ExportRequest, *, emit: Emit, children: Children, folder: Pa
         at_once = () if request.searching else planned.candidates
         converters = stack.enter_context(Converters(at_once, kind, children, shelf=shelf))
         bulk = None if request.searching else stack.enter_context(Bulk(converters, shop))
-        if bulk is not None and once:  # one core imports for all
+        if bulk is not None and children.foreseen:  # one core imports for all
             bulk.stand_by(planned)
 
         def begin(stock: Stock) -> None:
@@ -104,12 +104,3 @@ def export(request: ExportRequest, *, emit: Emit, children: Children, folder: Pa
     if shelf is not None:
         shelf.tell(emit)
     return conclude(planned, material, described, tried, shop, began=began)
-
-
-def _foreseen(planned: Plan, children: Children) -> bool:
-    """Have torch imported once, where both the model's reader and a converter begin with it."""
-    first, kind = framework(planned.model), planned.model.kind
-    if not first or not any(begins_with_torch(each.target, kind) for each in planned.candidates):
-        return False
-    children.foresee(first, TORCH)
-    return True

@@ -14,12 +14,12 @@ from edgeml.exporter.candidates import CALIBRATED, Candidate, candidates
 from edgeml.exporter.children import Children
 from edgeml.exporter.events import Event, Progress
 from edgeml.exporter.judging.metric_forms import Metric, parse_metric
+from edgeml.exporter.measure import not_measurable
 from edgeml.exporter.preprocessing import Declaration
 from edgeml.exporter.request import ExportRequest, Limits
 from edgeml.exporter.sources.forms import ModelSource, parse_model
 from edgeml.statistics.baseline import NO_FAMILY
 from edgeml.statistics.families import FAMILIES
-from edgeml.targets.host import can_run_here
 from edgeml.targets.registry import Refusal, SourceKind, target
 
 Emit = Callable[[Event], None]
@@ -213,11 +213,12 @@ def _unjudged(name: str, limits: Limits) -> Refusal | None:
         "--max-accuracy-drop": None if target(name).providers else limits.accuracy_drop,
     }
     flags = [flag for flag, value in asked.items() if value is not None]
-    why = can_run_here(name)
-    if why is None or not flags:
+    why = not_measurable(name)
+    if not why or not flags:
         return None
+    there = "" if target(name).needs_nvidia else "; or run the export there"
     return Refusal(
-        reason=f"{' and '.join(flags)} cannot be judged for {name} here. {why.reason}",
+        reason=f"{' and '.join(flags)} cannot be judged for {name} here: {why.rstrip('.')}.",
         remedy=f"Export it apart without {' and '.join(flags)}, and measure it on the device with "
-        "`edgeml bench`; or run the export there.",
+        f"`edgeml bench`{there}.",
     )

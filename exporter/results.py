@@ -25,6 +25,7 @@ from edgeml.exporter.judging.figures import Figures, distance, missed
 from edgeml.exporter.judging.pareto import Merits, front
 from edgeml.exporter.plan import Plan
 from edgeml.exporter.repeat.dependencies import file_hash
+from edgeml.exporter.repeat.lock import hashes
 from edgeml.exporter.request import Limits
 from edgeml.exporter.samples import calibrate
 from edgeml.exporter.trial import Trial
@@ -191,6 +192,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     evaluation: SampleSet | None
     sha256: str
     """Of the source."""
+    given: dict[str, str]
+    """Of the files that the request names, by its fields."""
 
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,6 +210,7 @@ def identify(planned: Plan, material: Material) -> Identity:
         calibration=_sample_set(material.calibration, material.inputs),
         evaluation=_sample_set(material.evaluation, material.inputs),
         sha256=material.source.sha256 or file_hash(planned.model.path),
+        given=hashes(planned.request),
     )
 
 

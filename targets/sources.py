@@ -29,6 +29,7 @@ from edgeml.targets.runtime import Array
 
 __all__ = [
     "Place",
+    "flat_examples",
     "flat_module",
     "framework",
     "locate",
@@ -119,8 +120,6 @@ def flat_module(program: Any) -> tuple[Any, tuple[Any, ...]]:
 
     inner = program.module()
     in_spec = program.call_spec.in_spec
-    args, kwargs = program.example_inputs
-    flat, _ = _pytree.tree_flatten((args, kwargs))
 
     class Flat(torch.nn.Module):
         def __init__(self) -> None:
@@ -133,7 +132,15 @@ def flat_module(program: Any) -> tuple[Any, tuple[Any, ...]]:
 
     module = Flat()
     module.training = False  # eval() recurses into the program, which refuses it
-    return module, tuple(flat)
+    return module, flat_examples(program)
+
+
+def flat_examples(program: Any) -> tuple[Any, ...]:
+    """A program's example inputs, in torch's own order, which is that of the job."""
+    _pytree = framework("torch.utils._pytree")
+    args, kwargs = program.example_inputs
+    flat, _ = _pytree.tree_flatten((args, kwargs))
+    return tuple(flat)
 
 
 def savedmodel(job: CompileJob) -> Path:

@@ -208,7 +208,7 @@ def _torch(module: Any, path: Path, given: Given, unread: Unread) -> WrittenMode
 
 def _as_onnx(module: Any, args: Any, made: Any, program: Path, why: str) -> WrittenModel:
     """The module in a form that every version reads, where its program is not."""
-    script: Any = importlib.import_module("edgeml.exporter.sources.foreign_script")
+    script: Any = importlib.import_module("edgeml.exporter.sources.users_python.torch_model")
     path = program.with_suffix(".onnx")
     outputs = [name for name, _ in script.flat_outputs(made)]
     try:

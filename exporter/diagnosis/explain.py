@@ -19,7 +19,6 @@ from edgeml.exporter.plan import Workshop
 from edgeml.exporter.searching import sensitivity
 from edgeml.exporter.trial import Trial, compile_job
 from edgeml.targets.compiling import CompileResult
-from edgeml.targets.host import can_run_here
 from edgeml.targets.registry import target
 
 COLLAPSED = 0.9
@@ -135,7 +134,7 @@ def _parted(trial: Trial, material: Material, shop: Workshop) -> Parted | None:
     reference = tuple(folder / f"{index}.npy" for index in range(len(made.outputs)))
     for name, path in zip(made.outputs, reference, strict=True):
         np.save(path, material.checkset.reference[name])
-    elsewhere = bool(target(candidate.target).providers) and bool(can_run_here(candidate.target))
+    elsewhere = target(candidate.target).needs_nvidia
     with shop.children.child() as child:
         found = child.call(
             "edgeml.exporter.diagnosis.look:look",

@@ -33,7 +33,6 @@ from edgeml.exporter.plan import Plan, Workshop
 from edgeml.exporter.samples import missing
 from edgeml.exporter.trial import Checked
 from edgeml.targets.compiling import CompileResult
-from edgeml.targets.host import can_run_here
 from edgeml.targets.registry import target
 
 Array = NDArray[Any]
@@ -235,10 +234,8 @@ class Checker:
     def _predict(
         self, child: Child, candidate: Candidate, made: CompileResult, rows: Array
     ) -> dict[str, Array]:
-        # What needs a device that is not here is an ONNX graph, which the CPU runs as well.
-        elsewhere = bool(target(candidate.target).providers) and bool(
-            can_run_here(candidate.target)
-        )
+        # What needs a GPU is an ONNX graph, which the CPU runs as well.
+        elsewhere = target(candidate.target).needs_nvidia
         self._calls += 1
         folder = self._folder / str(self._calls)
         folder.mkdir()

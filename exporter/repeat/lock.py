@@ -72,23 +72,35 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
     isa: str
 
 
-def draft(request: ExportRequest, targets: Iterable[str], dependencies: Iterable[str]) -> Lock:
+def hashes(request: ExportRequest) -> dict[str, str]:
+    """SHA-256 of each file and folder that a request names, by its field: takes long."""
+    return {field: file_hash(path) for field, path in _named(request).items()}
+
+
+def _named(request: ExportRequest) -> dict[str, Path]:
+    paths = {field: keys.named_path(getattr(request, field) or "")[0] for field in keys.NAMED}
+    return {field: path for field, path in paths.items() if path is not None}
+
+
+def draft(
+    request: ExportRequest,
+    targets: Iterable[str],
+    dependencies: Iterable[str],
+    *,
+    source: Mapping[str, str],
+) -> Lock:
     """A lock without samples and artifacts.
 
     Args:
         request: as asked.
         targets: those that something was made for.
         dependencies: paths of what code read.
+        source: its :func:`hashes`.
     """
     fields = keys.asked(request)
-    source: dict[str, str] = {}
-    given: set[Path] = set()
-    for field in keys.NAMED:
-        path, _ = keys.named_path(getattr(request, field) or "")
-        if path is not None:
-            source[field] = file_hash(path)
-            fields[field] = _short(fields[field])
-            given.add(path.resolve())
+    named = _named(request)
+    fields |= {field: _short(fields[field]) for field in named}
+    given = {path.resolve() for path in named.values()}
     files = {
         name: state(name)
         for name in dependencies
@@ -96,7 +108,7 @@ def draft(request: ExportRequest, targets: Iterable[str], dependencies: Iterable
     }
     return Lock(
         request=fields,
-        source=source,
+        source=dict(source),
         dependencies={_short(name): found for name, found in files.items() if found != ABSENT},
         seed=request.seed,
         targets=tuple(targets),

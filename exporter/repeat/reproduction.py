@@ -62,7 +62,12 @@ def reproduce(request: Reproduction, *, emit: Emit, children: Children, folder: 
     planned, material, made = _make(again, then, shop)
     emit(Stage(name="pack", title="Packing and comparing"))
     rebuilt = Path(request.output) if request.output else folder / "rebuilt.edgeml"
-    now = lock.draft(planned.request, then.targets, children.dependencies())
+    now = lock.draft(
+        planned.request,
+        then.targets,
+        children.dependencies(),
+        source=lock.hashes(planned.request),
+    )
     now = msgspec.structs.replace(now, request=then.request)
     old = bundle.manifest
     manifest, members = pack.assemble(

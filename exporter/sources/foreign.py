@@ -1,7 +1,7 @@
 """``--python PATH``: a factory, and the code that gives samples, run in the user's own interpreter,
 with their frameworks.
 
-What they have exports the model there (:mod:`edgeml.exporter.sources.foreign_script`), and the file
+What they have exports the model there (:mod:`edgeml.exporter.sources.users_python`), and the file
 is normalised here as any other. A torch program goes over as a ``.pt2``; where their torch and ours
 do not read each other's files, as ONNX. The reference is their model, in their interpreter. Samples
 come in files, some megabytes at a time. Runs in a child process, which holds the interpreter.
@@ -26,13 +26,13 @@ from edgeml.columns import load, spans, writers
 from edgeml.errors import EdgemlError, SourceError, ToolchainError
 from edgeml.exporter.child import first_line
 from edgeml.exporter.repeat.dependencies import file_hash
+from edgeml.exporter.sources import users_python
 from edgeml.exporter.sources.forms import ArrayShape, Opened, OpenJob, ReferenceJob
 from edgeml.exporter.sources.shapes import refuse_open, with_asked
 from edgeml.processes import describe_exit, dying_with
 
 Array = NDArray[Any]
 
-_SCRIPT = Path(__file__).with_name("foreign_script.py")
 _HERE = "edgeml.exporter.sources.foreign"
 
 _hosts: dict[Path, tuple[Host, Any]] = {}
@@ -221,7 +221,13 @@ class Host:
         self.call = call
         reader, writer = os.pipe()
         self._process = subprocess.Popen(
-            [python, str(_SCRIPT), str(writer)],
+            [
+                python,
+                "-c",
+                users_python.BEGIN,
+                str(Path(users_python.__file__).parents[1]),
+                str(writer),
+            ],
             stdin=subprocess.PIPE,
             pass_fds=(writer,),
             preexec_fn=dying_with(os.getpid()),

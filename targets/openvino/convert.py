@@ -75,7 +75,7 @@ def _float_model(
         path = source
         by_name = dict(zip(inputs, model.inputs, strict=True))
         results = dict(zip(outputs, model.outputs, strict=True))
-        shapes = [tuple(tensor.shape) for tensor in sources.flat_module(program)[1]]
+        shapes = [tuple(tensor.shape) for tensor in sources.flat_examples(program)]
         model.reshape({port: list(shape) for port, shape in zip(model.inputs, shapes, strict=True)})
     else:
         job = CompileJob(

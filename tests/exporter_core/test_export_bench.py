@@ -8,7 +8,9 @@ import pytest
 from edgeml.exporter.candidates import Candidate
 from edgeml.exporter.children import Children
 from edgeml.exporter.events import Event, Progress, Stage
-from edgeml.exporter.measure import Bench
+from edgeml.exporter.measure import Bench, not_measurable
+from edgeml.exporter.plan import plan
+from edgeml.exporter.request import ExportRequest, Limits
 from edgeml.exporter.steps import Steps
 
 
@@ -48,3 +50,22 @@ def test_nothing_is_started_for_what_cannot_run_here(children: Children):
     bench.settle()
     bench.close()
     assert not children.used
+
+
+def test_what_needs_a_gpu_is_measured_on_the_device_whether_there_is_one_here_or_not(
+    tmp_path: Path,
+):
+    for name in ("onnx-cuda", "tensorrt"):
+        assert "edgeml bench" in not_measurable(name)
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x08" + bytes(64))
+    planned = plan(
+        ExportRequest(
+            model=str(tmp_path / "net.onnx"),
+            targets=("onnx-cuda",),
+            evaluation=__file__ + ":samples",
+            limits=Limits(latency_ms=5),
+        )
+    )
+    why = planned.refused["onnx-cuda"]
+    assert "--max-latency cannot be judged for onnx-cuda here: an export computes" in why.reason
+    assert "run the export there" not in why.remedy

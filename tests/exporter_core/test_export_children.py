@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.export_calls import Order
+from support.gone import wait_gone
 
 from edgeml.errors import RefusedError, ToolchainError
 from edgeml.exporter.children import Children
@@ -21,7 +21,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Children]:
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
     children = Children(tmp_path / "log.txt", idle_s=1)
     yield children
     children.close()
@@ -30,24 +30,10 @@ def children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Childr
 @pytest.fixture
 def patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Children]:
     """Children that may hang."""
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
     children = Children(tmp_path / "log.txt")
     yield children
     children.close()
-
-
-def gone(pid: int, *, within_s: float = 20) -> bool:
-    """Whether a process ends; a zombie has ended."""
-    end = time.monotonic() + within_s
-    while time.monotonic() < end:
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
-        except OSError:
-            return True
-        if stat.rpartition(")")[2].split()[0] == "Z":
-            return True
-        threading.Event().wait(0.02)
-    return False
 
 
 def test_a_child_answers_and_its_chatter_goes_to_the_log(
@@ -62,7 +48,7 @@ def test_a_child_answers_and_its_chatter_goes_to_the_log(
     assert "chatter of a framework" in children.log.read_text()
     assert "on both streams" in children.log.read_text()
     assert first is not None
-    assert gone(first)
+    wait_gone(first)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +86,7 @@ def test_closing_ends_what_was_started_ahead_and_not_needed(children: Children):
     children.ahead(1)
     (waiting,) = children.waiting
     children.close()
-    assert gone(waiting)
+    wait_gone(waiting)
 
 
 def test_an_error_on_purpose_comes_back_as_itself(children: Children):
@@ -118,7 +104,7 @@ def test_a_child_that_works_for_long_does_not_hang(children: Children):
 def test_what_a_child_started_ends_with_it(children: Children):
     with children.child() as child:
         other = child.call("support.export_calls:start_another", Order(), int, step="It")
-    assert gone(other)
+    wait_gone(other)
 
 
 def test_closing_ends_a_call_under_way_and_no_other_begins(patient: Children):
@@ -158,11 +144,11 @@ def test_children_die_with_a_parent_that_is_killed(tmp_path: Path):
     parent = subprocess.Popen(
         [sys.executable, "-c", script],
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
     )
     assert parent.stdout is not None
     with contextlib.closing(parent.stdout):
         child = int(parent.stdout.readline())
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-    assert gone(child)
+    wait_gone(child)

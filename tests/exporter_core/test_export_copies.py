@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.export_calls import Order
+from support.gone import wait_gone
 
 from edgeml.errors import ToolchainError
 from edgeml.exporter.children import Children
@@ -41,18 +42,6 @@ def children(tmp_path: Path, folder: Path) -> Iterator[Children]:
 
 def look(child: object, text: str) -> int:
     return child.call("support.export_calls:look", Order(text), int, step="It")  # type: ignore[attr-defined]
-
-
-def gone(pid: int) -> bool:
-    """Whether a process ends within twenty seconds; a zombie has ended."""
-    for _ in range(1000):
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except OSError:
-            return True
-        threading.Event().wait(0.02)
-    return False
 
 
 def test_what_was_foreseen_is_imported_once_and_each_child_has_it_for_itself(children: Children):
@@ -113,7 +102,7 @@ def test_where_the_original_has_died_a_child_begins_with_nothing(children: Child
         original = look(child, "slow_library.imported_by")
         os.kill(original, signal.SIGKILL)
         assert child.pid is not None
-        assert gone(child.pid)
+        wait_gone(child.pid)
         with pytest.raises(ToolchainError, match="was killed"):
             look(child, "0")
         assert look(child, "slow_library.imported_by") == child.pid
@@ -150,7 +139,8 @@ def test_copies_and_what_they_started_end_when_all_is_closed(children: Children)
         copy = child.pid
         children.close()
     assert copy is not None
-    assert all(gone(pid) for pid in (copy, other, original))
+    for pid in (copy, other, original):
+        wait_gone(pid)
 
 
 @pytest.mark.usefixtures("folder")
@@ -170,4 +160,4 @@ def test_copies_die_with_a_parent_that_is_killed(tmp_path: Path):
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         parent.send_signal(signal.SIGKILL)
-    assert gone(child)
+    wait_gone(child)

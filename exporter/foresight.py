@@ -1,0 +1,25 @@
+"""What an export will import, told from its request alone, before anything of it is looked over."""
+
+from __future__ import annotations
+
+from edgeml.errors import EdgemlError
+from edgeml.exporter.children import Children
+from edgeml.exporter.compile import TORCH, begins_with_torch
+from edgeml.exporter.request import ExportRequest
+from edgeml.exporter.sources.forms import framework, parse_model
+
+
+def foresee(request: ExportRequest, children: Children) -> None:
+    """Have torch imported once, where both the model's reader and a converter begin with it.
+
+    A request that turns out to be wrong, or to have been answered before, ends that import early.
+    """
+    try:
+        model = parse_model(
+            request.model, trust=request.trust, python=request.python, of_samples=True
+        )
+    except EdgemlError:
+        return  # the same is found again where it is told
+    first = framework(model)
+    if first and any(begins_with_torch(name, model.kind) for name in request.targets):
+        children.foresee(first, TORCH)
