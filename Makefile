@@ -23,6 +23,8 @@ PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 export EDGEML_TOOLCHAINS := $(CURDIR)/.toolchains
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Else each of some thousand processes compiles what it imports of edgeml, and each worker the tests.
+unexport PYTHONDONTWRITEBYTECODE
 # Compiles nothing on installation (of the options that begin with "no", pip takes a 0 for yes): most
 # of 44,000 files are never imported, and those that are are compiled then.
 export PIP_NO_COMPILE := 0
