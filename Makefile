@@ -18,9 +18,16 @@ BIN := .venv/bin
 TOOLCHAIN := .toolchains/export/bin
 PINS := edgeml/toolchain/constraints
 PYTEST_ARGS ?=
+# A worker more than the two cores of a small machine: tests wait, for processes and for the disk.
+PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 export EDGEML_TOOLCHAINS := $(CURDIR)/.toolchains
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Else each of some thousand processes compiles what it imports of edgeml, and each worker the tests.
+unexport PYTHONDONTWRITEBYTECODE
+# Compiles nothing on installation (of the options that begin with "no", pip takes a 0 for yes): most
+# of 44,000 files are never imported, and those that are are compiled then.
+export PIP_NO_COMPILE := 0
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 # Tests that need the converters; all others run in .venv.
@@ -28,7 +35,8 @@ HEAVY_TESTS := tests/exporter tests/targets
 # Tests that go from .venv into the toolchain and back.
 HOP_TESTS := tests/cli/test_export_hop.py
 
-.PHONY: help demo test test-light test-heavy lint lint-light lint-heavy clean environments packages
+.PHONY: help demo test test-light test-hop test-heavy lint lint-light lint-heavy clean packages
+.PHONY: environments
 .PHONY: toolchain onnx2tf test-tools
 
 help:
@@ -37,19 +45,20 @@ help:
 demo: environments
 	$(BIN)/edgeml demo $(ARGS)
 
-# Making a toolchain is mostly waiting for the network and the disk: tests run meanwhile. Those that
-# go through onnx2tf wait for it themselves.
+# Two rounds, of what fills the processor side by side. Those tests of the second that go through
+# onnx2tf would wait for its installation, so it belongs to the first.
 test: .venv/.core
-	@$(MAKE) --no-print-directory -j2 test-light toolchain
-	@$(MAKE) --no-print-directory -j2 test-heavy onnx2tf
+	@$(MAKE) --no-print-directory -j4 test-light lint-light toolchain onnx2tf
+	@$(MAKE) --no-print-directory -j3 test-heavy test-hop lint-heavy
 
 test-light: .venv/.light packages
-	@$(MAKE) --no-print-directory lint-light
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(HOP_TESTS:%=--ignore=%) $(PYTEST_ARGS)
+	$(BIN)/python $(PYTEST) $(HOP_TESTS:%=--ignore=%) $(PYTEST_ARGS)
 
-test-heavy: test-tools lint-heavy
+test-hop: .venv/.light toolchain
 	$(BIN)/python -m pytest $(PYTEST_ARGS) $(HOP_TESTS)
-	$(TOOLCHAIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS) $(HEAVY_TESTS)
+
+test-heavy: test-tools
+	$(TOOLCHAIN)/python $(PYTEST) $(PYTEST_ARGS) $(HEAVY_TESTS)
 
 lint: lint-light lint-heavy
 

@@ -17,10 +17,9 @@ from support.collectors import Start
 from support.devices import Source
 from support.fleets import ALARMS, HALL, FleetStore, fleet
 
-from edgeml.collector.keep import merge
+from edgeml.collector.keep import merge, trim
 from edgeml.collector.keep.keeper import needed
 from edgeml.collector.keep.rule import DAY_MS, HELD_S, HOUR_MS
-from edgeml.collector.keep.trim import LEAST_FREE
 from edgeml.collector.store import tables
 from edgeml.errors import CollectorError
 from edgeml.telemetry import Window
@@ -342,10 +341,14 @@ def test_what_cannot_be_merged_holds_up_nothing_else(
     assert "cannot be merged" in caplog.text
 
 
-def test_space_is_given_back_to_the_file_system(store: FleetStore, bundle: Path) -> None:
+def test_space_is_given_back_to_the_file_system(
+    store: FleetStore, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trim, "LEAST_FREE", 256)
+    monkeypatch.setattr(trim, "AT_ONCE", 128)
     aging = Aging(store, kept=0)
     source = Source(bundle, seed=1)
-    for _ in range(40):
+    for _ in range(16):
         store.send(*((CAM, window) for window in spread(source.windows(18))))
     with store.engine.begin() as connection:
         full = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
@@ -354,7 +357,7 @@ def test_space_is_given_back_to_the_file_system(store: FleetStore, bundle: Path)
         left = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
         free = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
     assert left - free < full / 5  # what is in use
-    assert free < LEAST_FREE < full
+    assert free < trim.LEAST_FREE < full
     assert left < full
 
 

@@ -179,7 +179,7 @@ def test_without_a_whole_sample_nothing_can_be_quantized(
     images = np.load(broken_images)["image"]
     np.savez(tmp_path / "images.npz", image=images[::3])
     outcome = export(
-        model=models.factory("mended"),
+        model=str(models.torch / "mended.onnx"),
         targets=["onnx"],
         calibration=str(tmp_path / "images.npz"),
         output=str(tmp_path / "out"),
@@ -187,7 +187,7 @@ def test_without_a_whole_sample_nothing_can_be_quantized(
     assert outcome.status == 0
     assert set(outcome.rows) == {"onnx-fp32"}
     refused = export(
-        model=models.factory("mended"),
+        model=str(models.torch / "mended.onnx"),
         targets=["onnx"],
         calibration=str(tmp_path / "images.npz"),
         precision="int8",

@@ -139,7 +139,7 @@ def test_an_input_has_the_statistics_that_were_asked_for(
     models: Models, export: Export, tmp_path: Path, family: str
 ):
     outcome = export(
-        model=models.factory("trained"),
+        model=str(models.torch / "net.onnx"),
         targets=["onnx"],
         precision="fp32",
         calibration=str(models.torch / "calibration.npz"),
@@ -157,7 +157,7 @@ def test_statistics_of_an_input_that_is_none_are_refused(
     models: Models, export: Export, tmp_path: Path
 ):
     outcome = export(
-        model=models.factory("trained"),
+        model=str(models.torch / "net.onnx"),
         targets=["onnx"],
         precision="fp32",
         calibration=str(models.torch / "calibration.npz"),
@@ -213,7 +213,7 @@ def test_openvino_s_fp32_is_taken_where_fp16_does_not_hold(
     models: Models, export: Export, tmp_path: Path
 ):
     found = export(
-        model=str(models.torch / "net.pt2"),
+        model=str(models.torch / "net.onnx"),
         targets=["openvino"],
         calibration=str(models.torch / "images.npy"),
         output=str(tmp_path),

@@ -1,7 +1,7 @@
 """A user's PyTorch file, as the tests of the exporter give it: factories, good and bad, and DATA.
 
 As a program it writes what goes with it to a folder: the weights, samples of scikit-learn's digits,
-``net.pt2`` and ``net.onnx``.
+``net.pt2``, ``net.onnx`` and ``mended.onnx``.
 
     python export_torch.py FOLDER
 
@@ -136,9 +136,9 @@ def wrong():
     return Wrong()
 
 
-def mended():
+def mended(folder=FOLDER):
     found = Mended()
-    found.net.load_state_dict(torch.load(FOLDER / "weights.pt", weights_only=True))
+    found.net.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
     return found
 
 
@@ -212,10 +212,15 @@ def main(folder):
         net, (torch.zeros(2, 1, 8, 8),), dynamic_shapes={"image": {0: batch}}
     )
     torch.export.save(program, folder / "net.pt2")
+    save_onnx(net, batch, folder / "net.onnx")
+    save_onnx(mended(folder).eval(), batch, folder / "mended.onnx")
+
+
+def save_onnx(module, batch, path):
     torch.onnx.export(
-        net,
+        module,
         (torch.zeros(2, 1, 8, 8),),
-        folder / "net.onnx",
+        path,
         input_names=["image"],
         output_names=["logits"],
         dynamic_shapes={"image": {0: batch}},
