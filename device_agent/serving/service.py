@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -219,7 +218,8 @@ class Service:
             recurs: see :class:`~edgeml.device_agent.serving.tickets.Ticket`.
             done: called once when it has ended, on whichever thread ends it.
         """
-        ticket = self._ticket(inputs, deadline_s, stream=stream, recurs=recurs, done=done)
+        now, due = self._arrived(deadline_s)
+        ticket = Ticket(inputs, arrived=now, deadline=due, stream=stream, recurs=recurs, done=done)
         self._intake.submit(ticket)
         return ticket
 
@@ -240,18 +240,19 @@ class Service:
             done: as for :meth:`submit`; before anything is counted, so that an answer goes out
                 first.
         """
-        ticket = self._ticket(inputs, None, stream=stream, borrowed=borrowed, done=done)
+        now, due = self._arrived(None)
+        ticket = Ticket(
+            inputs, arrived=now, deadline=due, stream=stream, borrowed=borrowed, done=done
+        )
         self._execution.call(ticket)
         return ticket
 
-    def _ticket(
-        self, inputs: Mapping[str, Array], deadline_s: float | None, **options: Any
-    ) -> Ticket:
+    def _arrived(self, deadline_s: float | None) -> tuple[float, float]:
+        """A request has: the monotonic second, and that by which its answer is due."""
         allowed = self._standing.deadline_s
-        within = allowed if deadline_s is None else min(deadline_s, allowed)
         now = time.monotonic()
         self._asked(now)
-        return Ticket(inputs, arrived=now, deadline=now + within, **options)
+        return now, now + (allowed if deadline_s is None else min(deadline_s, allowed))
 
     def unfit(self) -> None:
         """Count a request that did not fit the model's inputs."""
