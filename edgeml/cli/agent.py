@@ -24,36 +24,57 @@ def agent() -> None:
 @app.command("run")
 def run(
     config: Annotated[
-        Path | None, typer.Option(help="Configuration (TOML); the flags stand above it.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Configuration (TOML); the flags stand above it."),
     ] = None,
-    bundle: Annotated[list[Path] | None, typer.Option(help="A bundle to serve.")] = None,
+    bundle: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="A bundle to serve; may be repeated.")
+    ] = None,
     target: Annotated[
-        str, typer.Option(help="Artifact or target to run, instead of the best.")
+        str, typer.Option(metavar="NAME", help="Artifact or target to run, instead of the best.")
     ] = "",
-    broker: Annotated[str, typer.Option(help="MQTT broker, HOST:PORT.")] = "",
-    site: Annotated[str, typer.Option(help="Site that the device is at.")] = "",
-    device: Annotated[str, typer.Option(help="Name of the device.")] = "",
+    broker: Annotated[str, typer.Option(metavar="HOST:PORT", help="MQTT broker, HOST:PORT.")] = "",
+    site: Annotated[str, typer.Option(metavar="NAME", help="Site that the device is at.")] = "",
+    device: Annotated[str, typer.Option(metavar="NAME", help="Name of the device.")] = "",
     http: Annotated[
-        str | None, typer.Option(help='Address of the local call, HOST:PORT; "" for none.')
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help='Address of the local call, HOST:PORT; "" for none.'
+        ),
     ] = None,
-    socket: Annotated[Path | None, typer.Option(help="Unix socket of the local call.")] = None,
-    state: Annotated[Path | None, typer.Option(help="Folder for outbox, artifacts, logs.")] = None,
+    socket: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Unix socket of the local call.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder for outbox, artifacts, logs.")
+    ] = None,
     window: Annotated[
-        float | None, typer.Option(help="Seconds of a statistics window.", min=0.05)
+        float | None,
+        typer.Option(metavar="SECONDS", help="Seconds of a statistics window.", min=0.05),
     ] = None,
     deadline: Annotated[
-        float | None, typer.Option(help="Milliseconds from a request to its answer.", min=0.01)
+        float | None,
+        typer.Option(metavar="MS", help="Milliseconds from a request to its answer.", min=0.01),
     ] = None,
     memory: Annotated[
-        float | None, typer.Option(help="MB that the model's process may take.", min=1)
+        float | None,
+        typer.Option(metavar="MB", help="MB that the model's process may take.", min=1),
     ] = None,
     statistics_share: Annotated[
         float | None,
-        typer.Option(help="Of one core's time that statistics may take, 0 to 1.", max=1),
+        typer.Option(
+            metavar="SHARE", help="Of one core's time that statistics may take, 0 to 1.", max=1
+        ),
     ] = None,
-    topic: Annotated[list[str] | None, typer.Option(help="MQTT topic to take frames from.")] = None,
+    topic: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TOPIC", help="MQTT topic to take frames from; may be repeated."),
+    ] = None,
     folder: Annotated[
-        list[Path] | None, typer.Option(help="Folder to take .npy and .npz files from.")
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER", help="Folder to take .npy and .npz files from; may be repeated."
+        ),
     ] = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log as JSON lines.")] = False,
 ) -> None:
@@ -92,10 +113,14 @@ def run(
 
 @app.command("install")
 def install(
-    config: Annotated[Path, typer.Option(help="Configuration of the agent (TOML).")],
-    user: Annotated[str, typer.Option(help="User to run as; root by default.")] = "",
+    config: Annotated[
+        Path, typer.Option(metavar="FILE", help="Configuration of the agent (TOML).")
+    ],
+    user: Annotated[
+        str, typer.Option(metavar="NAME", help="User to run as; root by default.")
+    ] = "",
     unit: Annotated[
-        Path | None, typer.Option(help="File to write, instead of the system's.")
+        Path | None, typer.Option(metavar="FILE", help="File to write, instead of the system's.")
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the unit and write nothing.")] = False,
 ) -> None:
@@ -106,24 +131,37 @@ def install(
 
 
 _Socket = Annotated[
-    str, typer.Option("--socket", help="The agent's Unix socket; this device's own by default.")
+    str,
+    typer.Option(
+        "--socket", metavar="FILE", help="The agent's Unix socket; this device's own by default."
+    ),
 ]
-_Url = Annotated[str, typer.Option("--url", help="The agent's HTTP address, instead.")]
+_Url = Annotated[
+    str, typer.Option("--url", metavar="URL", help="The agent's HTTP address, instead.")
+]
 _TokenFile = Annotated[
-    Path | None, typer.Option("--token-file", help="Holds the token that it wants over HTTP.")
+    Path | None,
+    typer.Option("--token-file", metavar="FILE", help="Holds the token that it wants over HTTP."),
 ]
 
 
 @app.command("deploy")
 def deploy(
-    bundle: Annotated[Path, typer.Argument(help="The bundle, on this device.")],
-    model: Annotated[str, typer.Option(help="Its name, where the bundle has another.")] = "",
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle, on this device.")],
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="Its name, where the bundle has another.")
+    ] = "",
     shadow: Annotated[
         bool, typer.Option("--shadow", help="Beside what serves, on copies of idle time.")
     ] = False,
     split: Annotated[
         float,
-        typer.Option(help="Beside what serves, for this share of the requests.", min=0, max=1),
+        typer.Option(
+            metavar="SHARE",
+            help="Beside what serves, for this share of the requests.",
+            min=0,
+            max=1,
+        ),
     ] = 0.0,
     socket: _Socket = "",
     url: _Url = "",
@@ -140,7 +178,7 @@ def deploy(
 
 @app.command("rollback")
 def rollback(
-    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")],
     socket: _Socket = "",
     url: _Url = "",
     token_file: _TokenFile = None,
@@ -160,7 +198,9 @@ def status(
     url: _Url = "",
     token_file: _TokenFile = None,
     once: Annotated[bool, typer.Option("--once", help="Show it once, not live.")] = False,
-    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1)] = 1.0,
+    every: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Seconds between two looks.", min=0.1)
+    ] = 1.0,
     as_json: Json = False,
 ) -> None:
     """Show what an agent does: live on a terminal, until Ctrl-C; once elsewhere."""

@@ -22,7 +22,12 @@ def bench(
     *,
     target: Annotated[
         str | None,
-        typer.Option("-t", "--target", help="A target or an artifact's id; else all that run."),
+        typer.Option(
+            "-t",
+            "--target",
+            metavar="NAME",
+            help="A target or an artifact's id; else all that run.",
+        ),
     ] = None,
     data: Annotated[
         str | None,
@@ -30,7 +35,9 @@ def bench(
             "-i", "--input", metavar="DATA", help="Samples; else the bundle's golden inputs."
         ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    threads: Annotated[
+        int, typer.Option(metavar="COUNT", min=1, help="Threads of the runtime.")
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Measure a bundle's latency and memory on this machine."""

@@ -59,30 +59,39 @@ def run(
     ] = None,
     false_alarms: Annotated[
         float | None,
-        typer.Option(help="False alarms expected of the whole fleet, at most. [default: 1]"),
+        typer.Option(
+            metavar="COUNT", help="False alarms expected of the whole fleet, at most. [default: 1]"
+        ),
     ] = None,
     per_days: Annotated[
-        float | None, typer.Option(help="… in so many days. [default: 365]")
+        float | None, typer.Option(metavar="DAYS", help="… in so many days. [default: 365]")
     ] = None,
     per_windows: Annotated[
-        int | None, typer.Option(help="… or in so many windows of each stream.")
+        int | None, typer.Option(metavar="COUNT", help="… or in so many windows of each stream.")
     ] = None,
     reference_windows: Annotated[
-        int | None, typer.Option(help="Windows before a stream is armed. [default: 48]")
+        int | None,
+        typer.Option(metavar="COUNT", help="Windows before a stream is armed. [default: 48]"),
     ] = None,
     season: Annotated[
         str | None,
         typer.Option(
+            metavar="SEASON",
             help="The longest season of your world: none, day or week. No stream is armed before "
-            "its history shows it (three days, two weeks). [default: week]"
+            "its history shows it (three days, two weeks). [default: week]",
         ),
     ] = None,
     min_rows: Annotated[
-        int | None, typer.Option(help="Rows that are tested together, at least. [default: 30]")
+        int | None,
+        typer.Option(
+            metavar="COUNT", help="Rows that are tested together, at least. [default: 30]"
+        ),
     ] = None,
     min_effect: Annotated[
         float | None,
-        typer.Option(help="Smallest JS divergence worth an alarm, in bits. [default: 0.05]"),
+        typer.Option(
+            metavar="BITS", help="Smallest JS divergence worth an alarm, in bits. [default: 0.05]"
+        ),
     ] = None,
 ) -> None:
     """Run the collector until SIGTERM or Ctrl-C.

@@ -27,7 +27,9 @@ def demo(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Keep weights, data, bundle, database and logs in this folder."),
+        typer.Option(
+            metavar="FOLDER", help="Keep weights, data, bundle, database and logs in this folder."
+        ),
     ] = None,
 ) -> None:
     """Train a digit classifier, export it for three targets, run a fleet, and break a camera.

@@ -34,7 +34,9 @@ def drift(
         ),
     ],
     *,
-    html: Annotated[Path | None, typer.Option(help="Write the report to this file.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report to this file.")
+    ] = None,
     as_json: Json = False,
     columns: Annotated[
         str, typer.Option(metavar="A,B,…", help="Compare only these. [default: all]")
@@ -51,10 +53,16 @@ def drift(
         str, typer.Option(metavar="LENGTH", help="… of this length: 30s, 15m, 1h, 7d.")
     ] = "1h",
     min_effect: Annotated[
-        float, typer.Option(help="The least effect that matters, in bits of JS divergence.")
+        float,
+        typer.Option(
+            metavar="BITS", help="The least effect that matters, in bits of JS divergence."
+        ),
     ] = 0.02,
     alpha: Annotated[
-        float, typer.Option(help="Share of false ones among those called drift, at most.")
+        float,
+        typer.Option(
+            metavar="SHARE", help="Share of false ones among those called drift, at most."
+        ),
     ] = 0.05,
     independent: Annotated[
         bool,

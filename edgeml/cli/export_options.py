@@ -27,6 +27,7 @@ Target = Annotated[
     typer.Option(
         "-t",
         "--target",
+        metavar="TARGET",
         help="What to make it for, one or more: targets (`edgeml targets`) and device profiles "
         "(`edgeml devices`).",
         rich_help_panel="Options",
@@ -60,12 +61,15 @@ Preprocess = Annotated[
 ]
 Seed = Annotated[
     int,
-    typer.Option(help="Of every draw of samples, and of their order.", rich_help_panel=DATA),
+    typer.Option(
+        metavar="NUMBER", help="Of every draw of samples, and of their order.", rich_help_panel=DATA
+    ),
 ]
 
 Precision = Annotated[
     str,
     typer.Option(
+        metavar="PRECISION",
         help="auto (what measures best for each target), fp32, fp16, int8, int8-dynamic, int16x8, "
         "int8-weights, int4-weights or mixed.",
         rich_help_panel=CHOICE,
@@ -106,6 +110,7 @@ MaxSize = Annotated[
 Metric = Annotated[
     str,
     typer.Option(
+        metavar="METRIC",
         help="top-1, auc, f1, mse, agreement, or FILE.py:FUNCTION (labels, outputs) → float, the "
         "larger the better. Else by the labels.",
         rich_help_panel=CHOICE,
@@ -114,7 +119,11 @@ Metric = Annotated[
 Confidence = Annotated[
     float,
     typer.Option(
-        min=0.5, max=0.9999, help="Of the accuracy's certificate.", rich_help_panel=CHOICE
+        metavar="SHARE",
+        min=0.5,
+        max=0.9999,
+        help="Of the accuracy's certificate.",
+        rich_help_panel=CHOICE,
     ),
 ]
 Tolerance = Annotated[
@@ -169,25 +178,33 @@ Minimize = Annotated[
 ]
 
 Name = Annotated[
-    str, typer.Option(help="The model's name; else from MODEL.", rich_help_panel=BUNDLE)
+    str,
+    typer.Option(metavar="NAME", help="The model's name; else from MODEL.", rich_help_panel=BUNDLE),
 ]
-Version = Annotated[str, typer.Option(help="The model's version.", rich_help_panel=BUNDLE)]
+Version = Annotated[
+    str, typer.Option(metavar="VERSION", help="The model's version.", rich_help_panel=BUNDLE)
+]
 Output = Annotated[
     str,
     typer.Option(
         "-o",
         "--output",
+        metavar="PATH",
         help="A file that ends in .edgeml, or a folder.",
         rich_help_panel=BUNDLE,
     ),
 ]
 DeadlineMs = Annotated[
     float | None,
-    typer.Option(help="The deadline of a request on the device, in ms.", rich_help_panel=BUNDLE),
+    typer.Option(
+        metavar="MS", help="The deadline of a request on the device, in ms.", rich_help_panel=BUNDLE
+    ),
 ]
 MemoryMb = Annotated[
     float | None,
-    typer.Option(help="The memory limit on the device, in MB.", rich_help_panel=BUNDLE),
+    typer.Option(
+        metavar="MB", help="The memory limit on the device, in MB.", rich_help_panel=BUNDLE
+    ),
 ]
 
 Report = Annotated[

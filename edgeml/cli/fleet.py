@@ -146,7 +146,7 @@ def kept(collector: Collector = DEFAULT, as_json: Json = False) -> None:
 
 @app.command("add")
 def add(
-    bundle: Annotated[Path, typer.Argument(help="The bundle that devices run.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle that devices run.")],
     collector: Collector = DEFAULT,
     as_json: Json = False,
 ) -> None:

@@ -46,14 +46,18 @@ def retract(
     collector: Collector = DEFAULT,
     device: Device = "",
     site: Site = "",
-    model: Annotated[str, typer.Option(help="Only this model.")] = "",
-    version: Annotated[str, typer.Option(help="Only this version of the model.")] = "",
-    agent: Annotated[str, typer.Option(help="Only what this version of the agent sent.")] = "",
+    model: Annotated[str, typer.Option(metavar="NAME", help="Only this model.")] = "",
+    version: Annotated[
+        str, typer.Option(metavar="VERSION", help="Only this version of the model.")
+    ] = "",
+    agent: Annotated[
+        str, typer.Option(metavar="VERSION", help="Only what this version of the agent sent.")
+    ] = "",
     start: Annotated[
         str, typer.Option("--from", metavar="TIME", help="UTC, as 2026-03-12T14:05; inclusive.")
     ] = "",
     end: Annotated[str, typer.Option("--to", metavar="TIME", help="Likewise; exclusive.")] = "",
-    why: Annotated[str, typer.Option(help="For whoever reads it later.")] = "",
+    why: Annotated[str, typer.Option(metavar="TEXT", help="For whoever reads it later.")] = "",
     undo: Annotated[
         int, typer.Option("--undo", metavar="ID", help="Put back what this one took out.")
     ] = 0,
@@ -130,7 +134,7 @@ def rebaseline(
     device: Device = "",
     site: Site = "",
     everything: Annotated[bool, typer.Option("--all", help="All streams there are.")] = False,
-    stream: Annotated[str, typer.Option(help="Only this statistic.")] = "",
+    stream: Annotated[str, typer.Option(metavar="NAME", help="Only this statistic.")] = "",
     as_json: Json = False,
 ) -> None:
     """Have reference and evidence start anew.

@@ -28,8 +28,8 @@ Collector = Annotated[
         "--collector", envvar="EDGEML_COLLECTOR", metavar="URL", help="Where the collector serves."
     ),
 ]
-Device = Annotated[str, typer.Option(help="Only this device.")]
-Site = Annotated[str, typer.Option(help="Only this site.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="Only this device.")]
+Site = Annotated[str, typer.Option(metavar="NAME", help="Only this site.")]
 
 
 def get(collector: str, path: str, **parameters: Any) -> dict[str, Any]:

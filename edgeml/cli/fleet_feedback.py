@@ -49,7 +49,9 @@ def feedback(
 @app.command("accuracy")
 def accuracy(
     collector: Collector = DEFAULT,
-    by: Annotated[str, typer.Option(help="device, hour, day, group or model.")] = "model",
+    by: Annotated[
+        str, typer.Option(metavar="WHAT", help="device, hour, day, group or model.")
+    ] = "model",
     as_json: Json = False,
 ) -> None:
     """Say how right the models were, as far as labels came back."""

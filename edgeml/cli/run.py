@@ -35,13 +35,20 @@ def run(
     ],
     target: Annotated[
         str | None,
-        typer.Option("-t", "--target", help="A target or an artifact's id; else the best here."),
+        typer.Option(
+            "-t",
+            "--target",
+            metavar="NAME",
+            help="A target or an artifact's id; else the best here.",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="OUT.npz", help="Where all outputs go."),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    threads: Annotated[
+        int, typer.Option(metavar="COUNT", min=1, help="Threads of the runtime.")
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Run a bundle on your data, here."""

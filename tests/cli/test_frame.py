@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import typer
@@ -168,3 +171,21 @@ def test_a_reader_that_leaves_early_is_no_error(line: tuple[str, ...]) -> None:
     with process.stderr:
         assert process.stderr.read() == b""
     assert process.wait() in (0, 1)
+
+
+def _commands(app: Any, *words: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """A command and all below it, each with the words that call it."""
+    yield words, app
+    for name, command in getattr(app, "commands", {}).items():
+        yield from _commands(command, *words, name)
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_help_says_what_an_option_takes_and_not_its_type(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb = typer.main.get_command(import_module(VERBS[name].module).app)
+    for words, _ in _commands(verb, name):
+        assert main([*words, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert not re.findall(r"--\S+ <.*>|^  [a-z_]+ <.*>", shown, re.MULTILINE), shown
