@@ -66,7 +66,7 @@ class Group:
     def __init__(self, path: Path, version: Version, files: Files) -> None:
         self.path = path
         self.version: Version = version
-        self._files = files
+        self.files = files
 
     def limit(self, limit_bytes: int) -> None:
         """Set the limit: without swap, and for all processes of the group together.
@@ -91,21 +91,6 @@ class Group:
         """
         self._write("cgroup.procs", pid)
 
-    def oom_kills(self) -> int:
-        """Processes of the group that the kernel killed for the limit.
-
-        Version 1 tells since Linux 4.13; before, any time that the limit was hit counts as one.
-        """
-        try:
-            if self.version == "cgroup2":
-                return counters(self._files.read(self.path / "memory.events")).get("oom_kill", 0)
-            found = counters(self._files.read(self.path / "memory.oom_control")).get("oom_kill")
-            if found is not None:
-                return found
-            return int(self._files.read(self.path / "memory.failcnt"))
-        except OSError:
-            return 0
-
     def remove(self) -> None:
         """Kill what is left in the group, and end it. One that stays busy is left to
         :meth:`Parent.sweep`."""
@@ -114,7 +99,7 @@ class Group:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             try:
-                self._files.remove(self.path)
+                self.files.remove(self.path)
             except FileNotFoundError:
                 return
             except OSError:
@@ -124,13 +109,13 @@ class Group:
 
     def _members(self) -> list[int]:
         try:
-            text = self._files.read(self.path / "cgroup.procs")
+            text = self.files.read(self.path / "cgroup.procs")
         except OSError:
             return []
         return [int(word) for word in text.split() if int(word) > 0]
 
     def _write(self, name: str, value: int) -> None:
-        self._files.write(self.path / name, str(value))
+        self.files.write(self.path / name, str(value))
 
     def _try(self, name: str, value: int) -> None:
         with contextlib.suppress(OSError):

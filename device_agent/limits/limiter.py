@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Literal
 
 from edgeml.device_agent import logs
-from edgeml.device_agent.limits.cgroup import Files, Group, Parent, find_parent, own_groups
+from edgeml.device_agent.limits.cgroup import (
+    Files,
+    Group,
+    Parent,
+    Version,
+    find_parent,
+    own_groups,
+)
+from edgeml.device_agent.limits.kills import Kills, find_kills
 
 Kind = Literal["cgroup2", "cgroup1", "poll", "none"]
 
@@ -31,14 +39,26 @@ class Hold:
 
     Args:
         limit_bytes: None for no limit.
-        group: of control groups; None where there are none.
+        group: the worker's own; None where it has none.
         data_limit: whether ``RLIMIT_DATA`` stands beside a poll.
+        around: kills in the agent's own group, in which a worker is that has none; None where
+            there are no groups that tell.
     """
 
-    def __init__(self, limit_bytes: int | None, group: Group | None, *, data_limit: bool) -> None:
+    def __init__(
+        self,
+        limit_bytes: int | None,
+        group: Group | None,
+        *,
+        data_limit: bool,
+        around: Kills | None = None,
+    ) -> None:
         self.limit_bytes = limit_bytes
         self._group = group
         self._data_limit = data_limit
+        self._around = around
+        self._kills = Kills(group.files, group.version, group.path) if group else around
+        self._before = self._kills.now() if self._kills else None
 
     @property
     def kind(self) -> Kind:
@@ -62,7 +82,8 @@ class Hold:
             except OSError as error:
                 logs.warn("not in its control group", worker=pid, reason=error, instead="poll")
                 self._group.remove()
-                self._group = None
+                self._group, self._kills = None, self._around
+                self._before = self._kills.now() if self._kills else None
             else:
                 return
         if self._data_limit:
@@ -70,9 +91,27 @@ class Hold:
             with contextlib.suppress(ProcessLookupError):
                 resource.prlimit(pid, resource.RLIMIT_DATA, (most, most))
 
-    def exceeded(self) -> bool:
-        """Whether the kernel killed the worker for this limit. Ask before :meth:`close`."""
-        return self._group is not None and self._group.oom_kills() > 0
+    def breach(self, *, killed: bool) -> str:
+        """A sentence where the kernel killed the worker for memory, or nothing: whose limit it was.
+        Ask before :meth:`close`, and once.
+
+        Args:
+            killed: whether the worker was ended by a SIGKILL that is not the agent's. A kill in its
+                own group is its own, whatever it looked like from here.
+        """
+        if self._kills is None or self._before is None or not (killed or self._group):
+            return ""
+        kill = self._kills.claim(self._before)
+        if kill is None:
+            return ""
+        killed_for = "its worker was killed by the kernel for memory"
+        if kill.limit is None:
+            return f"{killed_for}, at no limit that is to be seen here: the machine had none left"
+        group, limit_bytes, _ = kill.limit
+        allowed = f"{limit_bytes / 1e6:.0f} MB are allowed"
+        if self._group is not None and group == self._group.path:
+            return f"its worker wanted more memory than its control group gives it: {allowed}"
+        return f"{killed_for}: in control group {group}, which the agent runs in, {allowed} in all"
 
     def close(self) -> None:
         """Let go of what holds it."""
@@ -85,10 +124,12 @@ class Limiter:
 
     Args:
         parent: of control groups; None leaves the poll.
+        around: kills in the agent's own group; None where there are no groups that tell.
     """
 
-    def __init__(self, parent: Parent | None) -> None:
+    def __init__(self, parent: Parent | None, *, around: Kills | None = None) -> None:
         self._parent = parent
+        self._around = around
 
     def hold(self, limit_bytes: int | None, *, data_limit: bool = True) -> Hold:
         """Hold a worker that is yet to be started.
@@ -104,14 +145,19 @@ class Limiter:
                 group = self._parent.new(limit_bytes)
             except OSError as error:
                 logs.warn("no control group", reason=error, instead="poll")
-        return Hold(limit_bytes, group, data_limit=data_limit)
+        return Hold(limit_bytes, group, data_limit=data_limit, around=self._around)
 
 
 def find_limiter() -> Limiter:
     """The strongest that this process may use. Looks once; makes and removes a group to know."""
+    parent = find_parent(Files(), _own_places())
+    # Looked up again: to make groups, this process may have moved into another.
+    return Limiter(parent, around=find_kills(Files(), _own_places()))
+
+
+def _own_places() -> dict[Version, Path]:
     try:
         cgroup = Path("/proc/self/cgroup").read_text()
-        places = own_groups(cgroup, Path("/proc/self/mountinfo").read_text())
+        return own_groups(cgroup, Path("/proc/self/mountinfo").read_text())
     except OSError:
-        places = {}
-    return Limiter(find_parent(Files(), places))
+        return {}

@@ -24,7 +24,7 @@ class Watched:
         self.gone = gone
         """Called once, after that, from the watching thread."""
         self._hold = hold
-        self._oom_killed = False
+        self._breach = ""
 
     @property
     def limit_bytes(self) -> int | None:
@@ -43,19 +43,16 @@ class Watched:
 
     def memory_breach(self) -> str:
         """A sentence where it was killed for its memory, or nothing."""
-        if self.limit_bytes is None:
-            return ""
-        allowed = f"{self.limit_bytes / 1e6:.0f} MB are allowed"
         if self.exceeded_bytes:
-            return f"its worker had {self.exceeded_bytes / 1e6:.0f} MB resident, {allowed}"
-        if self._oom_killed or self._hold.exceeded():
-            return f"its worker wanted more memory than its control group gives it: {allowed}"
-        return ""
+            had = f"its worker had {self.exceeded_bytes / 1e6:.0f} MB resident"
+            return f"{had}, {(self.limit_bytes or 0) / 1e6:.0f} MB are allowed"
+        self._breach = self._breach or self._hold.breach(killed=self.worker.was_killed())
+        return self._breach
 
     def close(self) -> None:
         """Kill it, wait for its end, and let go of what held its memory."""
         self.worker.close()
-        self._oom_killed = self._hold.exceeded()
+        self.memory_breach()  # what it is to be read from goes with the hold
         self._hold.close()
 
 

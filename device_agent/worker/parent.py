@@ -1,8 +1,8 @@
 """The agent's side of a worker: start it, run a request within a time limit, kill it.
 
 Any thread may start a worker, and hand it to another; one at a time uses it. Only
-:meth:`Worker.kill`, :meth:`Worker.resident_bytes` and :meth:`Worker.obituary` may be called beside
-that.
+:meth:`Worker.kill`, :meth:`Worker.resident_bytes`, :meth:`Worker.was_killed` and
+:meth:`Worker.obituary` may be called beside that.
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ class Worker:
         # Kept open: it is read fifty times a second, while others wait for the interpreter.
         self._statm = os.open(f"/proc/{self.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._alive = True
+        self._killed_here = False
 
     def wait_ready(self, timeout_s: float) -> None:
         """Have it load its model, and wait until it has.
@@ -217,7 +218,20 @@ class Worker:
         """Send SIGKILL. From any thread; whoever waits in :meth:`result` then sees it die."""
         with self._lock:
             if self._alive:
+                # One whose memory is gone had ended before: it is being laid to rest.
+                if _resident_bytes(self._statm) is not None:
+                    self._killed_here = True
                 os.kill(self.pid, signal.SIGKILL)
+
+    def was_killed(self) -> bool:
+        """Whether it has ended by a SIGKILL that did not come from here."""
+        if self._killed_here:
+            return False
+        with self._lock:
+            if self._alive:
+                end = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+                return end is not None and _exit_code(end) == -signal.SIGKILL
+        return self._process.wait() == -signal.SIGKILL
 
     def obituary(self) -> str:
         """How the process ended, as a sentence without its full stop; waits for that end."""
@@ -268,7 +282,7 @@ class Worker:
                 # Left to be reaped by close(): until then the number is this process's.
                 end = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
                 assert end is not None
-                return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+                return _exit_code(end)
         return self._process.wait()
 
     def _last_words(self) -> str:
@@ -330,6 +344,10 @@ def _no_room(nbytes: int) -> WorkerError:
         f"There is no room for the {nbytes:,} bytes of the model's inputs and outputs",
         expected=f"at most {MEMORY_SHARE:.0%} of the memory that is available",
     )
+
+
+def _exit_code(end: os.waitid_result) -> int:
+    return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
 
 
 def _resident_bytes(statm: int) -> int | None:

@@ -86,14 +86,14 @@ def test_the_kernel_ends_a_worker_that_wants_more_than_its_limit(limiter: Limite
     assert hold.kind == "cgroup1"
     assert hold.polled_bytes is None
     assert held(hold, ALLOCATE, 100 * MB) == -signal.SIGKILL
-    assert hold.exceeded()
+    assert "its control group gives it: 60 MB are allowed" in hold.breach(killed=True)
     hold.close()
 
 
 def test_a_worker_within_its_limit_lives(limiter: Limiter):
     hold = limiter.hold(60 * MB)
     assert held(hold, ALLOCATE, 30 * MB) == 0
-    assert not hold.exceeded()
+    assert not hold.breach(killed=True)
     hold.close()
 
 
@@ -106,7 +106,7 @@ def test_a_worker_that_somebody_kills_did_not_exceed_its_memory(limiter: Limiter
     assert process.stdout.readline() == "allocated\n"
     process.kill()
     process.communicate()
-    assert not hold.exceeded()
+    assert not hold.breach(killed=True)
     hold.close()
 
 
@@ -149,7 +149,7 @@ def test_without_control_groups_data_is_limited():
     assert resource.prlimit(process.pid, resource.RLIMIT_DATA) == (50 * MB + DATA_HEADROOM,) * 2
     _, words = process.communicate("\n\n")
     assert "MemoryError" in words
-    assert not hold.exceeded()
+    assert not hold.breach(killed=True)
 
 
 def test_a_runtime_that_reserves_much_is_not_limited_in_its_data():
@@ -222,6 +222,8 @@ class FakeKernel(Files):
             for name in ("memory.max", "memory.swap.max", "memory.oom.group"):
                 (path / name).touch()
             (path / "memory.events").write_text("low 0\nmax 3\noom 1\noom_kill 0\n")
+            (path / "memory.current").write_text("0\n")
+            (path / "memory.stat").write_text("inactive_file 0\n")
 
     def remove(self, path: Path) -> None:
         shutil.rmtree(path)
@@ -255,9 +257,9 @@ def test_in_version_2_the_agent_makes_room_for_its_workers_groups(delegated: Pat
     assert (group / "memory.max").read_text() == str(60 * MB)
     assert (group / "memory.swap.max").read_text() == "0"
     assert (group / "memory.oom.group").read_text() == "1"
-    assert not hold.exceeded()
+    assert not hold.breach(killed=True)
     (group / "memory.events").write_text("low 0\nmax 9\noom 2\noom_kill 1\n")
-    assert hold.exceeded()
+    assert "its control group gives it: 60 MB are allowed" in hold.breach(killed=False)
     (group / "cgroup.procs").write_text("")
     hold.close()
     assert not group.exists()

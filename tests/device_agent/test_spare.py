@@ -11,7 +11,7 @@ import pytest
 from support.cgroups import test_group as cgroup_of_tests
 
 from edgeml.device_agent.limits.cgroup import Files, Version
-from edgeml.device_agent.limits.spare import available_bytes, group_rooms
+from edgeml.device_agent.limits.spare import available_bytes, group_limits
 
 MB = 10**6
 FILES: dict[Version, tuple[str, str]] = {
@@ -30,7 +30,7 @@ def group(path: Path, version: Version, limit: object, used: int, cached: int = 
 
 
 def rooms(version: Version, place: Path) -> list[int]:
-    return list(group_rooms(Files(), version, place))
+    return [limit.room_bytes for limit in group_limits(Files(), version, place)]
 
 
 @pytest.mark.parametrize("version", FILES)
@@ -52,6 +52,10 @@ def test_a_group_without_a_limit_or_without_the_controller_is_passed_over(tmp_pa
     leaf = service / "leaf"
     leaf.mkdir()
     assert rooms("cgroup2", leaf) == [300 * MB]
+
+
+def test_version_1_says_by_a_number_that_there_is_no_limit(tmp_path: Path):
+    assert rooms("cgroup1", group(tmp_path, "cgroup1", 2**63 - 4096, 100 * MB)) == []
 
 
 def test_a_limit_that_was_lowered_below_the_use_leaves_less_than_nothing(tmp_path: Path):

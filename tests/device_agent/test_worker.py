@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 import platform
+import signal
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -231,6 +232,30 @@ def test_a_worker_that_is_gone(tmp_path: Path):
         worker.run({"image": images(1)}, timeout_s=60)
     assert worker.resident_bytes() is None
     worker.close()  # twice is once
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_kill_by_another_is_told_from_one_of_ours(tmp_path: Path, closed: bool):
+    ours, theirs = start(tmp_path), start(tmp_path)
+    assert not theirs.was_killed(), "it lives"
+    ours.kill()
+    os.kill(theirs.pid, signal.SIGKILL)
+    for worker in (ours, theirs):
+        if closed:
+            with pytest.raises(WorkerDiedError):
+                worker.run({"image": images(1)}, timeout_s=60)
+        else:
+            assert "SIGKILL" in worker.obituary()
+    assert not ours.was_killed()
+    assert theirs.was_killed()
+    ours.close()
+    theirs.close()
+
+
+def test_a_crash_is_no_kill(sleeper: Worker):
+    with pytest.raises(WorkerDiedError):
+        sleeper.run({"image": frame(CRASH)}, timeout_s=60)
+    assert not sleeper.was_killed()
 
 
 def test_memory_that_cannot_be_had_is_an_error_and_no_bus_error(tmp_path: Path):
