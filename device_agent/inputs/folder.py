@@ -2,7 +2,8 @@
 
 A file is taken once. Names that begin with a dot and other endings than ``.npy`` and ``.npz`` are
 left alone, so a writer that makes a file under such a name and then renames it is never read half
-way. Files wait on disk, so they are taken one at a time, in the order of their time stamps.
+way. Files wait on disk, so they are taken one at a time, in the order of their time stamps; one
+that an earlier run left half way before all others, so that there is never more than one.
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ class FolderSource:
                 if mark not in self._taken:
                     found.append((status.st_mtime_ns, entry.name, Path(entry.path), mark))
         self._taken &= marks  # what is gone need not be remembered
-        return [(path, mark) for _, _, path, mark in sorted(found)]
+        begun = self._begun.mark if self._begun is not None else ""
+        found.sort(key=lambda one: (one[-1] != begun, one))
+        return [(path, mark) for _, _, path, mark in found]
 
     def _guarded(self, path: Path, mark: str) -> None:
         try:

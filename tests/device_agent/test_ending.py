@@ -207,6 +207,33 @@ def test_a_file_that_is_left_half_way_is_gone_on_with_and_no_sample_is_counted_t
     assert not list((tmp_path / "state").glob("begun-*"))
 
 
+def test_a_file_that_is_left_half_way_comes_before_one_that_is_older(
+    start_agent: StartAgent, tmp_path: Path
+):
+    """Else that one might be left half way, too, and the first forgotten and begun anew."""
+    bundle = sleeper_bundle(tmp_path, budgets=Budgets(deadline_ms=60_000))
+    config = tmp_path / "agent.toml"
+    config.write_text(f'[[model]]\nbundle = "{bundle}"\n[[model.folder]]\npath = "in"\n')
+    inbox = tmp_path / "in"
+    inbox.mkdir()
+    samples = np.concatenate([frame(NAP)] * 5)
+    served = 0
+    left: list[str] = []
+    for name, stamp_s in [("first.npy", 2000), ("older.npy", 1000)]:
+        np.save(tmp_path / name, samples)
+        os.utime(tmp_path / name, (stamp_s, stamp_s))
+        (tmp_path / name).rename(inbox / name)
+        agent = start_agent("--config", config, sleeper=True).ready()
+        agent.wait_for_nap()
+        assert agent.terminate() == 0
+        found = re.search(r"served=(\d+)", agent.wait_for(" window "))
+        assert found
+        served += int(found[1])
+        left += [line for line in agent.lines if " file left " in line]
+    assert all("first.npy" in line for line in left), left
+    assert f"samples={served}" in left[-1], "from the one run to the next"
+
+
 def test_an_agent_that_was_killed_starts_again_on_its_state(
     start_agent: StartAgent, tmp_path: Path
 ):
