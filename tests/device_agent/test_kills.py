@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.agents import StartAgent, frame
 from support.bundles import Budgets, sleeper_bundle
+from support.cgroups import remove_group
 from support.cgroups import test_group as cgroup_of_tests
 from support.sleeper.sleeper_runtime import GROW
 
@@ -194,8 +195,7 @@ def small_group() -> Iterator[Path]:
     made.mkdir()
     (made / "memory.limit_in_bytes").write_text(str(300 * MB))
     yield made
-    for path in (*made.glob("*/"), made):
-        path.rmdir()
+    remove_group(made)
 
 
 JOIN_AND_TAKE = """
@@ -232,7 +232,7 @@ def test_the_kernel_tells_whose_limit_it_was(small_group: Path, inner: str, swap
 
 @pytest.mark.parametrize("memory_mb", [None, 1000])
 def test_an_agent_in_a_container_tells_a_worker_killed_for_its_limit(
-    start_agent: StartAgent, tmp_path: Path, small_group: Path, memory_mb: float | None
+    small_group: Path, start_agent: StartAgent, tmp_path: Path, memory_mb: float | None
 ):
     """Whether the model has a limit of its own, which it did not reach, or none."""
     bundle = sleeper_bundle(tmp_path, budgets=Budgets(deadline_ms=60_000, memory_mb=memory_mb))

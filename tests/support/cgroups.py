@@ -23,7 +23,7 @@ def test_group() -> Path | None:
         return None
     for stale in MEMORY.glob(f"{_PREFIX}*"):
         if not Path("/proc", stale.name.removeprefix(_PREFIX)).exists():
-            _remove(stale)
+            remove_group(stale)
     path = MEMORY / f"{_PREFIX}{os.getpid()}"
     try:
         path.mkdir(exist_ok=True)
@@ -34,7 +34,7 @@ def test_group() -> Path | None:
 
 def remove_test_group() -> None:
     """End what :func:`test_group` made in this process."""
-    _remove(MEMORY / f"{_PREFIX}{os.getpid()}")
+    remove_group(MEMORY / f"{_PREFIX}{os.getpid()}")
 
 
 def joining(command: list[str]) -> list[str]:
@@ -45,7 +45,8 @@ def joining(command: list[str]) -> list[str]:
     return ["/bin/sh", "-c", 'echo 0 > "$0" && exec "$@"', str(group / "cgroup.procs"), *command]
 
 
-def _remove(path: Path) -> None:
+def remove_group(path: Path) -> None:
+    """End a group of a test's, and those below it."""
     if not path.exists():
         return
     for _ in range(100):  # a group stays busy for a moment after its last process
