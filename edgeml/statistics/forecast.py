@@ -33,7 +33,7 @@ class Slope(NamedTuple):
     """log₂ of how much each holds."""
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=128)
 def slopes(octaves: tuple[int, int], bins: int) -> tuple[Slope, ...]:
     """Of a logarithmic line, of 1, 2, 4 … stretches: the line is straight between powers of two, so
     that the density on it falls by half from one to the next, and jumps back there.
