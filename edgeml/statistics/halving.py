@@ -11,6 +11,7 @@ rough at one end as at the other.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from math import isqrt
 from operator import add
 
@@ -46,17 +47,23 @@ def halved(coder: Coder, bins: Sequence[int], slopes: Sequence[Slope | None]) ->
     return wholes
 
 
+@cache
+def _inwards(count: int) -> list[int]:
+    """The places of a level from both ends to the middle, the right ones counted from the end, as
+    Python does: below 0."""
+    return [place for left in range(count >> 1) for place in (left, -1 - left)] or [0]
+
+
 def _level(
     coder: Coder, wholes: list[int], known: list[int], middles: list[int], before: list[int]
 ) -> tuple[list[int], list[int]]:
-    """All halves of one level, and by how much each was missed; from both ends to the middle."""
+    """All halves of one level, and by how much each was missed."""
     near, count = coder.near, len(wholes)
     parts, missed = [0] * (2 * count), [0] * count
     usual = sum(before) // len(before)
     rough = 4 * (count >= _FINE)
     whole = off = miss = 0
-    # The right ones are counted from the end, as Python does: below 0.
-    for place in [place for left in range(count >> 1) for place in (left, -1 - left)] or [0]:
+    for place in _inwards(count):
         mirrored, whole = whole, wholes[place]
         if whole:
             middle = forecast = middles[place]
