@@ -31,7 +31,22 @@ _NEAR = [*_USUAL, *[12] * (len(_BOUNDS) - 1 - len(_USUAL))]
 """How often of 65,536 times it lies between two of them: as Student's *t* with 2.1 degrees does,
 which fits how far histograms are from their forecasts; and 12 times wherever that is less."""
 _NEAR_STARTS = [0, *accumulate(_NEAR)]
-_WIDTHS = [end - start for start, end in pairwise(_BOUNDS)]
+_CELLS = [
+    (start, often, first, end - first)
+    for start, often, (first, end) in zip(_NEAR_STARTS, _NEAR, pairwise(_BOUNDS), strict=False)
+]
+"""Where its times begin, how many they are, where it begins, and how wide it is."""
+_CELL = b"".join(bytes([cell]) * often for cell, often in enumerate(_NEAR))
+"""To which of them each of the times belongs."""
+
+
+def _total(farthest: int) -> int:
+    """How many times there are where no number lies farther out than so many scales."""
+    return _NEAR_STARTS[bisect_right(_BOUNDS, farthest)]
+
+
+_TOTALS = [_total(farthest) for farthest in range(1024)]
+"""It is needed of each number, and hardly ever farther out than these."""
 
 
 class Coder(Protocol):
@@ -75,11 +90,14 @@ class Writer:
     def near(self, number: int, middle: int, most: int, scale: int) -> int:
         """See :class:`Coder`."""
         out = outwards(number, middle, most)
-        cell = bisect_right(_BOUNDS, out // scale) - 1
-        end = bisect_right(_BOUNDS, most // scale)
-        self._symbols.append((_NEAR_STARTS[cell], _NEAR[cell], _NEAR_STARTS[end]))
-        first = _BOUNDS[cell] * scale
-        width = min(_WIDTHS[cell] * scale, most + 1 - first)
+        start, often, first, width = _CELLS[bisect_right(_BOUNDS, out // scale) - 1]
+        farthest = most // scale
+        total = _TOTALS[farthest] if farthest < 1024 else _total(farthest)
+        self._symbols.append((start, often, total))
+        first *= scale
+        width *= scale
+        if width > most + 1 - first:  # noqa: PLR1730  # a third of what min() takes
+            width = most + 1 - first
         if width > 1:
             self._symbols.append((out - first, 1, width))
         return number
@@ -88,8 +106,11 @@ class Writer:
         """All that was written."""
         x = 1
         for start, size, total in reversed(self._symbols):
-            whole, rest = divmod(x, size)
-            x = whole * total + start + rest
+            if size == 1:
+                x = x * total + start
+            else:
+                whole, rest = divmod(x, size)
+                x = whole * total + (start + rest)
         return x
 
 
@@ -104,7 +125,7 @@ class Reader:
         whole, rest = divmod(self._x, starts[-1])
         symbol = bisect_right(starts, rest) - 1
         start = starts[symbol]
-        self._x = whole * (starts[symbol + 1] - start) + rest - start
+        self._x = whole * (starts[symbol + 1] - start) + (rest - start)
         return symbol
 
     def size(self, number: int) -> int:  # noqa: ARG002
@@ -119,15 +140,19 @@ class Reader:
     def near(self, number: int, middle: int, most: int, scale: int) -> int:  # noqa: ARG002
         """See :class:`Coder`."""
         # The step of a choice, written out: this is a good part of what reading takes.
-        whole, rest = divmod(self._x, _NEAR_STARTS[bisect_right(_BOUNDS, most // scale)])
-        cell = bisect_right(_NEAR_STARTS, rest) - 1
-        self._x = whole * _NEAR[cell] + rest - _NEAR_STARTS[cell]
-        out = _BOUNDS[cell] * scale
-        width = _WIDTHS[cell] * scale
-        width = min(width, most + 1 - out)
+        farthest = most // scale
+        total = _TOTALS[farthest] if farthest < 1024 else _total(farthest)
+        whole, rest = divmod(self._x, total)
+        start, often, out, width = _CELLS[_CELL[rest]]
+        x = whole * often + (rest - start)
+        out *= scale
+        width *= scale
+        if width > most + 1 - out:  # noqa: PLR1730
+            width = most + 1 - out
         if width > 1:
-            self._x, rest = divmod(self._x, width)
+            x, rest = divmod(x, width)
             out += rest
+        self._x = x
         return inwards(out, middle, most)
 
     def end(self) -> None:

@@ -17,8 +17,10 @@ def unfolded(number: int) -> int:
 
 def outwards(number: int, middle: int, most: int) -> int:
     """0 … ``most``, numbered from a middle outwards, and where one side ends along the other."""
-    distance, both = number - middle, min(middle, most - middle)
-    return folded(distance) if -both <= distance <= both else both + abs(distance)
+    both = middle if 2 * middle < most else most - middle
+    if middle - both <= number <= middle + both:
+        return folded(number - middle)
+    return number if both == middle else most - number
 
 
 def inwards(number: int, middle: int, most: int) -> int:
@@ -26,7 +28,7 @@ def inwards(number: int, middle: int, most: int) -> int:
     both = middle if 2 * middle < most else most - middle
     if number <= 2 * both:
         return middle - (number + 1 >> 1) if number & 1 else middle + (number >> 1)
-    return middle + (number - both if both == middle else both - number)
+    return number if both == middle else most - number
 
 
 def unreadable(why: str) -> StatisticsError:

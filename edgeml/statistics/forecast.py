@@ -6,12 +6,14 @@ they lie in; Σ and Σ² from the cells and the extremes.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from itertools import compress, count
 from math import isqrt
 from operator import add, mul, sub
 from typing import NamedTuple
 
 from edgeml.statistics.grid import FINENESS, UNITS
-from edgeml.statistics.logarithms import OCTAVE, SHARE, log2, share
+from edgeml.statistics.logarithms import OCTAVE, SHARE, log2, logs, shares
 from edgeml.statistics.places import MARGIN
 
 _FARTHEST = MARGIN * UNITS
@@ -21,66 +23,87 @@ _SPREAD = UNITS * UNITS // 12
 _DEVIATION = isqrt(_SPREAD)
 
 
-def weights(octaves: tuple[int, int], bins: int) -> list[int]:
-    """How much there is in each bin of a logarithmic line where the density is the same at each
-    ratio: the line is straight between powers of two, so that the density on it falls by half from
-    one to the next, and jumps back there.
+class Slope(NamedTuple):
+    """What a line that is not straight brings to the stretches of bins of one level."""
+
+    tilts: list[int]
+    """By how many octaves the first half of each holds more than the second, where the density is
+    the same at each ratio."""
+    loads: list[int]
+    """log₂ of how much each holds."""
+
+
+@lru_cache(maxsize=128)
+def slopes(octaves: tuple[int, int], bins: int) -> tuple[Slope, ...]:
+    """Of a logarithmic line, of 1, 2, 4 … stretches: the line is straight between powers of two, so
+    that the density on it falls by half from one to the next, and jumps back there.
 
     Args:
         octaves: where the line lies, as :attr:`edgeml.statistics.grid.Grid.octaves` has it.
-        bins: on it.
+        bins: on it, 1, 2, 4, 8 … of them.
     """
     start, length = octaves
     part = OCTAVE // FINENESS
     edges = [start * part + length * part * edge // bins for edge in range(bins + 1)]
     # A mantissa of 1 … 2 on the line, and its logarithm.
     places = [edge - edge % OCTAVE + log2(OCTAVE + edge % OCTAVE) for edge in edges]
-    return [max(each, 1) for each in map(sub, places[1:], places)]
+    heavy = [max(each, 1) for each in map(sub, places[1:], places)]
+    found: list[Slope] = []
+    while len(heavy) > 1:
+        halves = logs(heavy)
+        heavy = list(map(add, heavy[::2], heavy[1::2]))
+        found.append(Slope(list(map(sub, halves[::2], halves[1::2])), logs(heavy)))
+    return tuple(reversed(found))
 
 
-def halves(wholes: list[int], heavy: list[int]) -> list[int]:
+def halves(wholes: list[int], slope: Slope | None) -> list[int]:
     """How many of the values of each stretch of bins are expected in its first half: as if the
     logarithm of their density were a cubic through the middles of the two stretches on either side.
 
     Args:
         wholes: 2, 4, 8 … stretches; of 1 or 2 the halves are taken as equal.
-        heavy: :func:`weights` of the halves, two for each whole; or nothing.
+        slope: of the line, unless it is straight.
     """
-    if len(wholes) <= 2 and not heavy:
-        return [whole >> 1 for whole in wholes]
-    tilts, logs = [0] * len(wholes), [log2(2 * whole + 1) for whole in wholes]
-    if heavy:
-        loads = list(map(log2, heavy))
-        tilts = list(map(sub, loads[::2], loads[1::2]))
-        logs = list(map(sub, logs, map(log2, map(add, heavy[::2], heavy[1::2]))))
-    if len(wholes) > 2:
-        first, second, third = logs[:3]
-        before = 3 * (first - second) + third  # beyond both ends along a parabola
-        farther = 3 * (before - first) + second
-        third, second, last = logs[-3:]
-        after = 3 * (last - second) + third
-        logs = [farther, before, *logs, after, 3 * (after - last) + second]
-        # The means over halves, of CDF(1, 5): the average-interpolating wavelet.
-        tilts = [
-            tilt + (22 * (left - right) - 3 * (farther - farthest) >> 6)
-            for tilt, farther, left, right, farthest in zip(
-                tilts, logs, logs[1:], logs[3:], logs[4:], strict=False
-            )
-        ]
-    return [whole * share(tilt) >> SHARE for whole, tilt in zip(wholes, tilts, strict=True)]
+    if len(wholes) <= 2:
+        if slope is None:
+            return [whole >> 1 for whole in wholes]
+        tilts = slope.tilts
+    else:
+        dense = logs([2 * whole + 1 for whole in wholes])
+        if slope is not None:
+            dense = list(map(sub, dense, slope.loads))
+        tilts = _tilts(dense)
+        if slope is not None:
+            tilts = list(map(add, tilts, slope.tilts))
+    return [whole * each >> SHARE for whole, each in zip(wholes, shares(tilts), strict=True)]
 
 
-def overshoot(count: int, beside: int) -> tuple[int, int]:
-    """How many units beyond the bins the farthest of ``count`` values is expected, and how
+def _tilts(logs: list[int]) -> list[int]:
+    """By how much the first half of each stretch is denser than the second, in the logarithm."""
+    first, second, third = logs[:3]
+    before = 3 * (first - second) + third  # beyond both ends along a parabola
+    farther = 3 * (before - first) + second
+    third, second, last = logs[-3:]
+    after = 3 * (last - second) + third
+    logs = [farther, before, *logs, after, 3 * (after - last) + second]
+    # The means over halves, of CDF(1, 5): the average-interpolating wavelet.
+    return [
+        22 * (left - right) - 3 * (farther - farthest) >> 6
+        for farther, left, right, farthest in zip(logs, logs[1:], logs[3:], logs[4:], strict=False)
+    ]
+
+
+def overshoot(values: int, beside: int) -> tuple[int, int]:
+    """How many units beyond the bins the farthest of so many values is expected, and how
     uncertain that is: as in an exponential tail that is as dense at its beginning as the bin beside
     it, of which the farthest of n values lies ln n times as far out as their mean does."""
-    mean = UNITS * count // (beside + 1)
-    return mean * count.bit_length() * 3 >> 2, max(mean * 3 // 2, UNITS // 4)
+    mean = UNITS * values // (beside + 1)
+    return mean * values.bit_length() * 3 >> 2, max(mean * 3 // 2, UNITS // 4)
 
 
 def first_unit(cells: list[int]) -> int:
     """Of the first cell that is not empty, on a line of underflow, bins and overflow."""
-    return (next((cell for cell, count in enumerate(cells) if count), 1) - 1) * UNITS
+    return (next(compress(count(), cells), 1) - 1) * UNITS
 
 
 class Placing(NamedTuple):
@@ -95,6 +118,19 @@ class Placing(NamedTuple):
     """Values in each of those that may be anywhere."""
 
 
+def _mean_beyond(values: int, farthest: int) -> int:
+    """How far out the mean of a tail may be: of n values in an exponential one the farthest lies
+    ln n times as far."""
+    return min(max(farthest, 0), _FARTHEST) // (values.bit_length() + 1)
+
+
+@lru_cache(maxsize=16)
+def _middles(cells: int) -> tuple[int, ...]:
+    """Those of as many cells, from the middle of all, and twice as large, so that they are
+    whole."""
+    return tuple(UNITS * step - 1 for step in range(1 - cells, cells, 2))
+
+
 class Line:
     """What cells and extremes tell of Σ and Σ².
 
@@ -106,29 +142,25 @@ class Line:
     def __init__(self, cells: list[int], ends: tuple[int, int]) -> None:
         self._values = sum(cells)
         self._half = half = (len(cells) - 2) * UNITS // 2
-        reach = [min(max(each, 0), _FARTHEST) for each in (-ends[0], ends[1] + 1 - 2 * half)]
-        # How far out the mean of a tail may be: of n values in an exponential one the farthest lies
-        # ln n times as far.
-        under, over = (
-            most // (count.bit_length() + 1)
-            for most, count in zip(reach, (cells[0], cells[-1]), strict=True)
-        )
+        under = _mean_beyond(cells[0], -ends[0])
+        over = _mean_beyond(cells[-1], ends[1] + 1 - 2 * half)
         self._outside = under * cells[0] + over * cells[-1]
-        # From the middle of the bins, and twice as large, so that they are whole.
-        middles = [UNITS * step - 1 for step in range(1 - len(cells), len(cells), 2)]
+        middles = list(_middles(len(cells)))
         middles[0], middles[-1] = -2 * (half + under), 2 * (half + over)
         self._narrow(middles, cells, ends)
         # Where the density rises there are more values in the upper half of a bin.
         rises = list(map(sub, cells[4:-2], cells[2:-4]))
-        self._sum = sum(map(mul, cells, middles)) // 2 + UNITS * sum(rises) // 24
-        self._squares = sum(map(mul, cells, map(mul, middles, middles))) // 4
+        weighted = list(map(mul, cells, middles))
+        self._sum = sum(weighted) // 2 + UNITS * sum(rises) // 24
+        self._squares = sum(map(mul, weighted, middles)) // 4
         self._squares += _SPREAD * self._values
         self._squares += UNITS * sum(map(mul, rises, middles[3:-3])) // 24
 
     def _narrow(self, middles: list[int], cells: list[int], ends: tuple[int, int]) -> None:
         """The outermost bins that are not empty reach no farther than the extremes."""
-        filled = [cell for cell, count in enumerate(cells) if count] or [0]
-        for cell, end, side in ((filled[0], ends[0], 0), (filled[-1], ends[1], UNITS - 1)):
+        first = next(compress(count(), cells), 0)
+        last = len(cells) - 1 - next(compress(count(), reversed(cells)), 0)
+        for cell, end, side in ((first, ends[0], 0), (last, ends[1], UNITS - 1)):
             beyond = end - (cell - 1) * UNITS - side
             if 0 < cell < len(cells) - 1 and abs(beyond) < UNITS:
                 middles[cell] += beyond
@@ -136,6 +168,8 @@ class Line:
     def placings(self, atoms: list[int], ends: tuple[int, int]) -> list[Placing]:
         """Where atoms may be: anywhere, the lowest at the minimum, the highest at the maximum, or
         both. Ascending, none of them empty."""
+        if not atoms:
+            return [Placing()]
         places = [
             min(max(end, -_FARTHEST), 2 * self._half + _FARTHEST) - self._half for end in ends
         ]

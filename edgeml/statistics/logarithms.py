@@ -7,6 +7,7 @@ shares to 1/2,500, which is far within what chance adds to any count.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
 from itertools import pairwise
 from math import isqrt
 
@@ -68,10 +69,25 @@ SHARES = array("i", _shares())
 
 def log2(number: int) -> int:
     """Of a number of 1 and more."""
-    digits = number.bit_length() - 1
-    return (digits << DIGITS) + LOGS[(number << 12 >> digits) & 4095]
+    return logs([number])[0]
+
+
+def logs(numbers: Iterable[int]) -> list[int]:
+    """:func:`log2` of each."""
+    return [
+        (digits - 1 << DIGITS) + LOGS[(number << 13 >> digits) & 4095]
+        for number in numbers
+        for digits in (number.bit_length(),)
+    ]
 
 
 def share(log: int) -> int:
     """p of which log₂(p / (1 − p)) is given, in 2⁻²⁰."""
     return SHARES[min(max(log + FARTHEST, 0), 2 * FARTHEST) >> STEP]
+
+
+def shares(logs: Iterable[int]) -> list[int]:
+    """:func:`share` of each; hardly any is so far from 0 that it must be looked at closer."""
+    return [
+        SHARES[log + FARTHEST >> STEP] if -FARTHEST < log < FARTHEST else share(log) for log in logs
+    ]

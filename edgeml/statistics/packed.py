@@ -23,6 +23,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from edgeml.errors import StatisticsError
 from edgeml.statistics import golomb, predictive
 from edgeml.statistics.categorical import LONGEST_LABEL, bounded
@@ -49,6 +51,9 @@ _LOWS = 0x100 - _LOW
 _LEADS = (0x100 - _HIGH) * _LOWS
 """Their combinations, which are the last digit of the number."""
 
+_SEVENS = bytes((digits + 6) // 7 for digits in range(256))
+"""Bytes that a number of so many binary digits takes in the plain form; zeros may take none."""
+
 _LABELS = 1
 _EXTREMES = 2
 _SOME = 4
@@ -65,13 +70,24 @@ def pack(counts: Counts, grid: Grid | None = None) -> bytes:
 
 
 def _pack(counts: Counts, octaves: predictive.Octaves | None) -> bytes:
-    written = plain(counts)
     parts = (counts.cells.tolist(), counts.sums.tolist(), counts.extremes.tolist())
     numbers = predictive.Numbers(*parts)
     if counts.labels or not predictive.fits(numbers):
-        return written
-    lines = [None] if octaves is None or sum(numbers.cells) < _MANY else [None, octaves]
-    return min(written, *(_led(predictive.write(numbers, line)) for line in lines), key=len)
+        return plain(counts)
+    written = _led(predictive.write(numbers, None))
+    if octaves is not None and sum(numbers.cells) >= _MANY:
+        written = min(written, _led(predictive.write(numbers, octaves)), key=len)
+    return _shorter_plain(counts, numbers, len(written)) or written
+
+
+def _shorter_plain(counts: Counts, numbers: predictive.Numbers, most: int) -> bytes:
+    """The plain form, if it is at most so long; else nothing."""
+    # At least as many bytes it has; writing it takes ten times as long.
+    least = 4 + sum(bytes(map(int.bit_length, numbers.cells + numbers.sums)).translate(_SEVENS))
+    if least > most:
+        return b""
+    written = plain(counts)
+    return written if len(written) <= most else b""
 
 
 def _led(number: int) -> bytes:
@@ -228,10 +244,9 @@ def _read(data: bytes, grid: str) -> tuple[Counts, predictive.Octaves | None]:
         numbers, octaves = predictive.read(_number(data))
     else:
         return _read_plain(data, grid), None
-    counts = Counts(grid, *numbers)
-    # At least as many bytes the plain form has; writing it takes ten times as long.
-    least = 4 + sum(map(int.bit_length, numbers.cells + numbers.sums)) // 7
-    if least <= len(data) and len(plain(counts)) <= len(data):
+    parts = (np.array(each, dtype=np.int64) for each in numbers)
+    counts = Counts.checked(grid, *parts)  # none is read that is negative
+    if _shorter_plain(counts, numbers, len(data)):
         raise unreadable("they have a plain form that is as short")
     return counts, octaves
 

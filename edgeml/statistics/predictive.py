@@ -18,7 +18,7 @@ from typing import NamedTuple
 from edgeml.statistics.ans import Coder, Reader, Writer
 from edgeml.statistics.counts import NOTHING
 from edgeml.statistics.folding import unreadable
-from edgeml.statistics.forecast import Line, first_unit, overshoot, weights
+from edgeml.statistics.forecast import Line, first_unit, overshoot, slopes
 from edgeml.statistics.grid import FINENESS, MAX_ATOMS, MAX_BINS, NUMERIC_BINS, UNITS
 from edgeml.statistics.halving import halved
 from edgeml.statistics.logarithms import OCTAVE, log2
@@ -89,7 +89,8 @@ def _code(coder: Coder, known: Numbers, octaves: Octaves | None) -> tuple[Number
     cells = known.cells or [0] * size
     count = 1 << (size - 2 - _SPECIAL).bit_length() - 1
     octaves = _octaves(coder, octaves)
-    bins = halved(coder, cells[1 : count + 1], weights(octaves, count) if octaves else [])
+    steps = slopes(octaves, count) if octaves else (None,) * (count.bit_length() - 1)
+    bins = halved(coder, cells[1 : count + 1], steps)
     values = sum(bins)
     line = [_tail(coder, cells[0], values), *bins, _tail(coder, cells[count + 1], values)]
     atoms = [
