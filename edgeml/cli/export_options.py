@@ -112,9 +112,11 @@ Metric = Annotated[
     ),
 ]
 Confidence = Annotated[
-    float,
+    str,
     typer.Option(
-        min=0.5, max=0.9999, help="Of the accuracy's certificate.", rich_help_panel=CHOICE
+        metavar="SHARE",
+        help="Of the accuracy's certificate: .95 or 95%.",
+        rich_help_panel=CHOICE,
     ),
 ]
 Tolerance = Annotated[
