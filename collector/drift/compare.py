@@ -6,7 +6,7 @@ that depend on each other are worth is estimated first (:mod:`edgeml.collector.d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.collector.drift.chi2 import chi_square, detectable_effect
-from edgeml.collector.drift.combined import Part, combined_test
+from edgeml.collector.drift.combined import Part, cauchy_combination, combined_test
 from edgeml.collector.drift.effects import SMOOTHING, effects, js_bias
 from edgeml.statistics import Grid
 
@@ -121,7 +121,7 @@ def compare(
     measures["chi2"] = Measured(
         statistic=chi2.statistic,
         effect=chi2.effect,
-        p=test.parts.get("shape", 1.0),
+        p=_of_cells(test.parts),
         detectable=seen,
     )
     used = int(np.count_nonzero((window > 0) | (baseline > 0)))
@@ -137,6 +137,12 @@ def compare(
         parts=test.parts,
         measures=measures,
     )
+
+
+def _of_cells(parts: Mapping[Part, float]) -> float:
+    """That the shares of the cells changed in any way, those without a value among them."""
+    taken: list[Part] = [part for part in ("shape", "missing", "not finite") if part in parts]
+    return cauchy_combination([parts[part] for part in taken], [1.0] * len(taken))
 
 
 def benjamini_yekutieli(p_values: Sequence[float]) -> list[float]:
