@@ -92,9 +92,19 @@ def test_one_gap_is_one_event_and_many_are_many() -> None:
     random = np.random.default_rng(4)
     values, none = series(random, 2000, correlation=0), np.zeros(2000, dtype=bool)
     baseline = counted(series(random, 8000, correlation=0), np.zeros(8000, dtype=bool))
-    one = compared(counted(values, some(none, 600, 800)), baseline)
+    window = counted(values, some(none, 600, 800))
+    one = compare(
+        GRID,
+        window.total,
+        baseline.total,
+        window_stretches=window.complete,
+        baseline_stretches=baseline.complete,
+    )
     assert one.parts["missing"] > 0.1
     assert one.p > 0.05
+    assert one.measures["js"].p > 0.05
+    assert one.effective_n == 2000  # of its values
+    assert one.detectable > 0.02  # and more of such gaps might have come unseen
     many = none
     for first in range(50, 2000, 100):
         many = some(many, first, first + 10)
