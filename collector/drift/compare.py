@@ -162,7 +162,7 @@ def _fewest(
 
 def _of_cells(parts: Mapping[Part, float]) -> float:
     """That the shares of the cells changed in any way, those without a value among them."""
-    taken = [part for part in OF_CELLS if part in parts]
+    taken: list[Part] = [part for part in OF_CELLS if part in parts]
     return cauchy_combination([parts[part] for part in taken], [1.0] * len(taken))
 
 
