@@ -12,6 +12,9 @@ from edgeml.errors import SourceError, UsageError
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Of a model and of a version: both become part of a file name, the name of an MQTT topic too."""
 
+FILE_TYPE = re.compile(r"\.[A-Za-z]\w{1,7}")
+"""What ends the name of a file rather than of a folder: ``.zip``, but no version's ``.0rc1``."""
+
 
 def model_name(given: str, path: Path) -> str:
     """The name asked for, or one made from the model's file.
@@ -56,6 +59,12 @@ def destination(output: str, name: str, version: str) -> Path:
         raise UsageError(
             f"{given} is a file that does not end in {SUFFIX}",
             expected=f"a folder, or a file that ends in {SUFFIX}",
+        )
+    elif not given.is_dir() and not output.endswith("/") and FILE_TYPE.fullmatch(given.suffix):
+        raise UsageError(
+            f"-o {output} ends in {given.suffix}, and there is no such folder",
+            expected=f"a folder, or a file that ends in {SUFFIX}",
+            remedy=f"For a new folder of that name write {output}/.",
         )
     else:
         path = given / f"{name}-{version}{SUFFIX}"

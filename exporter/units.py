@@ -39,6 +39,22 @@ def parse_drop(text: str) -> float:
     return share
 
 
+def parse_confidence(text: str) -> float:
+    """``95%`` or ``.95``: a share, .5 to .9999.
+
+    Raises:
+        UsageError: it is none.
+    """
+    share = _quantity(text, {"": 1.0, "%": 0.01}, "a confidence", "95% or .95, the same")
+    if not 0.5 <= share <= 0.9999:
+        raise UsageError(
+            f"{text!r} is no confidence that a certificate can have",
+            expected="50% to 99.99%, or .5 to .9999, the same",
+            remedy="A bare number is a share: write 95% or .95." if share > 1 else "",
+        )
+    return share
+
+
 def parse_latency(text: str) -> float:
     """``20ms``, ``0.5s``: milliseconds.
 

@@ -1,9 +1,12 @@
-"""One test of two samples from their counts: location, scale, tails and shape, combined.
+"""One test of two samples from their counts: location, scale, tails, shape and what is missing.
 
 A χ² on counts sees any change of shape and is weak on small ones; a rank test of one direction has
 all of its power there and none elsewhere. Their p-values are combined by the Cauchy combination
 (Liu, Xie, "Cauchy combination test", 2020), whose tail holds whatever the dependence between them,
 so one p-value has nearly the power of whichever of them fits the change.
+
+Rows that have no value are no part of these: how many they are has a test of its own
+(:mod:`edgeml.collector.drift.absent`).
 
 Rows that depend on each other are worth fewer: each part is corrected by its own design effect
 (:mod:`edgeml.collector.drift.dependence`) where counts of consecutive stretches are given.
@@ -11,7 +14,7 @@ Rows that depend on each other are worth fewer: each part is corrected by its ow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Literal
 
@@ -19,6 +22,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeml.collector.drift.absent import Absence, absent_cells, share_test
 from edgeml.collector.drift.chi2 import cell_groups, chi_square_statistic
 from edgeml.collector.drift.dependence import (
     INDEPENDENT,
@@ -31,15 +35,23 @@ from edgeml.statistics import Grid
 
 Cells = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Part = Literal["location", "scale", "tails", "shape"]
+Part = Literal["location", "scale", "tails", "shape"] | Absence
 
-WEIGHTS: dict[Part, float] = {"location": 0.68, "scale": 0.05, "tails": 0.07, "shape": 0.20}
+WEIGHTS: dict[Part, float] = {
+    "location": 0.68,
+    "scale": 0.05,
+    "tails": 0.07,
+    "shape": 0.20,
+    "missing": 0.20,
+    "not finite": 0.20,
+}
 """Of the parts in the combination. A part of weight w that is alone in seeing a change sees it at
 about w times the level, which costs much power where the change is barely seen and little
 elsewhere. KS and Cramér-von Mises on the rows are at their best for shifts of the mean and weak on
 all else, so most of the weight is there; the shape's is what a spike needs (a sensor that stands
-still). Searched for the largest least ratio to the power of either test, by simulation over the
-changes of benchmarks/drift_worlds.py."""
+still). These four were searched for the largest least ratio to the power of either test, by
+simulation over the changes of benchmarks/drift_worlds.py. The other two take part only where rows
+without a value are on either side, each with as much as the shape."""
 
 LEAST_P = 1e-300
 LEAST_ROWS = 50
@@ -56,8 +68,8 @@ class Test(msgspec.Struct, frozen=True, kw_only=True):
     p: float
     """Of the combination: the probability of as much where nothing changed."""
     parts: dict[Part, float]
-    """The p-value of each part that could be taken: categories have a shape only, and some parts
-    take more rows than others."""
+    """The p-value of each part that could be taken: categories have no direction, some parts take
+    more rows than others, and nothing may be missing."""
     n: int
     """Rows of the window."""
     m: int
@@ -99,14 +111,27 @@ def combined_test(
             share = of_n / int(on_line[0].sum()), of_m / int(on_line[1].sum())
             if kurtosis(scores, on_line[0] + on_line[1]) <= LONGEST_TAIL * min(effective[part]):
                 p_values[part] = _two_sided(difference, variance, share)
-    statistic, dof = chi_square_statistic(grid, window, baseline)
+    absent = absent_cells(grid)
+    valued = _valued(absent, window), _valued(absent, baseline)
+    statistic, dof = chi_square_statistic(grid, *valued)
     if dof:
-        groups = cell_groups(grid, window, baseline)
+        groups = cell_groups(grid, *valued)
         in_n, in_m = _spreads(groups, window_stretches, baseline_stretches)
         effective["shape"] = max(n / in_n.mean, 1.0), max(m / in_m.mean, 1.0)
         fewest = [min(rows) for rows in zip(*effective.values(), strict=True)]
         if fewest[0] >= min(LEAST_ROWS, n) and fewest[1] >= min(LEAST_ROWS, m):
-            p_values["shape"] = _corrected_chi_square(statistic, dof, (in_n, in_m), (n, m))
+            rows = int(valued[0].sum()), int(valued[1].sum())
+            p_values["shape"] = _corrected_chi_square(statistic, dof, (in_n, in_m), rows)
+    for absence, cells in absent.items():
+        found = share_test(
+            cells,
+            window,
+            baseline,
+            window_stretches=window_stretches,
+            baseline_stretches=baseline_stretches,
+        )
+        if found is not None:
+            p_values[absence], effective[absence] = found
     return Test(
         p=cauchy_combination(list(p_values.values()), [WEIGHTS[part] for part in p_values]),
         parts=p_values,
@@ -131,6 +156,14 @@ def cauchy_combination(p_values: Sequence[float], weights: Sequence[float]) -> f
     share = np.asarray(weights, dtype=np.float64)
     total = float(share @ cotangent / share.sum())
     return float(np.arctan2(1.0, total) / np.pi)
+
+
+def _valued(absent: Mapping[Absence, NDArray[np.int64]], cells: Cells) -> Cells:
+    """Counts without those of rows that have no value."""
+    found = cells.copy()
+    for without in absent.values():
+        found[without] = 0
+    return found
 
 
 def _on_line(grid: Grid, cells: Cells) -> Cells:

@@ -6,7 +6,7 @@ that depend on each other are worth is estimated first (:mod:`edgeml.collector.d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.collector.drift.chi2 import chi_square, detectable_effect
-from edgeml.collector.drift.combined import Part, combined_test
+from edgeml.collector.drift.combined import Part, cauchy_combination, combined_test
 from edgeml.collector.drift.effects import SMOOTHING, effects, js_bias
 from edgeml.statistics import Grid
 
@@ -28,6 +28,10 @@ SEEN_BY_MEAN = 2.80
 """z(.975) + z(.8): standard errors of a mean that a test of level .05 finds with power .8."""
 SEEN_BEYOND = 0.842
 """z(.8): standard deviations beyond its 5 % point that a statistic has to be for power .8."""
+
+OF_VALUES: tuple[Part, ...] = ("location", "scale", "tails", "shape")
+OF_CELLS: tuple[Part, ...] = ("shape", "missing", "not finite")
+"""Parts that look at all of the cells."""
 
 SEEN_ROWS = 3
 """Expected where there were none before: then there are two four times in five, and two are enough
@@ -52,7 +56,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     m: int
     """Rows of the baseline."""
     effective_n: float
-    """Independent rows that those of the window are worth; :attr:`n` where they are independent."""
+    """Independent rows that those of the window are worth by their values; :attr:`n` where they are
+    independent."""
     effective_m: float
     effect: float
     """Jensen-Shannon divergence in bits, less what so few rows show by chance; 0 to 1."""
@@ -96,18 +101,22 @@ def compare(
     n, m = (max(rows, 1.0) for rows in test.effective.get("shape", of_rows))
     found = effects(grid, window, baseline)
     chi2 = chi_square(grid, window, baseline)
-    seen = min(detectable_effect(chi2.dof, n, m), 1.0)  # Cohen's w
+    # Of the values, and of the one share of what has none, which may be worth other rows.
+    absent = [test.effective[part] for part in OF_CELLS[1:] if part in test.effective]
+    of_absent = [detectable_effect(1, *rows) for rows in absent]
+    seen = min(max(detectable_effect(chi2.dof, n, m), *of_absent, 0.0), 1.0)  # Cohen's w
     # For small differences χ²/N, JS and PSI are one quadratic form: JS = w²/4 nats, PSI = 2w².
     seen_js = seen**2 / (4 * float(np.log(2)))
     n_line, m_line = (max(rows, 1.0) for rows in test.effective.get("location", of_rows))
     root = float(np.sqrt(1 / n_line + 1 / m_line))
     pooled = window + baseline
-    null = {rows: _null(grid, pooled, rows=rows) for rows in ((n, m), (n_line, m_line))}
+    of_cells = _fewest(test.effective, OF_CELLS, of_rows)
+    null = {rows: _null(grid, pooled, rows=rows) for rows in {of_cells, (n_line, m_line)}}
     seen_ks = _seen_by_ks(null[n_line, m_line].get("ks", np.ones(1)), pooled[grid.ordered], root)
     seen_ks = min(max(seen_ks, SEEN_ROWS / min(n_line, m_line)), 1.0)
     table: dict[Measure, tuple[float | None, float, tuple[float, float]]] = {
-        "js": (found.js, seen_js, (n, m)),
-        "psi": (found.psi, 2 * seen**2, (n, m)),
+        "js": (found.js, seen_js, of_cells),
+        "psi": (found.psi, 2 * seen**2, of_cells),
         "w1": (found.w1, SEEN_BY_MEAN * root, (n_line, m_line)),
         "ks": (found.ks, seen_ks, (n_line, m_line)),
     }
@@ -121,22 +130,40 @@ def compare(
     measures["chi2"] = Measured(
         statistic=chi2.statistic,
         effect=chi2.effect,
-        p=test.parts.get("shape", 1.0),
+        p=_of_cells(test.parts),
         detectable=seen,
     )
+    of_values = _fewest(test.effective, OF_VALUES, of_rows)
     used = int(np.count_nonzero((window > 0) | (baseline > 0)))
     chance = js_bias(used, max(round(n), 1), max(round(m), 1))
     return Comparison(
         n=test.n,
         m=test.m,
-        effective_n=min([of_rows[0], *(rows for rows, _ in test.effective.values())]),
-        effective_m=min([of_rows[1], *(rows for _, rows in test.effective.values())]),
+        effective_n=min(of_values[0], of_rows[0]),
+        effective_m=min(of_values[1], of_rows[1]),
         effect=max(found.js - chance, 0.0) if test.n and test.m else 0.0,
         detectable=seen_js,
         p=test.p,
         parts=test.parts,
         measures=measures,
     )
+
+
+def _fewest(
+    effective: Mapping[Part, tuple[float, float]],
+    parts: Sequence[Part],
+    of_rows: tuple[float, float],
+) -> tuple[float, float]:
+    """Independent rows of both sides that these parts are worth, at least 1 and at most all."""
+    worth = [effective[part] for part in parts if part in effective]
+    n, m = (max(min(rows), 1.0) for rows in zip(of_rows, *worth, strict=True))
+    return n, m
+
+
+def _of_cells(parts: Mapping[Part, float]) -> float:
+    """That the shares of the cells changed in any way, those without a value among them."""
+    taken: list[Part] = [part for part in OF_CELLS if part in parts]
+    return cauchy_combination([parts[part] for part in taken], [1.0] * len(taken))
 
 
 def benjamini_yekutieli(p_values: Sequence[float]) -> list[float]:

@@ -107,6 +107,55 @@ def _inflation(ratio: float, lag: float, k: int, *, parts: int) -> float:
     return max(between * after, 1.0)
 
 
+def clumping(stretches: Cells, cells: NDArray[np.int64], *, stationary: bool) -> float:
+    """The design effect of the share of rows in ``cells``: into how large clumps they fall, at
+    least 1. Their own, whatever the values do: what is missing from a slow series may be missing at
+    random, and what is missing from independent rows may be one long gap.
+
+    Args:
+        stretches: int64 [k, all cells], as in :func:`design_effect`.
+        cells: indices of some of the cells.
+        stationary: as in :func:`design_effect`. Here each part is measured by its own share, and
+            the median is weighted by what a part tells: one without such rows says nothing of how
+            they fall, and would hide the one gap in another.
+    """
+    best = 1.0
+    events = stretches[:, cells].sum(axis=1).astype(np.float64)
+    rows = float(stretches.sum()) / max(len(stretches), 1)
+    if not stationary and any((part >= rows).all() for part in _parts(events, stationary=False)):
+        return best  # nothing else for a whole part: that is a change, and no gap
+    for level in range(3):
+        if len(events) < FEWEST * ((2 if stationary else SEGMENTS) if level else 1):
+            break
+        best = max(best, _clumping_at(events, rows, stationary=stationary))
+        even = events[: len(events) // 2 * 2]
+        events, rows = even[::2] + even[1::2], 2 * rows
+    return best
+
+
+def _clumping_at(events: Floats, rows: float, *, stationary: bool) -> float:
+    parts = _parts(events, stationary=stationary)
+    by_chance = [rows * (mean := part.mean() / rows) * (1 - mean) for part in parts]
+    told = [(part, chance) for part, chance in zip(parts, by_chance, strict=True) if chance > 0]
+    if not told:
+        return 1.0
+    weights = np.array([chance * len(part) for part, chance in told])
+    ratio = _weighted_median([part.var(ddof=1) / chance for part, chance in told], weights)
+    lag = _weighted_median([_lag(part) for part, _ in told], weights)
+    used = max(sum(len(part) - 1 for part, _ in told), 1)
+    # A count of few has a long tail, so the variance of few counts scatters more (1 / its mean).
+    scatter = np.sqrt((2 + used / weights.sum()) / used)
+    between = ratio if ratio > 1 + NOTICED * scatter else 1.0
+    after = (1 + lag) / (1 - lag) if lag > NOTICED / np.sqrt(used) else 1.0
+    return max(between * after, 1.0)
+
+
+def _weighted_median(values: list[float], weights: Floats) -> float:
+    order = np.argsort(values)
+    through = np.cumsum(weights[order])
+    return float(values[int(order[np.searchsorted(through, through[-1] / 2)])])
+
+
 def spread_of_groups(stretches: Cells, groups: NDArray[np.int64], *, stationary: bool) -> Spread:
     """The generalised design effects of the shares of groups of cells.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -48,9 +49,8 @@ def open_database(text: str) -> Engine:
     """
     url = database_url(text)
     shown = url.render_as_string(hide_password=True) if "://" in text else text
+    _need_folder(url)
     try:
-        if url.get_backend_name() == "sqlite" and url.database:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         engine = sa.create_engine(url)
         if url.get_backend_name() == "sqlite":
             event.listen(engine, "connect", _prepare_sqlite)
@@ -71,6 +71,20 @@ def open_database(text: str) -> Engine:
             remedy="Name another with --database.",
         ) from error
     return engine
+
+
+def _need_folder(url: sa.URL) -> None:
+    """A folder that is not there is mistyped, or a disk that is not mounted: a new database in its
+    place would begin the fleet's history afresh, without a word."""
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return
+    folder = Path(url.database).parent
+    if not folder.is_dir():
+        raise CollectorError(
+            f"there is no folder {folder} for the database {url.database}",
+            expected="an SQLite file, new or not, in a folder that is there",
+            remedy=f"Mend the path, or make the folder: mkdir -p {shlex.quote(str(folder))}.",
+        )
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001
@@ -143,14 +157,14 @@ def lock_database(text: str) -> IO[bytes] | None:
         The lock file, or None where the database is a server's.
 
     Raises:
-        CollectorError: another collector has it.
+        CollectorError: another collector has it, or its folder is not there.
     """
     url = database_url(text)
     if url.get_backend_name() != "sqlite" or not url.database:
         return None
+    _need_folder(url)
     path = Path(f"{url.database}.lock")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle = path.open("a+b")
     except OSError as error:
         raise CollectorError(

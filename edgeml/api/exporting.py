@@ -182,7 +182,7 @@ def exporting(
                 size_bytes=None if size is None else int(size),
             ),
             metric=metric,
-            confidence=confidence,
+            confidence=units.parse_confidence(str(confidence)),
             preprocessing=os.fspath(preprocess),
             shapes={key: tuple(sizes) for key, sizes in (shapes or {}).items()},
             statistics=dict(statistics or {}),

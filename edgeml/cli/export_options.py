@@ -117,12 +117,10 @@ Metric = Annotated[
     ),
 ]
 Confidence = Annotated[
-    float,
+    str,
     typer.Option(
         metavar="SHARE",
-        min=0.5,
-        max=0.9999,
-        help="Of the accuracy's certificate.",
+        help="Of the accuracy's certificate: .95 or 95%.",
         rich_help_panel=CHOICE,
     ),
 ]

@@ -32,13 +32,14 @@ def interpreter(spec: ToolchainSpec, *, say: Say, progress: Say) -> Generator[Pa
     """Give the Python that a toolchain's work is to be done with.
 
     This one if it holds all that the toolchain is for; else the toolchain's, which is installed
-    first where it is missing.
+    first where it is missing. Nobody removes or changes the toolchain while the block runs.
 
     Raises:
         ToolchainError: it cannot be installed.
     """
     if store.serves_in_place(spec):
-        yield Path(sys.executable)
+        with store.in_use(spec, say=say):
+            yield Path(sys.executable)
         return
     with install.ready(spec, say=say, progress=progress) as python:
         yield python

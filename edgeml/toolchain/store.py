@@ -140,7 +140,8 @@ def find(spec: ToolchainSpec) -> Found:
 def _other_edgeml(holds: Edgeml | None, wanted: Edgeml | None) -> str:
     if holds is not None and wanted is not None and holds.requirement == wanted.requirement:
         return "pyproject.toml of its edgeml has changed"
-    return f"it is to hold {wanted.requirement[-1] if wanted else 'no edgeml'}"
+    was, now = (each.requirement[-1] if each else "no edgeml" for each in (holds, wanted))
+    return f"it holds {was} and is to hold {now}"
 
 
 def serves_in_place(spec: ToolchainSpec) -> bool:
@@ -185,7 +186,29 @@ def locked(spec: ToolchainSpec, *, alone: bool, say: Callable[[str], None]) -> G
     Raises:
         ToolchainError: the folder cannot be made or written.
     """
-    path = home() / f".{spec.name}.lock"
+    with _locked(home() / f".{spec.name}.lock", spec, alone=alone, say=say) as handle:
+        yield handle
+
+
+@contextlib.contextmanager
+def in_use(spec: ToolchainSpec, *, say: Callable[[str], None]) -> Generator[None]:
+    """Hold the lock of the toolchain that this very process runs in, shared, if it does run in one:
+    another checkout's edgeml may share the toolchain and would put itself into it meanwhile."""
+    here = Path(sys.prefix)
+    ours = here.name == spec.name and (here / RECORD).is_file()
+    if not ours or not os.access(
+        here.parent, os.W_OK
+    ):  # of a read-only one the user changes nothing
+        yield
+        return
+    with _locked(here.parent / f".{spec.name}.lock", spec, alone=False, say=say):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(
+    path: Path, spec: ToolchainSpec, *, alone: bool, say: Callable[[str], None]
+) -> Generator[int]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

@@ -67,7 +67,8 @@ def test_a_file_with_a_mistake_is_refused_by_name(tmp_path: Path, text: str, fou
         (("--config", "missing.toml"), 2, "missing.toml cannot be read"),
         (("--broker", "a:b"), 2, "--broker a:b"),
         (("--min-effect", "7"), 2, "edgeml: alarms.min_effect: expected `float` <= 1.0. "),
-        (("--database", "/proc/none/fleet.sqlite"), 1, "/proc/none"),
+        (("--database", "/proc/none/fleet.sqlite"), 1, "mkdir -p /proc/none."),
+        (("--database", "/proc/fleet.sqlite"), 1, "/proc/fleet.sqlite.lock cannot be written"),
         (("--database", "postgresql+nosuch://me:secret@host/x"), 1, "driver"),
         (("--bundle", "missing.edgeml", "--http", "127.0.0.1:0"), 1, "missing.edgeml cannot be"),
     ],
@@ -81,6 +82,15 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert done.returncode == status
     assert found in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_mistyped_folder_is_told_and_not_made(tmp_path: Path) -> None:
+    mistyped = tmp_path / "flet" / "fleet.sqlite"
+    for database in (str(mistyped), f"sqlite:///{mistyped}"):
+        done = edgeml("collector", "run", "--database", database)
+        assert done.returncode == 1
+        assert f"there is no folder {mistyped.parent} for the database" in done.stderr
+    assert not mistyped.parent.exists()
 
 
 def test_a_taken_port_is_named(start: Start) -> None:

@@ -107,6 +107,19 @@ def test_every_result_says_what_it_rests_on(tables: Path) -> None:
             assert 0 <= measured.p <= 1
 
 
+def test_new_missing_values_of_a_slow_series_are_drift() -> None:
+    """Its values are worth few rows; whether they are there is another thing."""
+    random = np.random.default_rng(8)
+    steps = random.normal(size=2500)
+    for row in range(1, len(steps)):
+        steps[row] = 0.9 * steps[row - 1] + steps[row] * np.sqrt(1 - 0.9**2)
+    before = pa.table({"level": steps[:2000]})
+    gone = random.random(500) < 0.14
+    now = edgeml.drift(before, pa.table({"level": pa.array(steps[2000:], mask=gone)}))
+    assert column(now, "level").verdict == "drift"
+    assert "missing 0 % → 13 %" in column(now, "level").sentence
+
+
 def test_columns_that_are_gone_new_or_of_another_type_are_findings() -> None:
     random = np.random.default_rng(1)
     before = {"a": random.normal(size=500), "b": random.normal(size=500), "c": ["x", "y"] * 250}

@@ -34,6 +34,17 @@ def test_a_file_of_another_kind_is_no_place_for_a_bundle(tmp_path: Path):
         destination(str(tmp_path / "x.txt"), "net", "1")
 
 
+def test_a_new_folder_is_not_called_like_a_file(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"ends in \.zip") as caught:
+        destination(str(tmp_path / "out.zip"), "net", "1")
+    assert caught.value.remedy.endswith(f"{tmp_path}/out.zip/.")
+    assert destination(f"{tmp_path}/out.zip/", "net", "1") == tmp_path / "out.zip/net-1.edgeml"
+    (tmp_path / "out.zip").mkdir()
+    assert destination(str(tmp_path / "out.zip"), "net", "1").parent == tmp_path / "out.zip"
+    for folder in ("net-1.2", "net-0.1.0rc1", ".bundles"):
+        assert destination(str(tmp_path / folder), "net", "1").parent == tmp_path / folder
+
+
 def test_a_place_that_cannot_be_written_is_told_before_the_work():
     with pytest.raises(SourceError, match="Nothing can be written to /proc") as caught:
         destination("/proc/out", "net", "1")

@@ -3,7 +3,14 @@
 import pytest
 
 from edgeml.errors import UsageError
-from edgeml.exporter.units import parse_bytes, parse_drop, parse_family, parse_latency, parse_shape
+from edgeml.exporter.units import (
+    parse_bytes,
+    parse_confidence,
+    parse_drop,
+    parse_family,
+    parse_latency,
+    parse_shape,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,3 +69,17 @@ def test_statistics_of_an_input():
     for wrong in ("image", "image=", "=image"):
         with pytest.raises(UsageError, match="NAME=FAMILY"):
             parse_family(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [(".95", 0.95), ("95%", 0.95), ("50 %", 0.5), ("99.99%", 0.9999)]
+)
+def test_a_confidence_is_a_share(text: str, share: float) -> None:
+    assert parse_confidence(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["95", "1", ".2", "100%", "high", "95 points", ""])
+def test_what_is_no_confidence(text: str) -> None:
+    with pytest.raises(UsageError, match=r"50%|95%") as caught:
+        parse_confidence(text)
+    assert ("write 95% or .95" in caught.value.remedy) == (text == "95")

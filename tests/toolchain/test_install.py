@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from support.gone import wait_gone
 
+import edgeml
 from edgeml.errors import ToolchainError
 from edgeml.toolchain import install, store
 from edgeml.toolchain.spec import ToolchainSpec
@@ -78,13 +79,18 @@ def test_another_edgeml_is_an_update_and_no_rebuild(
     installed: ToolchainSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Switching between checkouts costs a look of pip's, not gigabytes."""
-    other = store.Edgeml(installed.requirements, "another checkout")
+    was = store.find(installed).record
+    assert was is not None
+    checkouts = store.Edgeml(("/a/pebble",), "a"), store.Edgeml(installed.requirements, "b")
+    record = msgspec.structs.replace(was, edgeml=checkouts[0])
+    (store.find(installed).folder / store.RECORD).write_bytes(msgspec.json.encode(record))
+    other = checkouts[1]
     monkeypatch.setattr(store, "wanted_edgeml", lambda _: other)
     assert store.find(installed).state == "other edgeml"
     (store.find(installed).folder / "stays").touch()
     said: list[str] = []
     found = install.install(installed, say=said.append)
-    assert "is updated" in said[0]
+    assert f"it holds /a/pebble and is to hold {other.requirement[-1]}" in said[0]
     assert found.state == "installed"
     assert (found.folder / "stays").exists()
 
@@ -249,6 +255,40 @@ def test_who_waits_is_told_why(installed: ToolchainSpec) -> None:
 def test_nobody_changes_a_toolchain_in_use(installed: ToolchainSpec) -> None:
     with install.ready(installed, say=silent):
         handle = os.open(store.home() / f".{installed.name}.lock", os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(handle)
+
+
+INSIDE = """
+import sys
+from edgeml.toolchain import hop, store
+from edgeml.toolchain.spec import ToolchainSpec
+from pathlib import Path
+
+store.serves_in_place = lambda spec: True
+spec = ToolchainSpec(name="tiny", holds="", constraints=Path(), size_bytes=0)
+with hop.interpreter(spec, say=print, progress=print) as python:
+    print(python, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_nobody_changes_a_toolchain_that_somebody_runs_in(installed: ToolchainSpec) -> None:
+    """Without a hop: the toolchain's own Python exports."""
+    python = store.find(installed).python
+    path = os.pathsep.join([str(Path(edgeml.__file__).parents[1]), *filter(None, sys.path)])
+    handle = os.open(store.home() / f".{installed.name}.lock", os.O_RDWR | os.O_CREAT)
+    with subprocess.Popen(
+        [python, "-c", INSIDE],
+        env=os.environ | {"PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as inside:
+        assert inside.stdout is not None
+        assert inside.stdout.readline().strip() == str(python)
         with pytest.raises(BlockingIOError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
