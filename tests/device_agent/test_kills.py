@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from support.agents import StartAgent, frame
 from support.bundles import Budgets, sleeper_bundle
-from support.cgroups import remove_group
-from support.cgroups import test_group as cgroup_of_tests
+from support.cgroups import limited_group
 from support.sleeper.sleeper_runtime import GROW
 
 from edgeml.device_agent.limits.cgroup import Files, Version
@@ -188,14 +187,8 @@ def test_before_linux_4_13_each_time_at_the_limit_counts_as_a_kill(tmp_path: Pat
 @pytest.fixture
 def small_group() -> Iterator[Path]:
     """A group of this kernel's, limited to 300 MB, as a container's is."""
-    parent = cgroup_of_tests()
-    if parent is None:
-        pytest.skip("needs root and version 1's memory controller, to make a group with a limit")
-    made = parent / "container"
-    made.mkdir()
-    (made / "memory.limit_in_bytes").write_text(str(300 * MB))
-    yield made
-    remove_group(made)
+    with limited_group("container", 300 * MB) as made:
+        yield made
 
 
 JOIN_AND_TAKE = """

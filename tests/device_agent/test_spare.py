@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.cgroups import test_group as cgroup_of_tests
+from support.cgroups import limited_group
 
 from edgeml.device_agent.limits.cgroup import Files, Version
 from edgeml.device_agent.limits.spare import available_bytes, group_limits
@@ -65,14 +65,8 @@ def test_a_limit_that_was_lowered_below_the_use_leaves_less_than_nothing(tmp_pat
 @pytest.fixture
 def small_group() -> Iterator[Path]:
     """A group of this kernel's, limited to 80 MB."""
-    parent = cgroup_of_tests()
-    if parent is None:
-        pytest.skip("needs root and version 1's memory controller, to make a group with a limit")
-    made = parent / "small"
-    made.mkdir()
-    (made / "memory.limit_in_bytes").write_text(str(80 * MB))
-    yield made
-    made.rmdir()
+    with limited_group("small", 80 * MB) as made:
+        yield made
 
 
 ASK = """

@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Generator
 from functools import cache
 from pathlib import Path
+
+import pytest
 
 MEMORY = Path("/sys/fs/cgroup/memory")
 _PREFIX = "edgeml-tests-"
@@ -43,6 +46,22 @@ def joining(command: list[str]) -> list[str]:
     if group is None:
         return command
     return ["/bin/sh", "-c", 'echo 0 > "$0" && exec "$@"', str(group / "cgroup.procs"), *command]
+
+
+@contextlib.contextmanager
+def limited_group(name: str, limit_bytes: int) -> Generator[Path]:
+    """One in the tests' group with a limit of its own, as a container's is; where none can be made
+    the test is skipped."""
+    parent = test_group()
+    if parent is None:
+        pytest.skip("needs root and version 1's memory controller, to make a group with a limit")
+    made = parent / name
+    made.mkdir()
+    (made / "memory.limit_in_bytes").write_text(str(limit_bytes))
+    try:
+        yield made
+    finally:
+        remove_group(made)
 
 
 def remove_group(path: Path) -> None:
