@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from edgeml.device_agent.inputs.whole import write_whole
 from edgeml.device_agent.worker.layout import Array
 
 _ABOUT = "about"
@@ -35,15 +36,13 @@ class Begun(msgspec.Struct):
     answers: list[dict[str, Array]] = []
 
     def write(self, path: Path) -> None:
-        """Remember it; whole when its name appears."""
+        """Remember it."""
         arrays = joined(self.answers) if self.answers else {}
         named = {f"{_ANSWER}{name}": array for name, array in arrays.items()}
         buffer = io.BytesIO()
         about = np.array([self.mark, str(self.taken), self.problem])
         np.savez(buffer, allow_pickle=False, **{_ABOUT: about, **named})
-        temporary = path.with_suffix(".new")
-        temporary.write_bytes(buffer.getvalue())
-        temporary.replace(path)
+        write_whole(path, buffer.getvalue())
 
 
 def read_begun(path: Path) -> Begun | None:

@@ -22,6 +22,7 @@ from edgeml.device_agent import logs
 from edgeml.device_agent.config import FolderInput
 from edgeml.device_agent.inputs import payloads
 from edgeml.device_agent.inputs.begun import Begun, joined, read_begun
+from edgeml.device_agent.inputs.whole import write_whole
 from edgeml.device_agent.serving import requests
 from edgeml.device_agent.worker.layout import Array
 from edgeml.errors import AgentError, SourceError
@@ -180,9 +181,7 @@ class FolderSource:
     def _dispose(self, path: Path, mark: str, *, served: bool) -> None:
         if self._config.after == "keep":
             self._taken.add(mark)
-            temporary = self._taken_file.with_suffix(".new")
-            temporary.write_text("\n".join(sorted(self._taken)) + "\n")
-            temporary.replace(self._taken_file)
+            write_whole(self._taken_file, ("\n".join(sorted(self._taken)) + "\n").encode())
         elif served and self._config.after == "delete":
             path.unlink(missing_ok=True)
         else:
@@ -193,13 +192,7 @@ class FolderSource:
 
 
 def _write_results(path: Path, answers: list[dict[str, Array]]) -> None:
-    """All samples of a file in one, whole when its name appears."""
+    """All samples of a file in one."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **joined(answers))
-    temporary = path.with_name(f".{path.name}")
-    try:
-        temporary.write_bytes(buffer.getvalue())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_whole(path, buffer.getvalue())

@@ -196,9 +196,8 @@ def in_use(spec: ToolchainSpec, *, say: Callable[[str], None]) -> Generator[None
     another checkout's edgeml may share the toolchain and would put itself into it meanwhile."""
     here = Path(sys.prefix)
     ours = here.name == spec.name and (here / RECORD).is_file()
-    if not ours or not os.access(
-        here.parent, os.W_OK
-    ):  # of a read-only one the user changes nothing
+    # Of a read-only one the user changes nothing.
+    if not ours or not os.access(here.parent, os.W_OK):
         yield
         return
     with _locked(here.parent / f".{spec.name}.lock", spec, alone=False, say=say):
