@@ -231,6 +231,11 @@ class _Caller:
         if region is None or not region.fits(service.manifest):
             refused = _other(model)
             raise RefusedCall(refused.status, refused.message)
+        if not stream and (left_s := service.turns_back()) > 0:
+            until = f"for up to {left_s * 1000:.1f} ms"
+            raise RefusedCall(
+                503, f"shed: requests wait already that leave no room for it, {until}"
+            )
 
         def answer(ticket: Ticket) -> None:
             try:

@@ -64,6 +64,10 @@ class Door:
         if until != self._until:
             self._until = self._word[0] = until
 
+    def shut_for(self, now: float) -> float:
+        """Seconds for which requests are still refused; none where it is not positive."""
+        return self._until - now
+
     def counts(self, count: Count) -> None:
         """A program counts itself there from now on."""
         with self._lock:

@@ -22,6 +22,7 @@ from edgeml.device_agent.serving.admission import Outcome
 from edgeml.device_agent.serving.allowance import Allowance
 from edgeml.device_agent.serving.windows import WindowClock
 from edgeml.device_agent.worker.layout import Array
+from edgeml.device_agent.worker.turns import give_way
 from edgeml.telemetry import Window
 
 if TYPE_CHECKING:
@@ -38,9 +39,10 @@ first: no memory without end."""
 
 Tensors = Mapping[str, Array]
 
-_aside = ThreadPoolExecutor(1, thread_name_prefix="statistics")
-"""Computes for all models. What it takes of the interpreter, requests wait for in turns of
-:data:`~edgeml.device_agent.config.SWITCH_S`, and not for a batch as a whole."""
+_aside = ThreadPoolExecutor(1, thread_name_prefix="statistics", initializer=give_way)
+"""Computes for all models, and lets whoever wakes have its core first. What it takes of the
+interpreter, requests wait for in turns of :data:`~edgeml.device_agent.config.SWITCH_S`, and not for
+a batch as a whole."""
 
 
 class Batch(msgspec.Struct):

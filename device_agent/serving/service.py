@@ -247,6 +247,21 @@ class Service:
         self._execution.call(ticket)
         return ticket
 
+    def turns_back(self) -> float:
+        """Refuse and count a request of no stream for which the door has been shut since it was on
+        its way: another one was before it. Admission would say the same, and take longer.
+
+        Returns:
+            Seconds for which others would be refused as well; none where it is not positive, and
+            this one has to be offered.
+        """
+        now = time.monotonic()
+        left_s = self.door.shut_for(now)
+        if left_s > 0:
+            self._asked(now)
+            self._lineup.missed("shed", strained=True)
+        return left_s
+
     def _arrived(self, deadline_s: float | None) -> tuple[float, float]:
         """A request has: the monotonic second, and that by which its answer is due."""
         allowed = self._standing.deadline_s

@@ -3,7 +3,8 @@
 Whoever wakes may interrupt whoever runs on its core, which then waits until the other's turn is
 over, some milliseconds. A program that is just being refused cannot afford that; an inference that
 takes several turns itself hardly notices. So its worker gives up that right (sched(7),
-``SCHED_BATCH``), which takes none to do, and keeps its share of the processor.
+``SCHED_BATCH``), which takes none to do, and keeps its share of the processor. So does the agent's
+thread that computes statistics: nobody waits for those.
 
 From Linux 6.12 on it also asks for turns a little longer than others have (``sched_setattr(2)``):
 one that wakes and has shorter ones then goes first. Not much longer: what has used up its share
@@ -48,17 +49,21 @@ class Turns:
         if len(self._took_s) < SEEN:
             self._took_s.append(time.monotonic() - self._began)
             if len(self._took_s) == SEEN and sorted(self._took_s)[SEEN // 2] >= LONG_S:
-                _interrupt_nobody()
+                for task in Path("/proc/self/task").glob("*"):
+                    give_way(int(task.name))
 
 
-def _interrupt_nobody() -> None:
-    for task in Path("/proc/self/task").glob("*"):
-        thread = int(task.name)
-        with contextlib.suppress(OSError):  # it has ended, or that is not allowed here
-            # Another class is somebody's choice: a shadow's, or who started the agent's.
-            if os.sched_getscheduler(thread) == os.SCHED_OTHER:
-                os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
-                _ask_for_turns(thread)
+def give_way(thread: int = 0) -> None:
+    """Have a thread interrupt nobody when it wakes, and be interrupted.
+
+    Args:
+        thread: its id; 0 for the one that calls.
+    """
+    with contextlib.suppress(OSError):  # it has ended, or that is not allowed here
+        # Another class is somebody's choice: a shadow's, or who started the agent's.
+        if os.sched_getscheduler(thread) == os.SCHED_OTHER:
+            os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
+            _ask_for_turns(thread)
 
 
 def _ask_for_turns(thread: int) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.agents import Collector, StartAgent
+from support.agents import PATIENCE_S, Collector, StartAgent
 from support.bundles import tiny_bundle
 from support.counts import counts_of
 from support.weights import images
@@ -174,3 +176,21 @@ def test_an_agent_in_a_hurry_serves_all_and_looks_at_some(
     assert baseline is not None
     for window in collector.windows.values():
         assert {counts.total for counts in counts_of(window, baseline).values()} == {window.rows}
+
+
+def test_the_thread_that_computes_statistics_interrupts_nobody(
+    start_agent: StartAgent, tmp_path: Path
+):
+    agent = start_agent("--bundle", tiny_bundle(tmp_path)).ready()
+    assert classes(agent.pid) == {os.SCHED_OTHER}
+    with agent.client() as client:
+        for one in images(GATHER_ROWS):
+            client.infer({"image": one})
+    until = time.monotonic() + PATIENCE_S
+    while os.SCHED_BATCH not in classes(agent.pid):  # the last answer went out before it began
+        assert time.monotonic() < until
+
+
+def classes(pid: int) -> set[int]:
+    """Scheduling classes of a process's threads."""
+    return {os.sched_getscheduler(int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()}
