@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,14 +19,32 @@ Cells = NDArray[np.int64]
 
 SHOWN = 4
 """Columns that a summary names."""
+NEW = 2
+"""New categories that a sentence names."""
+NEW_SHARE = 0.001
+"""Of the rows, that a new category must surely have to be named."""
 
 
-def change(grid: Grid, labels: tuple[str, ...], data: Cells, baseline: Cells) -> str:
-    """What differs most, in a few words; empty counts have words of their own."""
+def change(
+    grid: Grid,
+    labels: tuple[str, ...],
+    data: Cells,
+    baseline: Cells,
+    new: Mapping[str, int] = MappingProxyType({}),
+) -> str:
+    """What differs most, in a few words; empty counts have words of their own.
+
+    Args:
+        grid: of both.
+        labels: of the cells; empty for numbers.
+        data: counts [cells].
+        baseline: counts [cells].
+        new: categories that are among the others, and how often each came, the most frequent first.
+    """
     if not data.sum() or not baseline.sum():
         return "no rows"
     if labels:
-        return _category(labels, data, baseline)
+        return ", ".join([_category(labels, data, baseline), *_new(new, int(data.sum()))])
     parts: list[str] = []
     here, before = shares(data), shares(baseline)
     invalid = np.setdiff1d(grid.unordered, [grid.missing])
@@ -80,6 +100,12 @@ def _category(labels: tuple[str, ...], data: Cells, baseline: Cells) -> str:
         if here[cell] != before[cell]
     ]
     return ", ".join(changes) or "the same shares"
+
+
+def _new(new: Mapping[str, int], rows: int) -> list[str]:
+    known = [(name, times / rows) for name, times in new.items() if times >= NEW_SHARE * rows]
+    named = [f"{_short(name)} {_percent(share)}" for name, share in known[:NEW]]
+    return ["new " + " and ".join(named)] if named else []
 
 
 def _short(label: str) -> str:

@@ -19,6 +19,8 @@ class Frequent:
 
     def __init__(self) -> None:
         self._times: dict[str, int] = {}
+        self.lost = 0
+        """At most so often a name came that is not here, and another one more than it says."""
 
     def add(self, names: Mapping[str, int]) -> None:
         """Take in names with how often each came."""
@@ -27,9 +29,13 @@ class Frequent:
             times[name] = times.get(name, 0) + often
         if len(times) > KEPT:
             least = sorted(times.values(), reverse=True)[KEPT]
+            self.lost += least
             self._times = {name: often - least for name, often in times.items() if often > least}
+
+    def most(self) -> dict[str, int]:
+        """How often each surely came, the most frequent first."""
+        return dict(sorted(self._times.items(), key=lambda item: (-item[1], item[0])))
 
     def of(self, least: int) -> list[str]:
         """Names that surely came so often, the most frequent first."""
-        order = sorted(self._times.items(), key=lambda item: (-item[1], item[0]))
-        return [name for name, often in order if often >= least]
+        return [name for name, often in self.most().items() if often >= least]

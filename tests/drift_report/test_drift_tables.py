@@ -237,6 +237,20 @@ def test_categories_by_number_and_new_ones() -> None:
     assert "(other) 0 % → 1" in result.columns[0].sentence
 
 
+def test_new_categories_are_named_and_those_that_are_rare_on_both_sides_are_not() -> None:
+    """With more values than there are cells, so that *other* is nothing new."""
+    random = np.random.default_rng(1)
+    usual = [*["web"] * 2000, *[f"shop {n}" for n in range(150)] * 5]
+    after = [*usual, *["kiosk"] * 300, *["phone"] * 90, *[f"customer {n}" for n in range(900)]]
+    sides = {"shop": random.permutation(usual)}, {"shop": random.permutation(after)}
+    found = column(edgeml.drift(*sides), "shop")
+    assert found.verdict == "drift"
+    kiosk, phone = found.sentence.split(", new ")[1].split(" and ")
+    assert kiosk.startswith("kiosk 7")  # of 4,040 rows
+    assert phone.startswith("phone 2")
+    assert "new" not in column(edgeml.drift(sides[0], sides[0]), "shop").sentence
+
+
 def test_windows_of_time_show_when_it_began(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     seconds = np.arange(4800) * 60

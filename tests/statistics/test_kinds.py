@@ -129,6 +129,7 @@ def test_no_name_is_counted_too_often_nor_a_frequent_one_lost(rows, batch):
     for start in range(0, len(rows), batch):
         frequent.add(Counter(map(str, rows[start : start + batch])))
     true, lost = Counter(map(str, rows)), len(rows) // (KEPT + 1)
+    assert frequent.lost <= lost
     for least in (1, 2, 5, 20):
         found = frequent.of(least)
         assert len(found) <= KEPT
