@@ -19,6 +19,8 @@ Cells = NDArray[np.int64]
 
 SHOWN = 4
 """Columns that a summary names."""
+BEYOND = 0.02
+"""Of the rows beyond an end of the grid, with which their mean is only bounded."""
 NEW = 2
 """New categories that a sentence names."""
 NEW_SHARE = 0.001
@@ -67,17 +69,35 @@ def _line(grid: Grid, data: Cells, baseline: Cells) -> str:
     shown = mean_before, mean
     if grid.log:  # of octaves
         shown = 2**mean_before, 2**mean
-    words = (
-        [f"mean {shown[0]:.4g} → {shown[1]:.4g} ({shift:+.2f} sd)"] if abs(shift) >= 0.01 else []
-    )
+    bound = _bound(shares(data)[grid.ordered.argsort()[[0, grid.bins + 1]]].tolist())
+    words: list[str] = []
+    if abs(shift) >= 0.01:
+        words.append(f"mean {shown[0]:.4g} → {bound}{shown[1]:.4g} ({bound}{shift:+.2f} sd)")
     if spread_before > 0 and not 0.95 <= spread / spread_before <= 1.05:
         words.append(f"spread × {spread / spread_before:.2f}")
     top = int(np.argmax(shares(data) - shares(baseline)))
     here, before = float(shares(data)[top]), float(shares(baseline)[top])
     if here - before > 0.03 and here > 1.5 * before:
-        place = position(grid, float(centres[top]))
-        words.append(f"near {place:.4g} {_percent(before)} → {_percent(here)}")
+        words.append(f"{_where(grid, top)} {_percent(before)} → {_percent(here)}")
     return ", ".join(words)
+
+
+def _where(grid: Grid, at: int) -> str:
+    """Of the cells on the line; how far out lies what is beyond its ends, counts do not tell."""
+    match int(grid.ordered[at]):
+        case 0:
+            return f"below {grid.low:.4g}"
+        case cell if cell == grid.bins + 1:
+            return f"above {grid.high:.4g}"
+        case _:
+            return f"near {position(grid, float(grid.centres()[at])):.4g}"
+
+
+def _bound(beyond: list[float]) -> str:
+    """What a mean is said to be, given the shares below the line and above it, which it takes to
+    lie at its ends."""
+    below, above = (share > BEYOND for share in beyond)
+    return "about " if below and above else "below " if below else "above " if above else ""
 
 
 def position(grid: Grid, centre: float) -> float:

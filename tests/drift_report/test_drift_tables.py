@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +173,24 @@ def test_odd_columns_are_alike_to_themselves(values: np.ndarray, tmp_path: Path)
 
 def test_a_constant_that_moves_is_found() -> None:
     assert edgeml.drift({"v": np.full(500, 5.0)}, {"v": np.full(500, 5.0001)}).drift
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ([100.0], r"mean 49.71 → above 10\d\.\d \(above \+1.8\d sd\), .*, above 10\d"),
+        ([-100.0], r"mean 49.71 → below -.* \(below -1.7\d sd\), .*, below -"),
+        ([-100.0, 200.0], r"mean 49.71 → about .*, above 10\d"),
+        ([20.0], r"mean 49.71 → above .*, above 100.9 0 % → 19 %"),
+        ([0.0, 1.0], r"mean 49.71 → 50.23 \(\+0.02 sd\)"),
+    ],
+)
+def test_of_what_lies_beyond_the_grid_no_place_is_made_up(added: list[float], said: str) -> None:
+    """Counts tell that it is there, and not how far out."""
+    random = np.random.default_rng(1)
+    usual = random.uniform(0, 100, 4000)
+    (found,) = edgeml.drift({"v": usual}, {"v": usual + random.choice(added, 4000)}).columns
+    assert re.match(said, found.sentence), found.sentence
 
 
 def test_one_row_is_too_few_to_tell(tmp_path: Path) -> None:
