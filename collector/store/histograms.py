@@ -9,7 +9,7 @@ from edgeml.collector.drift.scores import Cells, numbers, rows_of, scorer
 from edgeml.collector.views import Histogram
 from edgeml.statistics import Counts, Grid
 from edgeml.statistics.baseline import Stream
-from edgeml.statistics.categorical import seen
+from edgeml.statistics.categorical import LEAST_SEEN, seen
 
 
 def two_baselines(
@@ -59,6 +59,7 @@ def _names(grid: Grid) -> list[str]:
 
 
 def _new(lately: Counts) -> dict[str, int]:
-    """The most frequent one first."""
+    """The most frequent one first. A retraction takes the count of a name, and leaves the name."""
     rows = {label: seen(lately.sums, label) for label in lately.labels}
-    return dict(sorted(rows.items(), key=lambda item: (-item[1], item[0])))
+    order = sorted(rows.items(), key=lambda item: (-item[1], item[0]))
+    return {label: most for label, most in order if most >= LEAST_SEEN}

@@ -194,3 +194,5 @@ def test_categories_are_shown_by_name_and_new_ones_with_how_many_had_them() -> N
     assert "&lt;b&gt;kiosk&lt;/b&gt;</b> (≤ 3" in shown
     assert "rare" not in shown
     assert new_values(two_baselines(stream, hour.cells, trained.cells)) == []
+    retracted = two_baselines(stream, hour.cells, trained.cells, lately=hour - hour)
+    assert retracted.new == {}
