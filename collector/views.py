@@ -136,6 +136,8 @@ class Histogram(View, frozen=True, kw_only=True):
 
     kind: str
     centres: list[float]
+    names: list[str]
+    """Of the cells where they lie on no line: categories, *other* and *missing*."""
     window: list[float]
     rows: int
     baseline: list[float]
@@ -147,6 +149,9 @@ class Histogram(View, frozen=True, kw_only=True):
     past_rows: int
     change: float | None
     """From the device's own past."""
+    new: dict[str, int] = {}
+    """Categories that the training data did not have, and at most how many rows had each: in the
+    last hour, or day where hours are merged."""
 
 
 class AlarmView(View, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from edgeml.collector.store.packing import unpack
 from edgeml.collector.store.tables import (
     alarms,
     bundles,
+    count_rollups,
     devices,
     events,
     streams,
@@ -42,6 +43,7 @@ from edgeml.collector.views import (
 )
 from edgeml.decoding import from_json, from_msgpack
 from edgeml.statistics import Baseline
+from edgeml.statistics import unpack as unpack_counts
 
 RECENT_MS = 3_600_000
 """Outcomes of the last hour are shown beside those of all time."""
@@ -104,7 +106,7 @@ class Reader:
     def histogram(self, stream_id: int) -> Histogram | None:
         """A stream's last test window beside its two baselines; None before there is one."""
         with self._engine.begin() as connection:
-            query = sa.select(streams.c.stream, streams.c.saved, bundles.c.baseline).join(
+            query = sa.select(streams, bundles.c.baseline).join(
                 bundles, bundles.c.sha256 == streams.c.bundle
             )
             row = connection.execute(query.where(streams.c.id == stream_id)).first()
@@ -114,11 +116,17 @@ class Reader:
                 .order_by(tests.c.index.desc())
                 .limit(1)
             ).scalar()
-        if row is None or row.baseline is None or last is None:
-            return None
-        stream = _decoded(row.baseline).streams[row.stream]
-        saved = from_msgpack(row.saved, Saved)
-        return two_baselines(stream, unpack(last), np.asarray(saved.reference, dtype=np.int64))
+            if row is None or row.baseline is None or last is None:
+                return None
+            stream = _decoded(row.baseline).streams[row.stream]
+            lately = _lately(connection, row) if stream.grid.kind == "categorical" else None
+        past = np.asarray(from_msgpack(row.saved, Saved).reference, dtype=np.int64)
+        return two_baselines(
+            stream,
+            unpack(last),
+            past,
+            lately=None if lately is None else unpack_counts(lately, stream.grid),
+        )
 
     def alarms(
         self, *, open_only: bool = False, site: str = "", device: str = ""
@@ -260,6 +268,15 @@ class Reader:
         )
         rows = connection.execute(_of_device(query, site, device)).mappings()
         return [_stream(dict(row)) for row in rows]
+
+
+def _lately(connection: Connection, stream: sa.Row[Any]) -> bytes | None:
+    """A stream's counts of the last hour or day that has some."""
+    of = ("device_id", "model", "version", "stream", "grid")
+    query = sa.select(count_rollups.c.packed).where(
+        *(count_rollups.c[name] == getattr(stream, name) for name in of)
+    )
+    return connection.execute(query.order_by(count_rollups.c.hour_ms.desc()).limit(1)).scalar()
 
 
 @lru_cache(maxsize=8)

@@ -111,11 +111,9 @@ def histogram(found: Histogram) -> dict[str, Any]:
     cells = len(found.centres)
     top = _top(max([*found.baseline, *found.past, *found.window]))
     names = {"training data": found.baseline, "own past": found.past, "last window": found.window}
-    labels = [_number(c) if ordered else str(i) for i, c in enumerate(found.centres)]
+    labels = list(map(_number, found.centres)) if ordered else found.names
     if ordered:
         labels[0], labels[-1] = "below", "above"
-    else:
-        labels[-1] = "other"
     return {
         "animation": False,
         "grid": {"left": 52, "right": 16, "top": 26, "bottom": 26},

@@ -37,6 +37,7 @@ REFRESH_S = 2.0
 POINTS = 300
 EVENTS = 8
 FAULTS = 8
+NEW_SHOWN = 4
 
 
 class StreamData(View, frozen=True, kw_only=True):
@@ -261,6 +262,7 @@ def _stream_head(data: StreamData) -> str:
             f"χ² <b>{last['chi2']:.1f}</b> (dof {last['dof']}), p <b>{probability(last['p'])}</b>",
             f"<b>{count(last['n'])}</b> rows of {count(last['m'])}",
             f"evidence <b>{evidence(stream.evidence)}</b> of {evidence(stream.threshold)}",
+            *new_values(data.histogram),
         ]
         title = f"smallest effect w that this test finds: {last['detectable']:.2f}; seen: "
         title += f"{last['effect']:.2f}"
@@ -287,6 +289,15 @@ def _two_baselines(found: Histogram | None) -> list[str]:
         f"<span title='skew: {measure}'>from training {skew}</span>",
         f"<span title='change: {measure}'>from own past {change}</span>",
     ]
+
+
+def new_values(found: Histogram | None) -> list[str]:
+    """Categories that the training data did not have, the most frequent first."""
+    if found is None or not found.new:
+        return []
+    shown = [f"<b>{escape(name)}</b> (≤ {count(n)} rows)" for name, n in found.new.items()]
+    more = f" and {len(shown) - NEW_SHOWN} more" if len(shown) > NEW_SHOWN else ""
+    return [f"<span title='lately'>new: {', '.join(shown[:NEW_SHOWN])}{more}</span>"]
 
 
 def _events(events: list[EventView], now_ms: int) -> str:

@@ -105,13 +105,16 @@ def _tallies(tensor: TensorStatistics, array: object) -> list[Tally]:
 
 
 def _pair(name: str, column: str, stream: Stream, tally: Tally) -> Pair:
+    counts = stream.baseline()
+    knows_all = stream.grid.kind == "categorical" and not counts.cells[stream.grid.other]
     return Pair(
         name=name,
         column=column,
         kind="categorical" if stream.grid.kind == "categorical" else "numeric",
         grid=stream.grid,
         labels=labels(stream.grid),
-        baseline=stream.baseline().cells,
+        baseline=counts.cells,
         baseline_stretches=None,
         data=tally,
+        new=tally.new.most() if knows_all else {},
     )

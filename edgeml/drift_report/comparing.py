@@ -148,6 +148,7 @@ def _values(statistic: Statistic, was: Tally, is_: Tally) -> Finding | None:
 
 
 def _pair(statistic: Statistic, was: Tally, is_: Tally) -> Pair:
+    had, has = was.new.most(), {} if was.new.lost else is_.new.most()
     return Pair(
         name=statistic.name,
         column=statistic.column,
@@ -157,6 +158,7 @@ def _pair(statistic: Statistic, was: Tally, is_: Tally) -> Pair:
         baseline=was.stretches.total,
         baseline_stretches=was.stretches.complete,
         data=is_,
+        new={name: times for name, times in has.items() if name not in had},
     )
 
 

@@ -12,6 +12,7 @@ from edgeml.drift_report.statistic import Statistic
 from edgeml.drift_report.stretches import Stretches
 from edgeml.drift_report.values import times
 from edgeml.errors import SourceError, UsageError
+from edgeml.statistics.frequent import Frequent
 
 MOST_WINDOWS = 5_000
 NO_TIME = int(np.iinfo(np.int64).min)
@@ -39,6 +40,8 @@ class Tally:
         """Counts by the window's number, which is its start over its length."""
         self.missing = 0
         self.broken = 0
+        self.new = Frequent()
+        """Categories that the baseline does not have."""
 
     def add(self, cells: Cells, groups: tuple[Cells, Cells] | None = None) -> None:
         """Count rows.
@@ -112,6 +115,7 @@ def count(
             tally.add(found.cells, groups)
             tally.missing += found.missing
             tally.broken += found.broken
+            tally.new.add(found.new)
     return Count(rows, tallies, in_order)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -46,6 +46,9 @@ class Pair(NamedTuple):
     baseline_stretches: Cells | None
     """None where the baseline's rows are independent: the samples of a bundle."""
     data: Tally
+    new: Mapping[str, int]
+    """Categories of the data that the baseline surely does not have, and how often each came, the
+    most frequent first."""
 
 
 class Terms(NamedTuple):
@@ -120,7 +123,7 @@ def _column(pair: Pair, comparison: Comparison, adjusted: float, terms: Terms) -
         kind=pair.kind,
         verdict=verdict,
         adjusted_p=adjusted,
-        sentence=change(pair.grid, pair.labels, total, pair.baseline),
+        sentence=change(pair.grid, pair.labels, total, pair.baseline, pair.new),
         comparison=comparison,
         bars=_bars(pair, total),
         over_time=_moments(pair, terms),

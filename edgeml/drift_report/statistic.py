@@ -25,6 +25,8 @@ class Located(NamedTuple):
     """Rows where nothing stands."""
     broken: int
     """Rows where something stands that is no number, and should be one."""
+    new: dict[str, int]
+    """Categories that the grid does not know, with how often each came."""
 
 
 class Statistic(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +47,7 @@ class Statistic(msgspec.Struct, frozen=True, kw_only=True):
         found = text_statistic(column, self.part) if self.part else numbers(column)
         # What is no number is a NaN to the grid, what is not there is missing.
         cells = self.grid.locate(np.ma.masked_array(found.values, mask=found.missing))
-        return Located(cells, int(found.missing.sum()), int(found.broken.sum()))
+        return Located(cells, int(found.missing.sum()), int(found.broken.sum()), {})
 
     def _locate_category(self, column: Any) -> Located:
         compute, pa = arrow("compute"), arrow()
@@ -55,7 +57,9 @@ class Statistic(msgspec.Struct, frozen=True, kw_only=True):
         index = compute.index_in(column, value_set=pa.array(self.grid.values, pa.string()))
         known = compute.fill_null(index, self.grid.other).to_numpy(zero_copy_only=False)
         cells = np.where(missing, self.grid.missing, known.astype(np.int64))
-        return Located(cells, int(missing.sum()), 0)
+        other = column.filter(pa.array(cells == self.grid.other))
+        new = {str(each["values"]): each["counts"] for each in other.value_counts().to_pylist()}
+        return Located(cells, int(missing.sum()), 0, new)
 
 
 def labels(grid: Grid) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,14 +19,34 @@ Cells = NDArray[np.int64]
 
 SHOWN = 4
 """Columns that a summary names."""
+BEYOND = 0.02
+"""Of the rows beyond an end of the grid, with which their mean is only bounded."""
+NEW = 2
+"""New categories that a sentence names."""
+NEW_SHARE = 0.001
+"""Of the rows, that a new category must surely have to be named."""
 
 
-def change(grid: Grid, labels: tuple[str, ...], data: Cells, baseline: Cells) -> str:
-    """What differs most, in a few words; empty counts have words of their own."""
+def change(
+    grid: Grid,
+    labels: tuple[str, ...],
+    data: Cells,
+    baseline: Cells,
+    new: Mapping[str, int] = MappingProxyType({}),
+) -> str:
+    """What differs most, in a few words; empty counts have words of their own.
+
+    Args:
+        grid: of both.
+        labels: of the cells; empty for numbers.
+        data: counts [cells].
+        baseline: counts [cells].
+        new: categories that are among the others, and how often each came, the most frequent first.
+    """
     if not data.sum() or not baseline.sum():
         return "no rows"
     if labels:
-        return _category(labels, data, baseline)
+        return ", ".join([_category(labels, data, baseline), *_new(new, int(data.sum()))])
     parts: list[str] = []
     here, before = shares(data), shares(baseline)
     invalid = np.setdiff1d(grid.unordered, [grid.missing])
@@ -47,17 +69,35 @@ def _line(grid: Grid, data: Cells, baseline: Cells) -> str:
     shown = mean_before, mean
     if grid.log:  # of octaves
         shown = 2**mean_before, 2**mean
-    words = (
-        [f"mean {shown[0]:.4g} → {shown[1]:.4g} ({shift:+.2f} sd)"] if abs(shift) >= 0.01 else []
-    )
+    bound = _bound(shares(data)[grid.ordered.argsort()[[0, grid.bins + 1]]].tolist())
+    words: list[str] = []
+    if abs(shift) >= 0.01:
+        words.append(f"mean {shown[0]:.4g} → {bound}{shown[1]:.4g} ({bound}{shift:+.2f} sd)")
     if spread_before > 0 and not 0.95 <= spread / spread_before <= 1.05:
         words.append(f"spread × {spread / spread_before:.2f}")
     top = int(np.argmax(shares(data) - shares(baseline)))
     here, before = float(shares(data)[top]), float(shares(baseline)[top])
     if here - before > 0.03 and here > 1.5 * before:
-        place = position(grid, float(centres[top]))
-        words.append(f"near {place:.4g} {_percent(before)} → {_percent(here)}")
+        words.append(f"{_where(grid, top)} {_percent(before)} → {_percent(here)}")
     return ", ".join(words)
+
+
+def _where(grid: Grid, at: int) -> str:
+    """Of the cells on the line; how far out lies what is beyond its ends, counts do not tell."""
+    match int(grid.ordered[at]):
+        case 0:
+            return f"below {grid.low:.4g}"
+        case cell if cell == grid.bins + 1:
+            return f"above {grid.high:.4g}"
+        case _:
+            return f"near {position(grid, float(grid.centres()[at])):.4g}"
+
+
+def _bound(beyond: list[float]) -> str:
+    """What a mean is said to be, given the shares below the line and above it, which it takes to
+    lie at its ends."""
+    below, above = (share > BEYOND for share in beyond)
+    return "about " if below and above else "below " if below else "above " if above else ""
 
 
 def position(grid: Grid, centre: float) -> float:
@@ -80,6 +120,12 @@ def _category(labels: tuple[str, ...], data: Cells, baseline: Cells) -> str:
         if here[cell] != before[cell]
     ]
     return ", ".join(changes) or "the same shares"
+
+
+def _new(new: Mapping[str, int], rows: int) -> list[str]:
+    known = [(name, times / rows) for name, times in new.items() if times >= NEW_SHARE * rows]
+    named = [f"{_short(name)} {_percent(share)}" for name, share in known[:NEW]]
+    return ["new " + " and ".join(named)] if named else []
 
 
 def _short(label: str) -> str:

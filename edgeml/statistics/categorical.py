@@ -1,11 +1,12 @@
 """Where categories fall, and what is kept of new ones.
 
 A value that the grid does not know falls in *other*. So that a new one can be told from the rare
-old ones, and named, it is also hashed into a count-min sketch (Cormode, Muthukrishnan, 2005), which
-is linear and lies in the counts' sums; and of the names that fall in each counter of the sketch the
-first one in order of their hashes is kept. That is a minimum: it merges in any order, and there are
-never more names than counters. A name that fewer than :data:`LEAST_SEEN` rows of a window had is
-kept back, since it may tell of a single person.
+old ones, it is also hashed into a count-min sketch (Cormode, Muthukrishnan, 2005), which is linear
+and lies in the counts' sums. A window's most frequent new values are named, as
+:mod:`edgeml.statistics.frequent` finds them; where windows merge, of the names that fall in each
+counter of the sketch the first one in order of their hashes is kept. That is a minimum: it merges
+in any order, and there are never more names than counters. A name that fewer than
+:data:`LEAST_SEEN` rows of a window had is kept back, since it may tell of a single person.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeml.statistics.counts import Counts
+from edgeml.statistics.frequent import Frequent
 from edgeml.statistics.grid import SKETCH_ROWS, SKETCH_WIDTH, Grid
 from edgeml.statistics.places import as_numbers
 
@@ -52,6 +54,16 @@ def bounded(labels: Iterable[str]) -> frozenset[str]:
         for place in places:
             first[place] = min(first.get(place, (order, label)), (order, label))
     return frozenset(label for _, label in first.values())
+
+
+def _told(labels: Iterable[str]) -> frozenset[str]:
+    """Of labels, the most important first, those that are kept beside each other."""
+    kept: frozenset[str] = frozenset()
+    for label in labels:
+        more = kept | {label}
+        if bounded(more) == more:
+            kept = more
+    return kept
 
 
 def seen(sums: Integers, label: str) -> int:
@@ -126,7 +138,7 @@ class CategoricalTally:
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
-        self._counts = Counts.zeros(grid)
+        self._counts, self._new = Counts.zeros(grid), Frequent()
         self._waiting: list[NDArray[np.float64]] = []
         self._rows = 0
 
@@ -150,13 +162,12 @@ class CategoricalTally:
         for label, times in new.items():
             for place in counters(label)[0]:
                 counts.sums[place] += times
-        counts.labels = bounded(counts.labels.union(new)) if new else counts.labels
+        self._new.add(new)
 
     def take(self) -> Counts:
         """The counts since the last call, and start anew."""
         self._count()
         taken, self._counts = self._counts, Counts.zeros(self._grid)
-        taken.labels = frozenset(
-            label for label in taken.labels if seen(taken.sums, label) >= LEAST_SEEN
-        )
+        taken.labels = _told(self._new.of(LEAST_SEEN))
+        self._new = Frequent()
         return taken

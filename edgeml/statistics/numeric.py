@@ -17,9 +17,9 @@ from edgeml.statistics.grid import Grid
 from edgeml.statistics.places import FARTHEST, Cells, Kind, Matrix, Odd, Places
 from edgeml.statistics.runs import Runs
 
-BLOCK = 65536
-"""Numbers in the buffer of a group, 512 KiB: few enough for a processor's caches, and so many that
-calling NumPy costs little beside its work."""
+BLOCK = 98304
+"""Numbers in the buffer of a group, 768 KiB: few enough for a processor's caches, and so many that
+calling NumPy costs little beside its work. With a third less, an element costs a tenth more."""
 
 STREAMS = 32
 """In a group: with more, a group's buffer would hold few rows, and each batch would fill it."""

@@ -51,6 +51,36 @@ def strange(random: np.random.Generator, slot: int) -> np.ndarray:
             return rows(random, 40)
 
 
+def store(engine: sa.Engine, baseline: Baseline) -> Intake:
+    """With a bundle of this baseline in it."""
+    with engine.begin() as connection:
+        named = {"sha256": BUNDLE, "name": "odd", "version": "1.0", "added_ms": 1, "bytes": 1}
+        connection.execute(
+            sa.insert(tables.bundles).values(manifest=b"", baseline=baseline.encode(), **named)
+        )
+    return Intake(engine, Evaluator(ALARMS.policy, ALARMS.budget))
+
+
+def window(baseline: Baseline, observer: Observer, slot: int, rows: int) -> Received:
+    """What was observed since the last one."""
+    sent = Window(
+        boot="boot-1",
+        sequence=slot + 1,
+        oldest=1,
+        model="odd",
+        version="1.0",
+        bundle=BUNDLE,
+        artifact="onnx-fp32",
+        start_ms=START_MS + 60_000 * slot,
+        duration_ms=60_000,
+        rows=rows,
+        outcomes={"served": rows},
+        baseline=baseline.hash,
+        statistics=[pack(counts) for counts in observer.take().values()],
+    )
+    return Received(Topic("hall", "cam", "stats", "odd"), sent, sent.start_ms)
+
+
 def test_strange_windows_are_stored_and_shown_and_raise_no_alarm(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     tensor = Tensor(name="row", shape=(1, len(COLUMNS)), dtype="float64", meaning="features")
@@ -59,34 +89,13 @@ def test_strange_windows_are_stored_and_shown_and_raise_no_alarm(tmp_path: Path)
     )
     baseline = Baseline.decode(fitted.encode())
     engine = open_database(str(tmp_path / "fleet.sqlite"))
-    with engine.begin() as connection:
-        named = {"sha256": BUNDLE, "name": "odd", "version": "1.0", "added_ms": 1, "bytes": 1}
-        connection.execute(
-            sa.insert(tables.bundles).values(manifest=b"", baseline=baseline.encode(), **named)
-        )
-    intake = Intake(engine, Evaluator(ALARMS.policy, ALARMS.budget))
+    intake = store(engine, baseline)
     observer = Observer(baseline)
     for slot in range(60):
         values = strange(random, slot)
         if len(values):
             observer.observe({"row": values}, {})
-        window = Window(
-            boot="boot-1",
-            sequence=slot + 1,
-            oldest=1,
-            model="odd",
-            version="1.0",
-            bundle=BUNDLE,
-            artifact="onnx-fp32",
-            start_ms=START_MS + 60_000 * slot,
-            duration_ms=60_000,
-            rows=len(values),
-            outcomes={"served": len(values)},
-            baseline=baseline.hash,
-            statistics=[pack(counts) for counts in observer.take().values()],
-        )
-        topic = Topic("hall", "cam", "stats", "odd")
-        outcome = intake.store([Received(topic, window, window.start_ms)])
+        outcome = intake.store([window(baseline, observer, slot, len(values))])
         assert (outcome.accepted, outcome.off_grid) == (1, 0)
     reader = Reader(engine)
     streams = reader.streams()
@@ -100,4 +109,29 @@ def test_strange_windows_are_stored_and_shown_and_raise_no_alarm(tmp_path: Path)
         shown = reader.histogram(stream.id)
         assert shown is not None
         assert all(map(isfinite, [*shown.window, *shown.baseline, *shown.past]))
+    engine.dispose()
+
+
+def test_a_new_category_is_shown_by_name(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    tensor = Tensor(name="code", shape=(1, 1), dtype="int64", meaning="features")
+    codes = {"code": random.integers(0, 5, (2000, 1))}
+    fitted = fit_baseline(codes, {}, input_tensors=(tensor,), output_tensors=())
+    baseline = Baseline.decode(fitted.encode())
+    engine = open_database(str(tmp_path / "fleet.sqlite"))
+    intake, observer = store(engine, baseline), Observer(baseline)
+    for slot in range(6):
+        values = random.integers(0, 5, (40, 1))
+        if slot >= 3:
+            values[:9] = 404
+            values[9] = 7  # a single row
+        observer.observe({"code": values}, {})
+        intake.store([window(baseline, observer, slot, len(values))])
+    (stream,) = Reader(engine).streams()
+    shown = Reader(engine).histogram(stream.id)
+    assert shown is not None
+    assert shown.names == ["0", "1", "2", "3", "4", "other", "missing"]
+    assert shown.window[5] == 10 / 40
+    assert set(shown.new) == {"404"}
+    assert 27 <= shown.new["404"] <= 30
     engine.dispose()

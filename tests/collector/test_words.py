@@ -9,7 +9,8 @@ import pytest
 from edgeml.collector.store.histograms import two_baselines
 from edgeml.collector.views import AlarmView, Histogram, Point
 from edgeml.collector.web import charts, words
-from edgeml.statistics import Counts, fit_grid
+from edgeml.collector.web.device import new_values
+from edgeml.statistics import Counts, fit_categories, fit_grid
 from edgeml.statistics.baseline import Stream
 
 
@@ -143,6 +144,7 @@ def test_a_histogram_leaves_invalid_values_out_of_its_axis() -> None:
     found = Histogram(
         kind="numeric",
         centres=[-0.5, 0.5, 1.5, 2.5],
+        names=[],
         window=[0.0, 0.2, 0.3, 0.0, 0.5],
         rows=40,
         baseline=[0.0, 0.5, 0.5, 0.0, 0.0],
@@ -174,3 +176,23 @@ def test_a_window_lies_between_training_and_the_devices_own_past() -> None:
     assert (new.change, new.past) == (None, [])
     unordered = two_baselines(msgspec.structs.replace(stream, temporal=True), window, past)
     assert unordered.skew is None
+
+
+def test_categories_are_shown_by_name_and_new_ones_with_how_many_had_them() -> None:
+    grid = fit_categories(["web", "shop"])
+    trained = Counts.of(grid, ["web"] * 60 + ["shop"] * 40)
+    stream = Stream(name="value", grid=grid, counts=tuple(trained.cells))
+    hour = Counts.of(grid, ["web"] * 20 + ["<b>kiosk</b>"] * 30 + ["phone"] * 9 + ["rare"])
+    found = two_baselines(stream, hour.cells, trained.cells, lately=hour)
+    assert charts.histogram(found)["xAxis"]["data"] == ["shop", "web", "other", "missing"]
+    assert charts.histogram(found)["series"][2]["data"] == pytest.approx(
+        [0, 1 / 3, 2 / 3, 0], abs=1e-3
+    )
+    assert list(found.new) == ["<b>kiosk</b>", "phone"]
+    assert all(true <= found.new[name] for name, true in (("<b>kiosk</b>", 30), ("phone", 9)))
+    (shown,) = new_values(found)
+    assert "&lt;b&gt;kiosk&lt;/b&gt;</b> (≤ 3" in shown
+    assert "rare" not in shown
+    assert new_values(two_baselines(stream, hour.cells, trained.cells)) == []
+    retracted = two_baselines(stream, hour.cells, trained.cells, lately=hour - hour)
+    assert retracted.new == {}

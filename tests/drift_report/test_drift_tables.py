@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -174,6 +175,24 @@ def test_a_constant_that_moves_is_found() -> None:
     assert edgeml.drift({"v": np.full(500, 5.0)}, {"v": np.full(500, 5.0001)}).drift
 
 
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ([100.0], r"mean 49.71 → above 10\d\.\d \(above \+1.8\d sd\), .*, above 10\d"),
+        ([-100.0], r"mean 49.71 → below -.* \(below -1.7\d sd\), .*, below -"),
+        ([-100.0, 200.0], r"mean 49.71 → about .*, above 10\d"),
+        ([20.0], r"mean 49.71 → above .*, above 100.9 0 % → 19 %"),
+        ([0.0, 1.0], r"mean 49.71 → 50.23 \(\+0.02 sd\)"),
+    ],
+)
+def test_of_what_lies_beyond_the_grid_no_place_is_made_up(added: list[float], said: str) -> None:
+    """Counts tell that it is there, and not how far out."""
+    random = np.random.default_rng(1)
+    usual = random.uniform(0, 100, 4000)
+    (found,) = edgeml.drift({"v": usual}, {"v": usual + random.choice(added, 4000)}).columns
+    assert re.match(said, found.sentence), found.sentence
+
+
 def test_one_row_is_too_few_to_tell(tmp_path: Path) -> None:
     usual = np.random.default_rng(1).normal(size=1000)
     page = tmp_path / "page.html"
@@ -235,6 +254,20 @@ def test_categories_by_number_and_new_ones() -> None:
     assert "‘" in result.columns[0].sentence  # a code is told from a share
     assert result.columns[0].verdict == "drift"
     assert "(other) 0 % → 1" in result.columns[0].sentence
+
+
+def test_new_categories_are_named_and_those_that_are_rare_on_both_sides_are_not() -> None:
+    """With more values than there are cells, so that *other* is nothing new."""
+    random = np.random.default_rng(1)
+    usual = [*["web"] * 2000, *[f"shop {n}" for n in range(150)] * 5]
+    after = [*usual, *["kiosk"] * 300, *["phone"] * 90, *[f"customer {n}" for n in range(900)]]
+    sides = {"shop": random.permutation(usual)}, {"shop": random.permutation(after)}
+    found = column(edgeml.drift(*sides), "shop")
+    assert found.verdict == "drift"
+    kiosk, phone = found.sentence.split(", new ")[1].split(" and ")
+    assert kiosk.startswith("kiosk 7")  # of 4,040 rows
+    assert phone.startswith("phone 2")
+    assert "new" not in column(edgeml.drift(sides[0], sides[0]), "shop").sentence
 
 
 def test_windows_of_time_show_when_it_began(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from edgeml.statistics import (
     fit_vectors,
     pack,
 )
-from edgeml.statistics.categorical import seen
+from edgeml.statistics.categorical import LEAST_SEEN, CategoricalTally, seen
+from edgeml.statistics.frequent import KEPT, Frequent
 from edgeml.statistics.grid import UNITS
 from edgeml.statistics.numeric import BLOCK, STREAMS, NumericTally
 from edgeml.statistics.places import MARGIN
@@ -100,11 +102,39 @@ def test_of_many_categories_the_most_frequent_have_a_cell_each():
 
 def test_a_new_category_is_named_once_enough_rows_had_it():
     grid = fit_categories(["a", "b"])
-    counts = Counts.of(grid, ["c"] * 40 + ["rare"] + ["a"] * 9)
-    assert counts.cells.tolist() == [9, 0, 41, 0]
+    counts = Counts.of(grid, ["c"] * 40 + ["rare"] * (LEAST_SEEN - 1) + ["a"] * 9)
+    assert counts.cells.tolist() == [9, 0, 44, 0]
     assert counts.labels == {"c"}
-    assert seen(counts.sums, "c") in {40, 41}
+    assert seen(counts.sums, "c") in {40, 44}
     assert seen((counts - counts).sums, "c") == 0
+
+
+@pytest.mark.parametrize("batch", [7, 5000])
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_frequent_among_very_many_rare_names_is_named_and_no_other(seed, batch):
+    """Their hashes collide all over, so that the sketch alone would take each for frequent."""
+    random = np.random.default_rng(seed)
+    rare = [f"customer {number}" for number in random.permutation(4800)]
+    values = random.permutation([*rare, *["refund"] * 150, *["trial"] * 50])
+    tally = CategoricalTally(fit_categories(["a", "b"]))
+    for start in range(0, len(values), batch):
+        tally.add(values[start : start + batch])
+    assert tally.take().labels == {"refund", "trial"}
+    assert tally.take().labels == frozenset()
+
+
+@given(st.lists(st.integers(0, 400), max_size=2000), st.integers(1, 300))
+def test_no_name_is_counted_too_often_nor_a_frequent_one_lost(rows, batch):
+    frequent = Frequent()
+    for start in range(0, len(rows), batch):
+        frequent.add(Counter(map(str, rows[start : start + batch])))
+    true, lost = Counter(map(str, rows)), len(rows) // (KEPT + 1)
+    assert frequent.lost <= lost
+    for least in (1, 2, 5, 20):
+        found = frequent.of(least)
+        assert len(found) <= KEPT
+        assert all(true[name] >= least for name in found)
+        assert {name for name, times in true.items() if times >= least + lost} <= {*found}
 
 
 def test_new_categories_without_end_take_no_more_room():
