@@ -32,6 +32,15 @@ def test_torch_is_imported_once_where_reader_and_converter_begin_with_it(
     assert children.foreseen
 
 
+@pytest.mark.parametrize(("target", "foreseen"), [("tflite", True), ("openvino", False)])
+def test_tensorflow_is_imported_once_where_reader_and_converter_begin_with_it(
+    tmp_path: Path, children: Children, target: str, foreseen: bool
+):
+    (tmp_path / "saved_model.pb").touch()
+    foresee(ExportRequest(model=str(tmp_path), targets=(target,)), children)
+    assert children.foreseen is foreseen
+
+
 @pytest.mark.parametrize(
     ("code", "targets"),
     [
