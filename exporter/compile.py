@@ -44,7 +44,9 @@ FRAMEWORKS: Mapping[str, tuple[str, ...]] = {"torch": TORCH, "tensorflow": ("ten
 
 _ONNX = ("onnx", "onnxruntime.quantization.shape_inference")
 _IMPORTS: Mapping[tuple[str, SourceKind], tuple[str, ...]] = {
-    ("tflite", "torch"): ("litert_torch", *TORCH, "torch._functorch.aot_autograd"),
+    ("tflite", "torch"): (*TORCH, "litert_torch", "torch._functorch.aot_autograd"),
+    ("executorch", "torch"): TORCH,
+    ("coreml", "torch"): TORCH,
     ("tflite", "savedmodel"): ("tensorflow",),
     ("tflite", "onnx"): ("tensorflow",),
     ("tflite", "classical"): ("tensorflow",),

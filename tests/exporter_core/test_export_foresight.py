@@ -45,7 +45,7 @@ def test_tensorflow_is_imported_once_where_reader_and_converter_begin_with_it(
     ("code", "targets"),
     [
         ("import keras", ("openvino",)),  # the reader has no use for torch
-        ("import torch", ("tflite",)),  # the converter imports another thing first
+        ("import torch", ("onnx-cuda",)),  # nothing is known of what the converter begins with
         ("import torch", ("no-such-target",)),
     ],
 )
