@@ -33,11 +33,14 @@ def stem() -> Stem:
 
 
 def begin(*arguments: str, crash: str) -> Run | subprocess.Popen[str]:
-    if not crash:
+    """``edgeml ARGUMENTS…``: on Linux a copy of the stem, unless it is to be killed."""
+    program = ("-m", "edgeml")
+    if crash:
+        program = (str(Path(__file__).with_name("crashing_collector.py")), crash)
+    elif sys.platform == "linux":
         return stem().run(arguments)
-    program = Path(__file__).with_name("crashing_collector.py")
     return subprocess.Popen(
-        [sys.executable, str(program), crash, *arguments],
+        [sys.executable, *program, *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
