@@ -19,7 +19,8 @@ TOOLCHAIN := .toolchains/export/bin
 PINS := edgeml/toolchain/constraints
 PYTEST_ARGS ?=
 # A worker more than the two cores of a small machine: tests wait, for processes and for the disk.
-PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PLUGINS := -p hypothesispytest -p xdist
+PYTEST := -m pytest $(PLUGINS) -n 3 --dist loadfile --no-loadscope-reorder
 
 export EDGEML_TOOLCHAINS := $(CURDIR)/.toolchains
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -29,6 +30,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # of 44,000 files are never imported, and those that are are compiled then.
 export PIP_NO_COMPILE := 0
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+# Libraries of the toolchain bring plugins for pytest, whose import takes two seconds of each worker.
+export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
 
 # Tests that need the converters; all others run in .venv.
 HEAVY_TESTS := tests/exporter tests/targets
@@ -55,7 +58,7 @@ test-light: .venv/.light packages
 	$(BIN)/python $(PYTEST) $(HOP_TESTS:%=--ignore=%) $(PYTEST_ARGS)
 
 test-hop: .venv/.light toolchain
-	$(BIN)/python -m pytest $(PYTEST_ARGS) $(HOP_TESTS)
+	$(BIN)/python -m pytest $(PLUGINS) $(PYTEST_ARGS) $(HOP_TESTS)
 
 test-heavy: test-tools
 	$(TOOLCHAIN)/python $(PYTEST) $(PYTEST_ARGS) $(HEAVY_TESTS)

@@ -20,7 +20,8 @@ def main(python: str, constraints: str) -> int:
     )
     if subprocess.run([python, "-c", probe, *TOOLS], check=False).returncode == 0:
         return 0
-    command = [python, "-m", "pip", "install", "--quiet", "--constraint", constraints]
+    command = [sys.executable, "-m", "pip", "--python", python]  # it may have none of its own
+    command += ["install", "--quiet", "--constraint", constraints]
     return subprocess.run([*command, *TOOLS.values()], check=False).returncode
 
 

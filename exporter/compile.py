@@ -39,9 +39,14 @@ MOST_AT_ONCE = 4
 TORCH = ("torch", "torch.export.pt2_archive._package")
 """What every use of an exported torch program imports."""
 
+FRAMEWORKS: Mapping[str, tuple[str, ...]] = {"torch": TORCH, "tensorflow": ("tensorflow",)}
+"""What several processes of an export may begin with, so that one imports it for them all."""
+
 _ONNX = ("onnx", "onnxruntime.quantization.shape_inference")
 _IMPORTS: Mapping[tuple[str, SourceKind], tuple[str, ...]] = {
-    ("tflite", "torch"): ("litert_torch", *TORCH, "torch._functorch.aot_autograd"),
+    ("tflite", "torch"): (*TORCH, "litert_torch", "torch._functorch.aot_autograd"),
+    ("executorch", "torch"): TORCH,
+    ("coreml", "torch"): TORCH,
     ("tflite", "savedmodel"): ("tensorflow",),
     ("tflite", "onnx"): ("tensorflow",),
     ("tflite", "classical"): ("tensorflow",),
@@ -74,9 +79,11 @@ _QUANTIZERS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def begins_with_torch(name: str, kind: SourceKind) -> bool:
-    """Whether a target's conversions begin with :data:`TORCH`."""
-    return _IMPORTS.get((name, kind), ())[: len(TORCH)] == TORCH
+def begins_with(name: str, kind: SourceKind) -> str:
+    """Which of :data:`FRAMEWORKS` a target's conversions begin with; empty: none."""
+    modules = _IMPORTS.get((name, kind), ())
+    begun = (each for each, first in FRAMEWORKS.items() if modules[: len(first)] == first)
+    return next(begun, "")
 
 
 class ConvertTask(msgspec.Struct, frozen=True):
@@ -124,7 +131,7 @@ class Converters:
                 modules += _QUANTIZERS[name]
             if modules:
                 modules += [target(name).compile]
-            first = "torch" if begins_with_torch(name, kind) else ""
+            first = begins_with(name, kind)
             self._outcomes.append(self._pool.submit(self._of_target, name, first, modules))
 
     def __enter__(self) -> Converters:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from edgeml.errors import EdgemlError
 from edgeml.exporter.children import Children
-from edgeml.exporter.compile import TORCH, begins_with_torch
+from edgeml.exporter.compile import FRAMEWORKS, begins_with
 from edgeml.exporter.request import ExportRequest
 from edgeml.exporter.sources.forms import framework, parse_model
 
 
 def foresee(request: ExportRequest, children: Children) -> None:
-    """Have torch imported once, where both the model's reader and a converter begin with it.
+    """Have a framework imported once, where both the model's reader and a converter begin with it.
 
     A request that turns out to be wrong, or to have been answered before, ends that import early.
     """
@@ -21,5 +21,5 @@ def foresee(request: ExportRequest, children: Children) -> None:
     except EdgemlError:
         return  # the same is found again where it is told
     first = framework(model)
-    if first and any(begins_with_torch(name, model.kind) for name in request.targets):
-        children.foresee(first, TORCH)
+    if first and any(begins_with(name, model.kind) == first for name in request.targets):
+        children.foresee(first, FRAMEWORKS[first])

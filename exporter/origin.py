@@ -1,10 +1,11 @@
 """Children that begin as copies of a process which has imported a framework already.
 
 An export of a torch model needs torch in two processes that never meet, one for the user's code and
-one for the converters, and its import takes two seconds of a core. So it is done once, in an
-:class:`Origin`, which runs nothing else: whoever needs the framework is forked from it, as torch's
-own data loaders are from their program. An origin is a child like any other, whose loop knows how
-to fork (:func:`edgeml.exporter.child.main`).
+one for the converters, and its import takes two seconds of a core; so does TensorFlow's. So it is
+done once, in an :class:`Origin`, which runs nothing else: whoever needs the framework is forked
+from it, as torch's own data loaders are from their program. TensorFlow starts its threads at its
+first use, not at its import. An origin is a child like any other, whose loop knows how to fork
+(:func:`edgeml.exporter.child.main`).
 
 Only on Linux: elsewhere frameworks do not survive a fork.
 """

@@ -32,7 +32,7 @@ TAIL_LINES = 5
 LINE_LENGTH = 200
 """How much of pip's output an error quotes."""
 
-_PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
+_OPTIONS = ("--disable-pip-version-check", "--no-input")
 _STEPS = (
     (re.compile(r"^(?:Collecting|Obtaining|Processing) (\S+)"), "finding {}"),
     (re.compile(r"^ +Downloading (\S+)"), "downloading {}"),
@@ -165,7 +165,8 @@ def _interpreter(spec: ToolchainSpec) -> tuple[str, str]:
     oldest, newest = spec.pythons
     here = sys.version_info[:2]
     if oldest <= here <= newest:
-        _need_venv(here)
+        if _runner() is None:
+            _need_venv(here)
         return sys.executable, f"{here[0]}.{here[1]}"
     for minor in range(newest[1], oldest[1] - 1, -1):
         version = f"{newest[0]}.{minor}"
@@ -197,7 +198,8 @@ def _answers(path: str, version: str) -> bool:
 
 
 def _make_environment(interpreter: str, folder: Path) -> None:
-    command = [interpreter, "-m", "venv", str(folder)]
+    without = ["--without-pip"] if _runner() else []
+    command = [interpreter, "-m", "venv", *without, str(folder)]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode != 0:
         raise ToolchainError(
@@ -206,9 +208,32 @@ def _make_environment(interpreter: str, folder: Path) -> None:
         )
 
 
+def _runner() -> Path | None:
+    """This environment's pip as a program for the interpreter of another one, which is what
+    ``pip --python`` runs; None where there is no pip, or one older than 22.3.
+
+    A toolchain needs no pip of its own so, which would take five seconds of a core to put there.
+    """
+    found = importlib.util.find_spec("pip")
+    if found is None or found.origin is None:
+        return None
+    runner = Path(found.origin).with_name("__pip-runner__.py")
+    return runner if runner.exists() else None
+
+
+def _pip(python: Path) -> list[str]:
+    """Arguments with which a toolchain's interpreter runs pip: this environment's or its own."""
+    if runner := _runner():
+        return [str(runner)]
+    if not list(python.parent.glob("pip*")):  # made from an environment that had one
+        bring = [str(python), "-m", "ensurepip"]
+        subprocess.run(bring, capture_output=True, check=False)  # pip's absence is told by python
+    return ["-m", "pip"]
+
+
 def _run_pip(spec: ToolchainSpec, python: Path, progress: Say) -> None:
     wanted = store.wanted_edgeml(spec)
-    command = [str(python), *_PIP, "install", "--progress-bar", "off"]
+    command = [str(python), *_pip(python), *_OPTIONS, "install", "--progress-bar", "off"]
     command += ["--constraint", str(spec.constraints), *spec.requirements]
     command += wanted.requirement if wanted else ()
     log = store.log_path(spec)

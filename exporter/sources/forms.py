@@ -103,6 +103,8 @@ class ModelSource(NamedTuple):
 def framework(model: ModelSource) -> str:
     """What reading a model imports first, where that is sure; empty where it is not, or where the
     model's own code may have to be first."""
+    if model.form in {"keras", "h5", "savedmodel"}:
+        return "tensorflow"
     torch = model.form in {"pt2", "torch-pickle"} or (
         model.form == "factory" and not model.python and imports_torch(model.path)
     )

@@ -266,10 +266,10 @@ def test_windows_wait_for_their_bundle(start: Start, mosquitto: Any, bundle: Pat
     (waiting,) = collector.get("bundles")["bundles"]
     assert (waiting["known"], waiting["waiting"], waiting["name"]) == (False, 34, "tiny")
 
-    answer = httpx.post(f"{collector.page}/api/v1/bundles", content=bundle.read_bytes())
+    answer = httpx.post(f"{collector.page}/api/v1/bundles", content=bundle.read_bytes(), timeout=60)
     assert answer.status_code == 201
     assert answer.json()["streams"] == 17
-    again = httpx.post(f"{collector.page}/api/v1/bundles", content=bundle.read_bytes())
+    again = httpx.post(f"{collector.page}/api/v1/bundles", content=bundle.read_bytes(), timeout=60)
     assert again.status_code == 200
 
     collector.wait_until("bundles", lambda answer: answer["bundles"][0]["waiting"] == 0)
@@ -281,7 +281,7 @@ def test_a_damaged_bundle_is_refused_in_words(start: Start, bundle: Path) -> Non
     collector = start("--embedded-broker").wait_ready()
     content = bytearray(bundle.read_bytes())
     content[len(content) // 2] ^= 1
-    answer = httpx.post(f"{collector.page}/api/v1/bundles", content=bytes(content))
+    answer = httpx.post(f"{collector.page}/api/v1/bundles", content=bytes(content), timeout=60)
     assert answer.status_code == 422
     assert answer.json()["error"]["expected"]
     assert collector.get("bundles")["bundles"] == []

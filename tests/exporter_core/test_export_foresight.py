@@ -32,11 +32,20 @@ def test_torch_is_imported_once_where_reader_and_converter_begin_with_it(
     assert children.foreseen
 
 
+@pytest.mark.parametrize(("target", "foreseen"), [("tflite", True), ("openvino", False)])
+def test_tensorflow_is_imported_once_where_reader_and_converter_begin_with_it(
+    tmp_path: Path, children: Children, target: str, foreseen: bool
+):
+    (tmp_path / "saved_model.pb").touch()
+    foresee(ExportRequest(model=str(tmp_path), targets=(target,)), children)
+    assert children.foreseen is foreseen
+
+
 @pytest.mark.parametrize(
     ("code", "targets"),
     [
         ("import keras", ("openvino",)),  # the reader has no use for torch
-        ("import torch", ("tflite",)),  # the converter imports another thing first
+        ("import torch", ("onnx-cuda",)),  # nothing is known of what the converter begins with
         ("import torch", ("no-such-target",)),
     ],
 )

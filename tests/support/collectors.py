@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import re
 import signal
@@ -19,24 +20,40 @@ import httpx
 import pytest
 
 from edgeml.cli import main
+from support.stem import Run, Stem
 
 TOKEN = "0123456789abcdef-the-token"
 READY = re.compile(r"ready page=(?P<page>\S+)/ broker=(?P<host>[^:\s]+):(?P<port>\d+)")
+
+
+@functools.cache
+def stem() -> Stem:
+    """The collector, imported."""
+    return Stem("edgeml.cli.frame", "edgeml.cli.collector", "edgeml.collector.service")
+
+
+def begin(*arguments: str, crash: str) -> Run | subprocess.Popen[str]:
+    """``edgeml ARGUMENTS…``: on Linux a copy of the stem, unless it is to be killed."""
+    program = ("-m", "edgeml")
+    if crash:
+        program = (str(Path(__file__).with_name("crashing_collector.py")), crash)
+    elif sys.platform == "linux":
+        return stem().run(arguments)
+    return subprocess.Popen(
+        [sys.executable, *program, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 class CollectorProcess:
     """A running ``edgeml collector run``."""
 
     def __init__(self, *arguments: str, log: Path, crash: str = "") -> None:
-        program = ("-m", "edgeml")
-        if crash:
-            program = (str(Path(__file__).with_name("crashing_collector.py")), crash)
         self.log = log
-        self._process = subprocess.Popen(
-            [sys.executable, *program, "collector", "run", "--http", "127.0.0.1:0", *arguments],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
+        self._process = begin(
+            *("collector", "run", "--http", "127.0.0.1:0", *arguments), crash=crash
         )
         self._lines: Queue[str | None] = Queue()
         self._seen: list[str] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import os
 import select
 import signal
@@ -47,7 +48,7 @@ def test_first_use_installs_after_saying_what_and_how_large(spec: ToolchainSpec)
     found = store.find(spec)
     assert found.state == "installed"
     assert found.record is not None
-    assert found.record.size_bytes > 1_000_000  # pip itself is larger than that
+    assert found.record.size_bytes > 10_000  # an empty environment is larger than that
 
 
 def test_a_second_use_installs_nothing(installed: ToolchainSpec) -> None:
@@ -66,6 +67,24 @@ def test_other_pins_mean_a_rebuild_said_plainly(installed: ToolchainSpec) -> Non
     install.install(installed, say=said.append)
     assert "made again: its pinned versions have changed" in said[0]
     assert store.find(installed).state == "installed"
+
+
+def test_where_there_is_no_pip_the_toolchain_has_its_own(
+    installed: ToolchainSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An environment that uv made has none; the toolchain may be of another that had."""
+    assert not list(store.find(installed).python.parent.glob("pip*"))
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "pip" else find(name)
+    )
+    other = store.Edgeml(installed.requirements, "another")
+    monkeypatch.setattr(store, "wanted_edgeml", lambda _: other)
+    for afresh in (False, True):
+        found = install.install(installed, say=silent, afresh=afresh)
+        assert found.state == "installed"
+        assert list(found.python.parent.glob("pip*"))
+        assert weight(found.python) == "7"
 
 
 def test_a_python_that_is_gone_means_a_rebuild(installed: ToolchainSpec) -> None:
