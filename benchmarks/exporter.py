@@ -6,9 +6,15 @@
 For each model and target: ``edgeml export`` with ``auto`` and an empty cache, and the stock tool's
 float and int8 artifacts (``peers/stock.py``), on the same calibration samples. Every artifact,
 whoever made it, is then run on the same evaluation samples by the same runtime, and measured in
-fresh processes of one thread, in turn, ten rounds over, every other one backwards; p50 and p99 are
-the best round's. The latency of one artifact over another's is the median of the rounds' ratios,
-each of two measurements that were made within seconds of each other.
+fresh processes of one thread, ten rounds over, each in an order of its own, drawn at random (with a
+seed); p50 and p99 are the best round's. The latency of one artifact over another's is the median of
+the rounds' ratios, each of two measurements that were made within seconds of each other.
+
+The control is a byte-for-byte copy of the stock artifact, measured as if it were a third one: its
+ratio to the original is 1 but for the noise, and shows how far noise alone takes a median from 1.
+Ours is called slower only where Wilcoxon's signed-rank test over the rounds, of ours against the
+copy, says so (one-sided, at 5 %). That pair is a fair one: were both equal, either could have had
+the other's time. One of twelve such rows is called slower by chance in about half of all tables.
 
 Export time is that of the whole process, for both, the best of as many runs as there are rounds but
 no more than three, in turn. What it holds differs. edgeml reads the model in a process of its own,
@@ -42,7 +48,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from exporter_table import TARGETS, Cost, Made, earlier, ordered, report
+from exporter_table import TARGETS, Cost, Made, accurate, earlier, ordered, report
 from numpy.typing import NDArray
 from page import write_section
 from peers.subjects import Subject, prepare
@@ -254,9 +260,17 @@ def _ports(session: Any) -> tuple[dict[str, str], dict[str, str]]:
 def _measure(made: Sequence[Made], subject: Subject, rounds: int, work: Path) -> None:
     with np.load(subject.evaluation) as arrays:
         real = arrays[subject.input][:100]
-    for turn in range(rounds):
-        for each in made if turn % 2 == 0 else reversed(made):
-            session = open_session(each.target, each.files[0], options=each.options)
+    stock = {
+        target: [e for e in made if e.target == target and e.maker == "stock"] for target in TARGETS
+    }
+    controlled = [each for mine in stock.values() if mine for each in accurate(mine)]
+    turns: list[tuple[Made, Path, bool]] = [(each, each.files[0], False) for each in made]
+    turns += [(each, _copy(each, work), True) for each in controlled]
+    rng = np.random.default_rng(0)
+    for _ in range(rounds):
+        for index in rng.permutation(len(turns)):
+            each, entry, control = turns[int(index)]
+            session = open_session(each.target, entry, options=each.options)
             inputs, outputs = _ports(session)
             dtype = session.inputs[0].dtype
             session.close()
@@ -265,17 +279,29 @@ def _measure(made: Sequence[Made], subject: Subject, rounds: int, work: Path) ->
             figures = measure(
                 MeasureJob(
                     target=each.target,
-                    entry=each.files[0],
+                    entry=entry,
                     inputs=inputs,
                     outputs=outputs,
                     samples=samples,
                     options=each.options,
                 )
             )
+            if control:
+                each.copy_p50s_ms = (*each.copy_p50s_ms, figures.p50_ms)
+                continue
             each.p50s_ms = (*each.p50s_ms, figures.p50_ms)
             each.p50_ms = min(each.p50s_ms)
             each.p99_ms = min(each.p99_ms, figures.p99_ms)
             each.peak_mb = max(each.peak_mb, figures.peak_rss_mb)
+
+
+def _copy(made: Made, work: Path) -> Path:
+    """The first of an artifact's files, copied byte for byte with the rest of them."""
+    folder = work / f"copy-{made.target}-{made.precision}"
+    folder.mkdir(exist_ok=True)
+    for file in made.files:
+        shutil.copy(file, folder)
+    return folder / made.files[0].name
 
 
 if __name__ == "__main__":

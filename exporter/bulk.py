@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
 
+from edgeml.bundle import Measurement
 from edgeml.exporter.candidates import Candidate, spares
 from edgeml.exporter.child import Child
 from edgeml.exporter.compile import Converters, Jobs, Outcome
@@ -22,7 +23,7 @@ from edgeml.exporter.intake import Material, Stock
 from edgeml.exporter.judging.check import Checker, not_checkable
 from edgeml.exporter.judging.choose import holds
 from edgeml.exporter.judging.metrics import Judge
-from edgeml.exporter.measure import Bench, measure, samples_for
+from edgeml.exporter.measure import Bench, measure, measure_in_turns, samples_for, together
 from edgeml.exporter.plan import Plan, Workshop
 from edgeml.exporter.steps import Steps
 from edgeml.exporter.trial import Checked, Trial, Tried, compile_job, refusal
@@ -194,15 +195,22 @@ class Bulk:
         auto = material.plan.request.precision == "auto"
         samples = samples_for(material.checkset.samples, shop.folder / "measure.npz")
         self._bench.settle()
+        failed = {each for each in made if auto and each in checked and checked[each].shortfall}
+        in_turns: dict[Candidate, Measurement] = {}
+        for target in dict.fromkeys(each.target for each in made):
+            mine = {e: r for e, r in made.items() if e.target == target and e not in failed}
+            if auto and together(mine):
+                shop.emit(Progress(text=" and ".join(map(str, mine))))
+                in_turns |= measure_in_turns(mine, samples, self._bench)
         trials: list[Trial] = []
         for candidate, result in made.items():
             shop.emit(Progress(text=str(candidate)))
             check = checked.get(candidate)
-            measured, why = (
-                (None, FAILED)  # it goes nowhere, however fast it is
-                if auto and check is not None and check.shortfall
-                else measure(candidate, result, samples, self._bench)
-            )
+            measured, why = in_turns.get(candidate), ""
+            if candidate in failed:
+                why = FAILED  # it goes nowhere, however fast it is
+            elif measured is None:
+                measured, why = measure(candidate, result, samples, self._bench)
             trials.append(
                 Trial(
                     candidate=candidate,

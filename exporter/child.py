@@ -203,7 +203,7 @@ class Child:
     def _wait(self, process: _Process, step: str) -> bytes:
         poll = select.poll()
         poll.register(self._answers, select.POLLIN)
-        busy, since = group_cpu(process.pid), time.monotonic()
+        busy, since = -1, time.monotonic()  # most calls end before there is any need to look
         while True:
             if poll.poll(POLL_S * 1000):
                 chunk = os.read(self._answers, 1 << 16)

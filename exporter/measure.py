@@ -1,13 +1,18 @@
 """Latency and memory of an artifact: in a fresh process that holds nothing but the target's light
 runtime, on one core, while nothing else of the export runs.
+
+A core that is shared, or whose clock changes, can be half as fast for seconds on end. So artifacts
+that are to be compared take turns of some milliseconds each, and a slow spell falls on all of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from edgeml.bundle.manifest import Measurement
@@ -17,7 +22,7 @@ from edgeml.exporter.child import Child
 from edgeml.exporter.children import Children
 from edgeml.targets.compiling import CompileResult
 from edgeml.targets.host import can_run_here
-from edgeml.targets.measuring import MeasureJob, measure_here
+from edgeml.targets.measuring import MeasureJob, Meter, measure_here
 from edgeml.targets.registry import target as row_of
 
 SAMPLES = 64
@@ -26,6 +31,12 @@ SAMPLES = 64
 MOST_BYTES = 4_000_000
 """Of all of them: they count as memory of the process. One is taken however large it is."""
 
+
+TURNS = 20
+"""Of each artifact that is compared with another one."""
+
+MOST_TOGETHER = 500_000_000
+"""Bytes of the artifacts that are held in memory at once to take turns."""
 
 MOST_WAITING = 8
 """Processes that wait for a measurement: some 30 MB each."""
@@ -114,7 +125,66 @@ def measure(
     why = not_measurable(candidate.target)
     if why:
         return None, why
-    job = MeasureJob(
+    child = bench.take()
+    try:
+        return child.call(
+            "edgeml.exporter.measure:measure_alone",
+            _job(candidate, made, samples),
+            Measurement,
+            step=f"The measurement of {candidate}",
+        ), ""
+    finally:
+        child.close()
+
+
+def together(made: Mapping[Candidate, CompileResult]) -> bool:
+    """Whether artifacts of one target are measured in turns: several, that fit into memory
+    together."""
+    size = sum(file.stat().st_size for result in made.values() for file in result.files)
+    measurable = not any(not_measurable(each.target) for each in made)
+    return len(made) > 1 and measurable and size <= MOST_TOGETHER
+
+
+def measure_in_turns(
+    made: Mapping[Candidate, CompileResult], samples: Path, bench: Bench
+) -> dict[Candidate, Measurement]:
+    """Measure artifacts that will be compared, each in a fresh process, in turns; every other round
+    goes backwards. Takes as long as one after the other does.
+
+    Args:
+        made: those of one target that can be measured.
+        samples: of :func:`samples_for`.
+        bench: has the processes.
+
+    Raises:
+        EdgemlError: as :func:`measure` does.
+    """
+    with ExitStack() as stack:
+        taking: list[tuple[Candidate, Child]] = []
+        for candidate, result in made.items():
+            child = bench.take()
+            stack.callback(child.close)
+            job = InTurns(_job(candidate, result, samples), TURNS)
+            step = f"The measurement of {candidate}"
+            child.call("edgeml.exporter.measure:load", job, int, step=step)
+            taking.append((candidate, child))
+        for turn in range(TURNS):
+            for candidate, child in taking if turn % 2 == 0 else reversed(taking):
+                step = f"The measurement of {candidate}"
+                child.call("edgeml.exporter.measure:take_turn", None, float, step=step)
+        return {
+            candidate: child.call(
+                "edgeml.exporter.measure:measured",
+                None,
+                Measurement,
+                step=f"The measurement of {candidate}",
+            )
+            for candidate, child in taking
+        }
+
+
+def _job(candidate: Candidate, made: CompileResult, samples: Path) -> MeasureJob:
+    return MeasureJob(
         target=candidate.target,
         entry=made.files[0],
         inputs=made.inputs,
@@ -122,16 +192,33 @@ def measure(
         samples=samples,
         options=made.options,
     )
-    child = bench.take()
-    try:
-        return child.call(
-            "edgeml.exporter.measure:measure_alone",
-            job,
-            Measurement,
-            step=f"The measurement of {candidate}",
-        ), ""
-    finally:
-        child.close()
+
+
+class InTurns(msgspec.Struct, frozen=True):
+    """A measurement that others take turns with, as it goes to a child."""
+
+    job: MeasureJob
+    turns: int
+
+
+_meters: list[Meter] = []
+"""In the child: of the artifact that it holds."""
+
+
+def load(asked: InTurns) -> int:
+    """In the child: open the artifact."""
+    _meters.append(Meter(asked.job, turns=asked.turns))
+    return 0
+
+
+def take_turn(nothing: None) -> float:  # noqa: ARG001 - every call has a payload
+    """In the child."""
+    return _meters[-1].run()
+
+
+def measured(nothing: None) -> Measurement:  # noqa: ARG001 - every call has a payload
+    """In the child: of all turns."""
+    return _meters[-1].result()
 
 
 def stand_by(nothing: None) -> int:  # noqa: ARG001 - every call has a payload

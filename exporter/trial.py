@@ -73,6 +73,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
             verdict=checked.verdict if checked else "open",
             samples=checked.parity.samples if checked else 0,
             p50_ms=measured.p50_ms if measured else None,
+            turns_ms=measured.turns_ms if measured else (),
             peak_rss_mb=measured.peak_rss_mb if measured else None,
             not_measured=self.not_measured,
         )

@@ -27,6 +27,9 @@ from edgeml.targets.runtime import NamedSession, open_session
 WARM_UP = 10
 """Runs before the clock counts: caches fill, lazy kernels are built."""
 
+WARM_AGAIN = 2
+"""Likewise, where others have run in between."""
+
 MIN_RUNS = 100
 """Fewer say nothing about a 99th percentile."""
 
@@ -107,41 +110,78 @@ def measure_here(job: MeasureJob) -> Measurement:
 
     Its peak memory counts whatever this process ever held, and it stays on those cores.
     """
-    cores = pin(job.threads)
-    with np.load(job.samples, allow_pickle=False) as arrays:
-        samples = {name: arrays[name] for name in job.inputs}
-    count = len(next(iter(samples.values())))
-    began = time.perf_counter()
-    session = open_session(job.target, job.entry, threads=job.threads, options=job.options)
-    with NamedSession(session, job.inputs, job.outputs) as named:
-        load_ms = (time.perf_counter() - began) * 1000
-        loading = peak_rss_bytes()
-        feeds = [_row(samples, index) for index in range(min(count, MAX_RUNS))]
-        for index in range(WARM_UP):
-            named.run(feeds[index % len(feeds)])
-        taken: list[float] = []
+    with Meter(job) as meter:
+        meter.run()
+        return meter.result()
+
+
+class Meter:
+    """A measurement in this process, all at once or in turns with others' in theirs. A context
+    manager.
+
+    Args:
+        job: what to measure.
+        turns: how many there will be.
+
+    Raises:
+        EdgemlError: the artifact cannot be opened or run.
+    """
+
+    def __init__(self, job: MeasureJob, *, turns: int = 1) -> None:
+        self._job = job
+        self._cores = pin(job.threads)
+        with np.load(job.samples, allow_pickle=False) as arrays:
+            samples = {name: arrays[name] for name in job.inputs}
+        count = len(next(iter(samples.values())))
         began = time.perf_counter()
-        while len(taken) < MAX_RUNS and (
-            len(taken) < MIN_RUNS or time.perf_counter() - began < MIN_SECONDS
-        ):
-            feed = feeds[len(taken) % len(feeds)]
+        session = open_session(job.target, job.entry, threads=job.threads, options=job.options)
+        self._named = NamedSession(session, job.inputs, job.outputs)
+        self._load_ms = (time.perf_counter() - began) * 1000
+        self._loading = peak_rss_bytes()
+        self._feeds = [_row(samples, index) for index in range(min(count, MAX_RUNS))]
+        self._turns = turns
+        self._taken: list[float] = []
+        self._medians: list[float] = []
+
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._named.close()
+
+    def run(self) -> float:
+        """Take a turn; returns the median of its runs, in ms."""
+        for index in range(WARM_AGAIN if self._medians else WARM_UP):
+            self._named.run(self._feeds[index % len(self._feeds)])
+        taken: list[float] = []
+        least, most, seconds = (each / self._turns for each in (MIN_RUNS, MAX_RUNS, MIN_SECONDS))
+        began = time.perf_counter()
+        while len(taken) < most and (len(taken) < least or time.perf_counter() - began < seconds):
+            feed = self._feeds[(len(self._taken) + len(taken)) % len(self._feeds)]
             start = time.perf_counter_ns()
-            named.run(feed)
+            self._named.run(feed)
             taken.append((time.perf_counter_ns() - start) / 1e6)
+        self._taken += taken
+        self._medians.append(round(float(np.median(taken)), 4))
+        return self._medians[-1]
+
+    def result(self) -> Measurement:
+        """What was measured in all turns."""
         steady = rss_bytes()
-    return Measurement(
-        machine=machine.processor(),
-        isa=machine.isa(),
-        threads=job.threads,
-        samples=len(taken),
-        load_ms=round(load_ms, 3),
-        p50_ms=round(float(np.percentile(taken, 50)), 4),
-        p99_ms=round(float(np.percentile(taken, 99)), 4),
-        peak_rss_mb=round(peak_rss_bytes() / 1e6, 1),
-        loading_rss_mb=round(loading / 1e6, 1),
-        steady_rss_mb=round(steady / 1e6, 1) if steady else None,
-        cores=cores,
-    )
+        return Measurement(
+            machine=machine.processor(),
+            isa=machine.isa(),
+            threads=self._job.threads,
+            samples=len(self._taken),
+            load_ms=round(self._load_ms, 3),
+            p50_ms=round(float(np.percentile(self._taken, 50)), 4),
+            p99_ms=round(float(np.percentile(self._taken, 99)), 4),
+            peak_rss_mb=round(peak_rss_bytes() / 1e6, 1),
+            loading_rss_mb=round(self._loading / 1e6, 1),
+            steady_rss_mb=round(steady / 1e6, 1) if steady else None,
+            cores=self._cores,
+            turns_ms=tuple(self._medians) if self._turns > 1 else (),
+        )
 
 
 def pin(threads: int) -> int | None:

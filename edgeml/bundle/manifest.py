@@ -89,6 +89,10 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Resident set after the last run."""
     cores: int | None = None
     """How many the process was pinned to; None where it could not be."""
+    turns_ms: tuple[float, ...] = ()
+    """Medians of the turns that it took with others of its target, which :attr:`p50_ms` and
+    :attr:`p99_ms` are of: those of one number are within milliseconds of each other. Empty where it
+    was measured alone."""
 
 
 class Accuracy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -3,9 +3,9 @@
 A named precision is chosen. Under ``auto`` the best of those that passed their check is, where best
 means: the lowest median latency measured on this machine, among those that lose at most one point
 of the metric against the source model: of accuracy where the samples have labels, else of agreement
-with it, for then nothing better is known. Latencies within 5 % of each other are the same, and then
-the smaller file wins. Where a target cannot be measured here, int8 is chosen, or
-the smallest of what was tried.
+with it, for then nothing better is known. Of those that are not shown to be slower than the fastest
+(:mod:`edgeml.exporter.judging.pace`) the smallest file wins. Where a target cannot be measured
+here, int8 is chosen, or the smallest of what was tried.
 
 With limits, only what is within all of them counts, and the best is again the fastest; one that
 loses more than a point without a limit on accuracy is chosen only where nothing else is within the
@@ -26,11 +26,11 @@ import msgspec
 from edgeml.bundle.manifest import Precision
 from edgeml.exporter.candidates import Candidate
 from edgeml.exporter.judging.figures import Figures, missed
+from edgeml.exporter.judging.pace import slower, told
 from edgeml.exporter.request import Limits
 
 NO_LIMITS = Limits()
 ACCURACY_LOSS = 0.01
-SAME_LATENCY = 1.05
 FLOAT: tuple[Precision, ...] = ("fp32", "fp16")
 
 
@@ -80,11 +80,14 @@ def choose(
             passed = [each for each in passed if each.candidate.precision == only]
         sound = [each for each in passed if not _lost(each, source_accuracy) > ACCURACY_LOSS]
         best = _best(passed, sound if judged and auto else passed) if auto or only else None
+        fastest = _fastest(passed)
         for each in mine:
             chosen = each is best or (not auto and only is None and each in passed)
             loss = _loss(each, source_accuracy) if judged else ""
-            told = (*_notes(each, mine, loss), *(miss.text for miss in missed(each, limits)))
-            note = "; ".join(told)
+            notes = _notes(each, mine, loss)
+            if each is best and fastest is not None and fastest.bytes > each.bytes:
+                notes += _no_slower(each, fastest)
+            note = "; ".join((*notes, *(miss.text for miss in missed(each, limits))))
             choices[each.candidate] = Choice(chosen, note)
     return choices
 
@@ -98,12 +101,17 @@ def _best(passed: Sequence[Figures], sound: Sequence[Figures]) -> Figures | None
     if not passed:
         return None
     kept = sound or [each for each in passed if each.candidate.precision == "fp32"] or list(passed)
-    measured = [each.p50_ms for each in kept if each.p50_ms is not None]
-    if not measured:
+    fastest = _fastest(kept)
+    if fastest is None:
         return min(kept, key=lambda each: (each.candidate.precision != "int8", each.bytes))
-    fastest = min(measured)
-    near = [e for e in kept if e.p50_ms is not None and e.p50_ms <= fastest * SAME_LATENCY]
+    near = [each for each in kept if each.p50_ms is not None and not slower(each, fastest)]
     return min(near, key=lambda each: (each.bytes, each.p50_ms))
+
+
+def _fastest(kept: Sequence[Figures]) -> Figures | None:
+    """By the median of all runs; None where none was measured."""
+    measured = [each for each in kept if each.p50_ms is not None]
+    return min(measured, key=lambda each: each.p50_ms or 0.0, default=None)
 
 
 def _lost(each: Figures, source_accuracy: float | None) -> float:
@@ -125,6 +133,14 @@ def _loss(each: Figures, source_accuracy: float | None) -> str:
     return f"{lost:.1f} points less accurate than the source model"
 
 
+def _no_slower(each: Figures, fastest: Figures) -> list[str]:
+    """Why the smaller one was preferred."""
+    if each.p50_ms is None or slower(each, fastest):
+        return []
+    name = fastest.candidate.precision
+    return [f"smaller than {name} and not shown to be slower ({told(each, fastest)})"]
+
+
 def _notes(each: Figures, mine: Sequence[Figures], loss: str) -> list[str]:
     notes = [loss] if loss else []
     if each.shortfall:
@@ -132,7 +148,7 @@ def _notes(each: Figures, mine: Sequence[Figures], loss: str) -> list[str]:
     floats = [e for e in mine if e.candidate.precision in FLOAT and e.p50_ms is not None]
     if floats and floats[0] is not each and each.p50_ms is not None:
         reference, name = floats[0].p50_ms, floats[0].candidate.precision
-        if reference is not None and each.p50_ms > reference * SAME_LATENCY:
+        if slower(each, floats[0]):
             notes.append(
                 f"slower than {name} on this machine ({each.p50_ms:.3g} against {reference:.3g} ms)"
             )

@@ -24,6 +24,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     samples: int = 0
     """How many the check saw."""
     p50_ms: float | None = None
+    turns_ms: tuple[float, ...] = ()
+    """Medians of the turns that it took with others; empty where it was measured alone."""
     peak_rss_mb: float | None = None
     not_measured: str = ""
 

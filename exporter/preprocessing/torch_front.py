@@ -16,6 +16,7 @@ from torch.utils import _pytree
 from edgeml.exporter.preprocessing.front import FrontJob
 from edgeml.exporter.preprocessing.program import Kind, Op, Program, compile_input
 from edgeml.exporter.sources.forms import Opened
+from edgeml.targets.frameworks import save_program
 
 
 class Preprocess(torch.nn.Module):
@@ -71,7 +72,7 @@ def put_in_front(job: FrontJob) -> Opened:
     with torch.no_grad():
         made = torch.export.export(RawModel(program, fronts), tuple(examples), strict=False)
     _keep_places(program, made)
-    torch.export.save(made, str(job.path))
+    save_program(made, job.path)
     return msgspec.structs.replace(job.source, path=job.path)
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edgeml.bundle.manifest import Precision
-from edgeml.exporter.judging.choose import SAME_LATENCY
 from edgeml.exporter.judging.figures import Figures, satisfies
+from edgeml.exporter.judging.pace import SAME_LATENCY
 from edgeml.exporter.request import Limits
 
 ORDER: tuple[Precision, ...] = (

@@ -40,7 +40,7 @@ from edgeml.exporter.sources.shapes import (
     stays_open,
 )
 from edgeml.exporter.sources.torch_factory import from_made, open_dims
-from edgeml.targets.frameworks import framework
+from edgeml.targets.frameworks import framework, save_program
 
 # torch.export imports this late; here, without what it does without.
 framework("torch.export.pt2_archive._package")
@@ -91,7 +91,7 @@ def opened(
 ) -> Opened:
     """Write a program, whose axes are fixed but for those asked to stay open, as the source."""
     path = job.workdir / "source.pt2"
-    torch.export.save(program, str(path))
+    save_program(program, path)
     if stays_open(job):
         inputs = [place.name for place in _placeholders(program)]
         outputs = [name for name, _ in _results(program, job.path)]

@@ -3,15 +3,30 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support.bundles import MODELS
+from support.weights import images
 
+from edgeml.bundle.manifest import Precision
 from edgeml.exporter.candidates import Candidate
 from edgeml.exporter.children import Children
 from edgeml.exporter.events import Event, Progress, Stage
-from edgeml.exporter.measure import Bench, not_measurable
+from edgeml.exporter.measure import (
+    MOST_TOGETHER,
+    TURNS,
+    Bench,
+    measure_in_turns,
+    not_measurable,
+    together,
+)
 from edgeml.exporter.plan import plan
 from edgeml.exporter.request import ExportRequest, Limits
 from edgeml.exporter.steps import Steps
+from edgeml.targets.compiling import CompileResult
+from edgeml.targets.measuring import MAX_RUNS, MIN_RUNS
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 
 
 @pytest.fixture
@@ -42,6 +57,46 @@ def test_each_measurement_has_a_process_of_its_own(children: Children):
     assert len(set(processes)) == 2
     bench.close()
     assert [child.pid for child in taken] == [None, None]
+
+
+def test_artifacts_that_are_compared_take_turns_each_in_a_process_of_its_own(
+    children: Children, tmp_path: Path
+):
+    made = {
+        Candidate("onnx", precision): CompileResult(
+            files=(MODELS / "tiny.onnx",),
+            inputs={"image": "image"},
+            outputs={"scores": "scores"},
+        )
+        for precision in PRECISIONS
+    }
+    np.savez(tmp_path / "samples.npz", image=images(4))
+    bench = Bench(children)
+    found = measure_in_turns(made, tmp_path / "samples.npz", bench)
+    bench.close()
+    assert list(found) == list(made)
+    for each in found.values():
+        assert len(each.turns_ms) == TURNS
+        assert min(each.turns_ms) <= each.p50_ms <= max(each.turns_ms)
+        assert MIN_RUNS <= each.samples <= MAX_RUNS
+        assert 20 < each.peak_rss_mb < 300
+
+
+def test_turns_are_for_several_artifacts_that_can_be_measured_and_held_at_once(tmp_path: Path):
+    def made(target: str, *sizes: int) -> dict[Candidate, CompileResult]:
+        found: dict[Candidate, CompileResult] = {}
+        for precision, size in zip(PRECISIONS, sizes, strict=False):
+            file = tmp_path / f"{target}-{precision}"
+            with file.open("wb") as stream:
+                stream.truncate(size)
+            candidate = Candidate(target, precision)
+            found[candidate] = CompileResult(files=(file,), inputs={}, outputs={})
+        return found
+
+    assert together(made("onnx", 4000, 1000))
+    assert not together(made("onnx", 4000))
+    assert not together(made("onnx", MOST_TOGETHER, 1000))
+    assert not together(made("tensorrt", 4000, 1000))
 
 
 def test_nothing_is_started_for_what_cannot_run_here(children: Children):

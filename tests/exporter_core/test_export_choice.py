@@ -1,5 +1,10 @@
 """Which artifact goes into the bundle, and when there is none."""
 
+from collections.abc import Sequence
+from statistics import median
+
+import pytest
+
 from edgeml.bundle.manifest import Precision
 from edgeml.exporter.candidates import Candidate
 from edgeml.exporter.judging.choose import Figures, choose, fatal
@@ -14,6 +19,7 @@ def figures(
     p50: float | None,
     size: int | None = None,
     target: str = "onnx",
+    turns: Sequence[float] = (),
     accuracy: float | None = None,
     drop: float | None = None,
     shortfall: str = "",
@@ -22,6 +28,7 @@ def figures(
         candidate=Candidate(target, precision),
         bytes=size or {"fp32": 400, "fp16": 200, "int8": 100}[precision],
         p50_ms=p50,
+        turns_ms=tuple(turns),
         accuracy=accuracy,
         drop=drop,
         shortfall=shortfall,
@@ -43,7 +50,52 @@ def test_int8_that_is_slower_is_not_chosen_and_the_note_says_so():
 def test_of_equally_fast_ones_the_smaller_is_chosen():
     chosen = choose([figures("fp32", p50=1.0), figures("int8", p50=1.03)], auto=True)
     assert chosen[INT8].chosen
-    assert chosen[INT8].note == ""
+    assert chosen[INT8].note == "smaller than fp32 and not shown to be slower (1.03 of its time)"
+
+
+SPELL = [1.0, 1.0, 1.9, 1.1, 1.0, 1.0, 1.6, 1.0, 1.0, 1.0] * 2
+"""Turns of some milliseconds on a core that is sometimes half as fast."""
+
+
+@pytest.mark.parametrize(
+    ("fp32", "int8", "smaller"),
+    [
+        # The same, though twelve turns of int8 fell into slow spells, and its median with them.
+        ([1.0] * 20, [1.0] * 8 + [1.4] * 12, True),
+        # One spell over both, which says nothing.
+        ([1.0] * 10 + [1.8] * 10, [0.98] * 10 + [1.78] * 10, True),
+        # 4 % is nothing, however sure.
+        ([1.0] * 20, [1.04] * 20, True),
+        ([1.0] * 20, [1.06] * 20, False),
+        # In 14 turns of 20 by chance once in 17 times, in 15 once in 48.
+        ([1.0] * 20, [1.0] * 6 + [1.3] * 14, True),
+        ([1.0] * 20, [1.0] * 5 + [1.3] * 15, False),
+        (SPELL, [1.2 * each for each in SPELL], False),
+    ],
+)
+def test_the_smaller_one_is_passed_over_only_where_turns_show_that_it_is_slower(
+    fp32: list[float], int8: list[float], *, smaller: bool
+):
+    both = [
+        figures("fp32", p50=median(fp32), turns=fp32),
+        figures("int8", p50=median(int8), turns=int8),
+    ]
+    chosen = choose(both, auto=True)
+    assert (chosen[FLOAT].chosen, chosen[INT8].chosen) == (not smaller, smaller)
+    told = "smaller than fp32 and not shown to be slower" in chosen[INT8].note
+    assert told == (smaller and median(int8) > median(fp32))
+    assert ("slower than fp32 on this machine" in chosen[INT8].note) == (not smaller)
+
+
+def test_the_note_says_how_the_turns_went():
+    both = [
+        figures("fp32", p50=1.0, turns=[1.0] * 5),
+        figures("int8", p50=1.05, turns=[1.0, 1.02, 1.03, 1.04, 1.08]),
+    ]
+    assert choose(both, auto=True)[INT8].note == (
+        "smaller than fp32 and not shown to be slower "
+        "(1.03 of its time in 5 turns, half of them 1.02 to 1.04)"
+    )
 
 
 def test_a_fast_artifact_that_lost_accuracy_is_not_chosen():

@@ -55,3 +55,4 @@ def test_what_we_hold_ourselves_is_in_no_measurement(tmp_path: Path):
     assert found.cores == 1
     assert 0 < found.p50_ms <= found.p99_ms
     assert found.load_ms > 0
+    assert found.turns_ms == ()
