@@ -300,10 +300,17 @@ def test_the_start_of_a_replacement_is_measured(tmp_path: Path):
         assert snapshot.last_start_ms != first
 
 
-@pytest.mark.parametrize("standby", [False, True])
-def test_a_worker_that_creeps_is_replaced_before_its_limit(tmp_path: Path, standby: bool):
+@pytest.mark.parametrize(
+    ("standby", "room_mb"),
+    [(False, None), (True, None), (False, 180)],
+    ids=["beside it", "by a standby", "in its place"],
+)
+def test_a_worker_that_creeps_is_replaced_before_its_limit(
+    tmp_path: Path, standby: bool, room_mb: float | None
+):
+    """With requests that always wait, so that there is no pause for it."""
     bundle = sleeper_bundle(tmp_path, budgets=Budgets(memory_mb=200))
-    with serving(bundle, tmp_path, deadline_ms=60_000, standby=standby) as desk:
+    with serving(bundle, tmp_path, deadline_ms=60_000, standby=standby, room_mb=room_mb) as desk:
         desk.service._keeper._creep = Creep(200 * 10**6, 50 * 10**6, now=0, rest_s=0)
         if standby:
             desk.wait_until(lambda: desk.service.snapshot().standby, "a standby")
@@ -333,6 +340,13 @@ def test_a_worker_that_is_near_its_limit_from_the_start_does_not_creep():
     creep = Creep(100_000_000, 95_000_000, now=0, rest_s=10)
     assert not creep.is_due(98_000_000, now=20)
     assert creep.is_due(95_000_000 + LEAST_BYTES, now=20)
+
+
+def test_one_that_creeps_on_cannot_wait_for_a_pause():
+    creep = Creep(100_000_000, 20_000_000, now=0, rest_s=10)
+    assert creep.is_due(76_000_000, now=20)
+    assert not creep.is_pressing(87_000_000)
+    assert creep.is_pressing(88_000_000)
 
 
 def test_what_grows_too_fast_to_be_replaced_is_for_the_limit():
