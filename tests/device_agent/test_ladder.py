@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.agents import Collector, StartAgent, frame
-from support.bundles import sleeper_bundle
+from support.bundles import sleeper_bundle, tiny_bundle
 from support.services import Desk, knowing_the_sleeper, scores_of, serving
 from support.weights import scores
 
@@ -162,6 +162,24 @@ def test_the_rungs_are_what_costs_less_here(tmp_path: Path):
     assert rungs() == ["sleeper-fp32"]  # hardly cheaper here, whatever its size
     profiles.save(profile(bundle.sha256, "sleeper-int8", 1.0))
     assert rungs() == ["sleeper-fp32", "sleeper-int8"]
+
+
+def test_a_rung_may_be_of_another_runtime(tmp_path: Path):
+    """ONNX Runtime serves until it is hot, LiteRT then, as it costs less on this device."""
+    path, weather = tiny_bundle(tmp_path, targets=("onnx", "tflite"), chosen="onnx"), Weather()
+    profiles, sha256 = Profiles(tmp_path / "profiles"), open_bundle(path).sha256
+    for artifact, p50_ms in (("onnx-fp32", 2.0), ("tflite-fp32", 1.0)):
+        profiles.save(profile(sha256, artifact, p50_ms))
+    with serving(
+        path, tmp_path, machine=weather.sensors(), ladder_s=0.01, quiet_s=60, deadline_ms=60_000
+    ) as desk:
+        assert desk.service.state.artifact == "onnx-fp32"
+        np.testing.assert_allclose(scores_of(desk.call()), scores(frame(0.5)), atol=1e-5)
+        weather.celsius = 95
+        assert desk.wait_for("degraded")["to"] == "tflite-fp32"
+        np.testing.assert_allclose(scores_of(desk.call()), scores(frame(0.5)), atol=1e-5)
+        windows = desk.close_windows()
+    assert [(w.artifact, w.rows) for w in windows] == [("onnx-fp32", 1), ("tflite-fp32", 1)]
 
 
 class Weather:
