@@ -59,6 +59,7 @@ from edgeml import Client
 from edgeml.bundle import open_bundle
 from edgeml.device_agent import config as bounds
 from edgeml.device_agent.awake import Awake
+from edgeml.device_agent.heap import settle
 from edgeml.device_agent.serving.recorder import Recorder
 from edgeml.device_agent.serving.windows import WindowClock
 from edgeml.device_agent.worker.layout import Layout, TensorSpec
@@ -153,6 +154,7 @@ def compare(
             "in place": lambda _: by_socket.infer({"image": place}),
             "http": lambda frame: by_http.infer({"image": frame}),
         }
+        settle()  # the path "worker" is the agent's side in this process
         for pause_s in PAUSES_S:
             tabulate(subject, pause_s, measure(paths, frames, calls, pause_s=pause_s))
 

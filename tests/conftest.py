@@ -46,8 +46,12 @@ LONGEST = (
 )
 """Files that take longest. Workers begin with them, so that none is left with one at the end."""
 
+EXAMPLES = int(os.environ.get("EDGEML_TEST_EXAMPLES", "100"))
+"""Of each property that says no number of its own. Fewer are wanted where the processor is
+emulated."""
+
 # How long an example takes says nothing on a busy or an emulated machine.
-settings.register_profile("edgeml", deadline=None)
+settings.register_profile("edgeml", deadline=None, max_examples=EXAMPLES)
 settings.load_profile("edgeml")
 
 

@@ -1,8 +1,8 @@
-"""The high-water mark of a boot: up to where everything is in the store for good."""
+"""The high-water mark of a boot, kept in the database."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from edgeml.collector.store.bulk import Bulk
 from edgeml.collector.store.database import upsert
+from edgeml.collector.store.high_water import advance
 from edgeml.collector.store.tables import boots, windows
 from edgeml.telemetry import Topics
 
@@ -42,23 +43,6 @@ class Mark(msgspec.Struct, frozen=True):
     topics: Topics
     boot: str
     through: int
-
-
-def advance(through: int, oldest: int, stored: Iterable[int]) -> int:
-    """The new mark.
-
-    Args:
-        through: the mark so far; 0 at first.
-        oldest: the highest "lowest sequence still in the outbox" that was heard: nothing below it
-            will ever come, so it counts as settled.
-        stored: sequences in the store above ``through``, ascending, with repeats allowed.
-    """
-    mark = max(through, oldest - 1)
-    for sequence in stored:
-        if sequence > mark + 1:
-            break
-        mark = max(mark, sequence)
-    return mark
 
 
 def advance_all(connection: Connection, heard: Mapping[Boot, int]) -> list[Mark]:

@@ -11,6 +11,10 @@ SHARE = 0.7
 """Of the room between where a worker began and its limit, what it may fill. The rest is for its
 peaks, and for the time that its successor takes to load."""
 
+PRESSING_SHARE = 0.85
+"""Likewise, where there is no room for its successor beside it: until then it may wait for a pause
+in which nobody asks; what cannot wait is refused rather than lost with a worker that is killed."""
+
 LEAST_BYTES = 4 * 10**6
 """What it must have grown by at least: allocators take memory in pieces of some megabytes."""
 
@@ -35,7 +39,14 @@ class Creep:
 
     def is_due(self, resident_bytes: int, *, now: float) -> bool:
         """Whether to replace it now."""
-        if self._limit is None or now < self._from:
+        return now >= self._from and self._has_filled(SHARE, resident_bytes)
+
+    def is_pressing(self, resident_bytes: int) -> bool:
+        """Whether one that is due cannot wait for a pause any more."""
+        return self._has_filled(PRESSING_SHARE, resident_bytes)
+
+    def _has_filled(self, share: float, resident_bytes: int) -> bool:
+        if self._limit is None:
             return False
         grown = resident_bytes - self._base
-        return grown >= max(LEAST_BYTES, SHARE * (self._limit - self._base))
+        return grown >= max(LEAST_BYTES, share * (self._limit - self._base))

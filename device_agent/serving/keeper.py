@@ -213,7 +213,7 @@ class Keeper:
         resident = runner.worker.resident_bytes()
         creep = self._creep
         if resident is not None and creep is not None and creep.is_due(resident, now=now):
-            self._renew(runner, resident)
+            self._renew(runner, resident, wait=not creep.is_pressing(resident))
             return
         move = self._consult(now)
         if move is not None:
@@ -286,12 +286,12 @@ class Keeper:
 
     # One that creeps.
 
-    def _renew(self, runner: Runner, resident: int) -> None:
+    def _renew(self, runner: Runner, resident: int, *, wait: bool) -> None:
         variant, warm = runner.variant, self.standby.take()
         try:
             if warm is None or warm.watched.dead:
                 warm = None
-                if not self._clear_way(variant, wait=True):
+                if not self._clear_way(variant, wait=wait):
                     return
             self._put(warm or self._starter.start(variant))
         except WorkerError as error:

@@ -37,6 +37,9 @@ copies of what is the same for every line, which takes half as long as the arith
 
 _INT32 = np.iinfo(np.int32)
 
+_NO_INT32 = 2.0**62
+"""A sum of squares below this has no number in it that no 32 bits hold."""
+
 
 class NumericTally:
     """Counts the numeric streams of a tensor, as they come. Not thread-safe.
@@ -209,8 +212,9 @@ class _Group:
             units.ravel()[odd.at] = 0.0
         squares = _squared(units, cells)
         ends = _ends(cells, odd)
-        # A NaN shows in the squares, whatever integer the processor makes of it.
-        plain = bool(squares[squares.argmax()] < np.inf) and places.plain(*ends)
+        # A NaN or what is far out shows in the squares, whatever integer the processor makes of it:
+        # x86-64 the least one, ARM the lowest 32 bits, which may be those of a number on the line.
+        plain = bool(squares[squares.argmax()] < _NO_INT32) and places.plain(*ends)
         if plain:
             self._look = odd.kind if odd is not None else "no"
         elif odd is None or self._look == "nan":

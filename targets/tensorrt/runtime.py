@@ -25,9 +25,9 @@ _CACHE = "trt_engine_cache_path"
 _TIMING = "trt_timing_cache_path"
 _TF32 = "NVIDIA_TF32_OVERRIDE"
 
-# Each names the hardware or the driver's and TensorRT's version, where it exists: Jetson's
-# release, the driver, and the GPUs of a PC.
-_DEVICE_FILES = ("/etc/nv_tegra_release", "/proc/driver/nvidia/version")
+# Each names the hardware or the driver's version, where it exists: the Jetson (an SD card may move
+# to another), its release, and the driver.
+_DEVICE_FILES = ("proc/device-tree/model", "etc/nv_tegra_release", "proc/driver/nvidia/version")
 _RUNTIMES = ("onnxruntime-gpu", "tensorrt", "tensorrt-cu12-libs", "tensorrt-cu13-libs")
 
 
@@ -61,11 +61,16 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
     )
 
 
-def engine_key(entry: Path, options: Mapping[str, str]) -> str:
+def engine_key(entry: Path, options: Mapping[str, str], *, system: Path = Path("/")) -> str:
     """A name for the engines of this model on this device with these versions and options.
 
     The digest takes in the model's bytes, the options, the versions of ONNX Runtime and TensorRT,
-    and what the system says of the driver, the Jetson release and the GPUs.
+    and what the system says of the driver, the Jetson, its release and the GPUs.
+
+    Args:
+        entry: the model.
+        options: of the provider.
+        system: root of the device's files.
     """
     digest = hashlib.sha256(hashlib.sha256(entry.read_bytes()).digest())
     facts = [f"{key}={value}" for key, value in sorted(options.items())]
@@ -73,12 +78,22 @@ def engine_key(entry: Path, options: Mapping[str, str]) -> str:
     for name in _RUNTIMES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             facts.append(f"{name} {importlib.metadata.version(name)}")
-    gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
     # JetPack brings TensorRT as a system library, whose file name carries the version.
-    libraries = sorted(Path("/usr/lib").glob("*/libnvinfer.so.*"))
-    facts += [path.name for path in libraries]
-    for path in [*map(Path, _DEVICE_FILES), *gpus]:
+    facts += [path.name for path in sorted((system / "usr/lib").glob("*/libnvinfer.so.*"))]
+    for path in [system / name for name in _DEVICE_FILES]:
         if path.is_file():
             facts.append(path.read_text(errors="replace"))
+    facts += _gpus(system / "proc/driver/nvidia/gpus")
     digest.update("\n".join(facts).encode())
     return digest.hexdigest()[:32]
+
+
+def _gpus(folder: Path) -> list[str]:
+    """Their models. What else the driver tells of them changes from one start to the next, as the
+    interrupt does, or is known only once somebody has used the GPU, as its UUID and BIOS are."""
+    return [
+        line
+        for path in sorted(folder.glob("*/information"))
+        for line in path.read_text(errors="replace").splitlines()
+        if line.startswith("Model:")
+    ]

@@ -25,8 +25,8 @@ from edgeml.collector.ingest.validate import Received, Refused, validate
 from edgeml.collector.store import tables
 from edgeml.collector.store.database import open_database
 from edgeml.collector.store.evaluation import Evaluator
+from edgeml.collector.store.high_water import advance
 from edgeml.collector.store.intake import Intake
-from edgeml.collector.store.marks import advance
 from edgeml.collector.store.packing import pack
 from edgeml.collector.store.packing import unpack as unpack_cells
 from edgeml.collector.store.past import StreamPast

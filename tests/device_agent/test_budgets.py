@@ -193,3 +193,75 @@ def test_every_request_is_in_a_window_exactly_once(
     assert collector.outcomes == {name: seen.count(code) for name, code in statuses.items()}
     assert len(seen) == 4 * len(commands)
     assert collector.rows == seen.count(200)
+
+
+def test_every_request_is_accounted_for_while_workers_are_killed_under_it(
+    start_agent: StartAgent, tmp_path: Path, collector: Collector, at_plant: list[str]
+):
+    """Killed from outside, whatever they are at, four times; programs on both wires."""
+    bundle = sleeper_bundle(tmp_path, budgets=Budgets(deadline_ms=2_000))
+    agent = start_agent("--bundle", bundle, *at_plant, "--window", 0.2, sleeper=True).ready()
+    seen: list[int] = []
+    stop = threading.Event()
+
+    def caller(address: str | Path) -> None:
+        with Client(address, "sleeper") as client:
+            while not stop.is_set():
+                seen.append(status_of(client, 0.5))
+
+    callers = [
+        threading.Thread(target=caller, args=(address,))
+        for address in (agent.url, agent.url, agent.socket, agent.socket)
+    ]
+    for one in callers:
+        one.start()
+    for count in range(1, 5):
+        served, patience = seen.count(200), time.monotonic() + PATIENCE_S
+        while seen.count(200) < served + 20:
+            assert time.monotonic() < patience
+        (worker,) = agent.workers()
+        os.kill(worker, signal.SIGKILL)
+        agent.wait_for(" worker-died ", count=count)
+        agent.wait_for(" replaced ", count=count)
+    stop.set()
+    for one in callers:
+        one.join()
+    assert agent.terminate() == 0
+    collector.wait_for(lambda c: sum(c.outcomes.values()) >= len(seen), "all outcomes")
+    statuses = {"served": 200, "late": 504, "shed": 503, "failed": 500}
+    assert collector.outcomes == {name: seen.count(code) for name, code in statuses.items()}
+    assert collector.rows == seen.count(200)
+    assert seen.count(500) <= 4, "a killed worker takes one request with it at most"
+
+
+def test_each_model_has_budgets_of_its_own(start_agent: StartAgent, tmp_path: Path):
+    """One hangs, the other takes all the memory that it may have; neither notices the other."""
+    for name in ("strict", "patient"):
+        sleeper_bundle(tmp_path, name=name)
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        '[[model]]\nbundle = "strict-1.0.edgeml"\ndeadline_ms = 200\nmemory_mb = 150\n'
+        '[[model]]\nbundle = "patient-1.0.edgeml"\ndeadline_ms = 60_000\nmemory_mb = 300\n'
+    )
+    agent = start_agent("--config", config, sleeper=True).ready()
+
+    def models() -> dict[str, dict]:
+        with agent.client("patient") as client:
+            return {model["name"]: model for model in client.get("/edgeml/v1/status")["models"]}
+
+    assert {name: model["limit_mb"] for name, model in models().items()} == {
+        "strict": 150,
+        "patient": 300,
+    }
+    with agent.client("patient") as patient, agent.client("strict") as strict:
+        assert status_of(patient, NAP) == 200
+        assert status_of(strict, HANG) == 504
+        agent.wait_for(" replaced model=strict ")
+        assert status_of(patient, GROW) == 500
+        assert "300 MB are allowed" in agent.wait_for(" memory-exceeded model=patient ")
+        agent.wait_for(" replaced model=patient ")
+        assert status_of(patient, 0.5) == status_of(strict, 0.5) == 200
+    found = models()
+    assert [found[name]["restarts"] for name in ("strict", "patient")] == [1, 1]
+    assert found["strict"]["outcomes"] == {"served": 1, "late": 1, "shed": 0, "failed": 0}
+    assert found["patient"]["outcomes"] == {"served": 2, "late": 0, "shed": 0, "failed": 1}

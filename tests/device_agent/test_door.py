@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import mmap
 import os
 import signal
@@ -11,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def told(client: edgeml.Client, image: np.ndarray, *, stream: str = "") -> CallE
     return caught.value
 
 
-@contextmanager
+@contextlib.contextmanager
 def calling(agent: AgentProcess, command: float) -> Iterator[None]:
     """A program that waits for its answer, and gets none."""
 
@@ -120,7 +121,7 @@ def calling(agent: AgentProcess, command: float) -> Iterator[None]:
     program.join()
 
 
-@contextmanager
+@contextlib.contextmanager
 def asleep(agent: AgentProcess) -> Iterator[None]:
     """Nothing of the agent runs."""
     agent.process.send_signal(signal.SIGSTOP)
@@ -150,6 +151,22 @@ def test_a_refusal_needs_nobody_awake_and_is_counted(full: AgentProcess):
         assert outcomes(full)["shed"] == 4  # whether it is still there or not
         told(client, place)
         assert outcomes(full)["shed"] == 5
+
+
+@pytest.mark.parametrize("stream", ["", "north"], ids=["at the door", "by the agent"])
+def test_a_refusal_leaves_the_program_no_garbage_to_collect(full: AgentProcess, stream: str):
+    with edgeml.Client(full.socket, "sleeper") as client:
+        place = client.places()["image"]
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                with contextlib.suppress(CallError):
+                    client.infer({"image": place}, stream=stream)
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
+    assert outcomes(full)["shed"] == 20
 
 
 def test_of_a_camera_the_newest_frame_takes_the_place_of_another_so_it_asks(full: AgentProcess):

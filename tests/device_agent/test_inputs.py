@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import signal
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.agents import AgentProcess, Collector, StartAgent
+from support.agents import PATIENCE_S, AgentProcess, Collector, StartAgent
 from support.bundles import tiny_bundle
 from support.services import serving
 from support.weights import images, scores
@@ -60,6 +63,55 @@ def test_a_frame_on_a_topic_is_answered_on_another(
     np.testing.assert_allclose(
         answer["outputs"][0]["data"], scores(image[np.newaxis])[0], atol=1e-5
     )
+
+
+@pytest.mark.parametrize(("newest", "served"), [("true", [1, 4, 6]), ("false", [1, 2, 3, 4, 5, 6])])
+def test_of_each_topic_the_newest_frame_waits_or_every_one(
+    start_agent: StartAgent,
+    tmp_path: Path,
+    collector: Collector,
+    at_plant: list[str],
+    newest: str,
+    served: list[int],
+):
+    """One frame is at work while others come: of one camera three, of another two."""
+    config = configure(
+        tmp_path,
+        f'deadline_ms = 600_000\n[[model.mqtt]]\ntopic = "cameras/+"\nnewest = {newest}\n'
+        'results = "results/cam"\n',
+    )
+    agent = start_agent("--config", config, *at_plant).ready()
+    agent.wait_for("INFO connected ")
+    frames = images(6, seed=4)
+    north, south = "cameras/north", "cameras/south"
+    (worker,) = agent.workers()
+
+    def now(**expected: object) -> None:
+        patience = time.monotonic() + PATIENCE_S
+        with agent.client() as client:
+            while True:
+                (model,) = client.get("/edgeml/v1/status")["models"]
+                if all(model[name] == value for name, value in expected.items()):
+                    return
+                assert time.monotonic() < patience, model
+
+    os.kill(worker, signal.SIGSTOP)
+    collector.publish(north, npy(frames[0]))
+    now(running=True, waiting=0)
+    for topic, one in zip((north, north, north, south, south), frames[1:], strict=True):
+        collector.publish(topic, npy(one))
+    late = 6 - len(served)
+    now(
+        waiting=len(served) - 1,
+        outcomes={"served": 0, "late": 0, "shed": late, "failed": 0},
+    )
+    os.kill(worker, signal.SIGCONT)
+    collector.wait_for(lambda c: len(c.other) == len(served), "answers")
+    answers = [json.loads(payload)["outputs"][0]["data"] for _, payload in collector.other]
+    np.testing.assert_allclose(answers, scores(frames)[[n - 1 for n in served]], atol=1e-5)
+    assert agent.terminate() == 0
+    collector.wait_for(lambda c: c.outcomes.get("shed") == late, "what was shed")
+    assert collector.outcomes["served"] == len(served)
 
 
 def test_an_answer_is_encoded_by_whoever_sends_it(tmp_path: Path):

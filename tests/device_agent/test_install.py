@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.agents import AgentProcess, StartAgent
+from support.agents import PATIENCE_S, AgentProcess, StartAgent
 from support.bundles import Budgets, sleeper_bundle, tiny_bundle
 from support.weights import images, scores
 
@@ -21,7 +21,7 @@ FRAME = images(1, seed=3)
 
 
 def deploy(agent: AgentProcess, bundle: Path, model: str = "tiny", **wish: object) -> dict:
-    with Client(agent.socket) as client:
+    with Client(agent.socket, timeout_s=PATIENCE_S) as client:
         path = f"/edgeml/v1/models/{model}/versions"
         return client.post(path, {"bundle": str(bundle), **wish})
 
@@ -65,12 +65,12 @@ def test_a_version_is_installed_and_the_one_before_comes_back(
     assert (change["version"], change["mode"], change["artifact"]) == ("2.0", "active", "onnx-fp32")
     assert serving(agent) == "2.0"
     assert record(agent)["fallback"]["version"] == "1.0"
-    with Client(agent.socket) as client:
+    with Client(agent.socket, timeout_s=PATIENCE_S) as client:
         back = client.post("/edgeml/v1/models/tiny/rollback", {})
     assert back["version"] == "1.0"
     assert serving(agent) == "1.0"
     with (
-        Client(agent.socket) as client,
+        Client(agent.socket, timeout_s=PATIENCE_S) as client,
         pytest.raises(CallError, match="no version was before") as error,
     ):
         client.post("/edgeml/v1/models/tiny/rollback", {})
@@ -236,7 +236,7 @@ def test_a_swap_under_load_drops_no_request(start_agent: StartAgent, one: Path, 
         thread.start()
     for version in ("2.0", "3.0"):
         deploy(agent, tiny_bundle(tmp_path, version=version))
-    with Client(agent.socket) as client:
+    with Client(agent.socket, timeout_s=PATIENCE_S) as client:
         client.post("/edgeml/v1/models/tiny/rollback", {})
     stop.set()
     for thread in callers:

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.agents import Collector, StartAgent, frame
-from support.bundles import sleeper_bundle
+from support.bundles import sleeper_bundle, tiny_bundle
 from support.services import Desk, knowing_the_sleeper, scores_of, serving
 from support.weights import scores
 
 from edgeml.bundle import open_bundle
 from edgeml.device_agent.install.bringup import cheaper, variants
-from edgeml.device_agent.limits.sensors import PRESSURE, memory_pressure
+from edgeml.device_agent.limits.sensors import PRESSURE, ZONES, memory_pressure
 from edgeml.device_agent.serving.ladder import Ladder, Move, Reading, Thresholds
 from edgeml.device_agent.serving.policy import Sensors
 from edgeml.device_agent.serving.profiles import Profiles
@@ -164,6 +164,24 @@ def test_the_rungs_are_what_costs_less_here(tmp_path: Path):
     assert rungs() == ["sleeper-fp32", "sleeper-int8"]
 
 
+def test_a_rung_may_be_of_another_runtime(tmp_path: Path):
+    """ONNX Runtime serves until it is hot, LiteRT then, as it costs less on this device."""
+    path, weather = tiny_bundle(tmp_path, targets=("onnx", "tflite"), chosen="onnx"), Weather()
+    profiles, sha256 = Profiles(tmp_path / "profiles"), open_bundle(path).sha256
+    for artifact, p50_ms in (("onnx-fp32", 2.0), ("tflite-fp32", 1.0)):
+        profiles.save(profile(sha256, artifact, p50_ms))
+    with serving(
+        path, tmp_path, machine=weather.sensors(), ladder_s=0.01, quiet_s=60, deadline_ms=60_000
+    ) as desk:
+        assert desk.service.state.artifact == "onnx-fp32"
+        np.testing.assert_allclose(scores_of(desk.call()), scores(frame(0.5)), atol=1e-5)
+        weather.celsius = 95
+        assert desk.wait_for("degraded")["to"] == "tflite-fp32"
+        np.testing.assert_allclose(scores_of(desk.call()), scores(frame(0.5)), atol=1e-5)
+        windows = desk.close_windows()
+    assert [(w.artifact, w.rows) for w in windows] == [("onnx-fp32", 1), ("tflite-fp32", 1)]
+
+
 class Weather:
     """A device whose temperature a test sets."""
 
@@ -232,7 +250,8 @@ def test_memory_pressure_leads_there_as_the_kernel_tells_of_it(tmp_path: Path):
 
 
 def in_place_of(own: Path, machine: Path) -> list[str]:
-    """A command that runs another one, which finds ``own`` at the path ``machine``."""
+    """A command that runs another one, which finds ``own``, a file or a folder, at the path
+    ``machine``."""
     apart = ["unshare", "--mount", *(() if os.getuid() == 0 else ("--user", "--map-root-user"))]
     shell = ["/bin/sh", "-c", 'mount --bind "$0" "$1" && shift && exec "$@"']
     command = [*apart, *shell, str(own), str(machine)]
@@ -248,27 +267,41 @@ def psi(some: float) -> bytes:
     return f"some avg10={some:05.2f} {rest}\nfull avg10=00.00 {rest}\n".encode()
 
 
+def thermal(celsius: float) -> bytes:
+    """As a zone's file has it; of one length."""
+    return f"{celsius * 1000:06.0f}\n".encode()
+
+
+@pytest.mark.parametrize("why", ["memory", "heat"])
 def test_a_whole_agent_goes_by_the_machines_own_account(
-    start_agent: StartAgent, collector: Collector, at_plant: list[str], tmp_path: Path
+    start_agent: StartAgent, collector: Collector, at_plant: list[str], tmp_path: Path, why: str
 ):
-    """It finds a file of ours at ``/proc/pressure/memory``, in a mount namespace of its own."""
-    account = tmp_path / "memory"
-    account.write_bytes(psi(0.0))
+    """It finds a file of ours at ``/proc/pressure/memory``, or a folder at ``/sys/class/thermal``,
+    in a mount namespace of its own."""
+    if why == "memory":
+        account = tmp_path / "memory"
+        account.touch()
+        under, tell, told = in_place_of(account, PRESSURE), psi, "memory_pressure"
+        levels, unit = (41.0, 0.0), 0.01
+    else:
+        account = tmp_path / "thermal" / "thermal_zone0" / "temp"
+        account.parent.mkdir(parents=True)
+        under, tell, told = in_place_of(tmp_path / "thermal", ZONES), thermal, "temperature_c"
+        levels, unit = (92.5, 61.0), 1.0
+    account.write_bytes(tell(levels[1]))
     config = tmp_path / "agent.toml"
     bundle = sleeper_bundle(tmp_path, cheaper={})
     config.write_text(f'[[model]]\nbundle = "{bundle}"\nladder_s = 0.5\nquiet_s = 0.5\n')
-    under = in_place_of(account, PRESSURE)
     agent = start_agent("--config", config, *at_plant, sleeper=True, under=under).ready()
     served = 0
     with agent.client("sleeper") as client:
-        for some, kind in ((41.0, "degraded"), (0.0, "restored")):
+        for level, kind in zip(levels, ("degraded", "restored"), strict=True):
             client.infer({"image": frame(0.5)})
             served += 1
             with account.open("r+b", buffering=0) as file:
-                file.write(psi(some))
+                file.write(tell(level))
             agent.wait_for(f" {kind} ")
-            pressure = client.get("/edgeml/v1/status")["memory_pressure"]
-            assert pressure == pytest.approx(some / 100)
+            assert client.get("/edgeml/v1/status")[told] == pytest.approx(level * unit)
         client.infer({"image": frame(0.5)})
     assert agent.terminate() == 0
 
@@ -276,7 +309,7 @@ def test_a_whole_agent_goes_by_the_machines_own_account(
         return [event for event in collector.events if event.kind in {"degraded", "restored"}]
 
     collector.wait_for(lambda c: c.rows == served + 1 and len(moves()) == 2, "rows and moves")
-    assert [event.details["why"] for event in moves()] == ["memory", "quiet"]
+    assert [event.details["why"] for event in moves()] == [why, "quiet"]
     assert [event.details["to"] for event in moves()] == ["sleeper-int8", "sleeper-fp32"]
     found = sorted(collector.windows.values(), key=lambda window: window.sequence)
     assert [window.artifact for window in found] == ["sleeper-fp32", "sleeper-int8", "sleeper-fp32"]

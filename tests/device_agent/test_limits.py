@@ -20,7 +20,6 @@ from support.bundles import Budgets, sleeper_bundle
 from support.cgroups import test_group as cgroup_of_tests
 from support.sleeper.sleeper_runtime import GROW
 
-from edgeml.device_agent.limits import gpu
 from edgeml.device_agent.limits.cgroup import LEAF, Files, Parent, find_parent, own_groups
 from edgeml.device_agent.limits.limiter import DATA_HEADROOM, Hold, Limiter
 from edgeml.device_agent.limits.sensors import memory_pressure, temperature
@@ -363,24 +362,6 @@ def test_the_temperature_is_that_of_the_hottest_zone(tmp_path: Path):
     (tmp_path / "cooling_device0").mkdir()
     assert temperature(tmp_path) == pytest.approx(61.25)
     assert temperature(tmp_path / "absent") is None
-
-
-def test_on_a_jetson_the_limit_goes_to_the_runtimes_options(tmp_path: Path):
-    model = tmp_path / "model"
-    model.write_text("NVIDIA Jetson Orin Nano Developer Kit\0")
-    assert gpu.shares_memory(tmp_path / "absent", model)
-    assert not gpu.shares_memory(tmp_path / "absent", tmp_path / "absent")
-
-    limit = 400 * MB
-    assert gpu.within({}, "onnx-cuda", limit, shared=True) == {"cuda_gpu_mem_limit": str(limit)}
-    assert gpu.within({}, "tensorrt", limit, shared=True) == {
-        "trt_max_workspace_size": str(limit // 2)
-    }
-    lower = {"cuda_gpu_mem_limit": str(MB)}
-    assert gpu.within(lower, "onnx-cuda", limit, shared=True) == lower
-    assert gpu.within({}, "onnx-cuda", limit, shared=False) == {}
-    assert gpu.within({}, "tflite", limit, shared=True) == {}
-    assert gpu.within({}, "onnx-cuda", None, shared=True) == {}
 
 
 def test_this_machine_can_be_asked():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from support.counts import cells_of, packed
 
-from edgeml.collector.store.marks import advance
+from edgeml.collector.store.high_water import advance
 from edgeml.device_agent.uplink.delivery import PASSED_OVER, Delivery, Key, Trickle
 from edgeml.device_agent.uplink.outbox import Outbox
 from edgeml.device_agent.uplink.thinning import Waiting, pairs_to_merge, thinned

@@ -20,7 +20,6 @@ from support.weights import images, scores
 
 from edgeml.bundle import open_bundle
 from edgeml.device_agent.serving.creep import LEAST_BYTES, Creep
-from edgeml.device_agent.serving.profiles import Profiles
 from edgeml.device_agent.serving.tickets import Ticket
 from edgeml.errors import AgentError
 
@@ -92,6 +91,30 @@ def test_where_both_do_not_fit_the_old_version_is_unloaded_first(tmp_path: Path)
             adopted = desk.adopt(second)
         assert (adopted.version, adopted.beside) == ("2.0", False)
         assert list(hammer.outcomes) == ["served"]  # who could wait did
+
+
+@pytest.mark.parametrize(("room_mb", "beside"), [(None, True), (60, False)])
+def test_old_and_new_are_there_at_once_only_where_both_fit(
+    tmp_path: Path, room_mb: float | None, beside: bool
+):
+    """Seen by the processes that there are while the new version loads."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    first = sleeper_bundle(tmp_path)
+    second = sleeper_bundle(tmp_path, version="2.0", options={"gate": str(gate)})
+    others = set(children(os.getpid()))
+    with serving(first, tmp_path, room_mb=room_mb, deadline_ms=60_000) as desk:
+        old = worker_of(desk)
+        change = threading.Thread(target=desk.adopt, args=(second,))
+        change.start()
+        opened = gate.open("wb")  # waits for the new version, which loads until it is closed
+        there = {pid for pid in set(children(os.getpid())) - others if not is_gone(pid)}
+        assert (old in there) == beside
+        assert len(there) == 1 + beside
+        opened.close()
+        change.join()
+        assert desk.service.state.version == "2.0"
+        assert is_gone(old)
 
 
 def test_a_version_that_does_not_prove_itself_leaves_the_old_one_serving(tmp_path: Path):
@@ -277,33 +300,53 @@ def test_the_start_of_a_replacement_is_measured(tmp_path: Path):
         assert snapshot.last_start_ms != first
 
 
-@pytest.mark.parametrize("standby", [False, True])
-def test_a_worker_that_creeps_is_replaced_before_its_limit(tmp_path: Path, standby: bool):
+@pytest.mark.parametrize(
+    ("standby", "room_mb"),
+    [(False, None), (True, None), (False, 180)],
+    ids=["beside it", "by a standby", "in its place"],
+)
+def test_a_worker_that_creeps_is_replaced_before_its_limit(
+    tmp_path: Path, standby: bool, room_mb: float | None
+):
+    """With requests that always wait, so that there is no pause for it."""
     bundle = sleeper_bundle(tmp_path, budgets=Budgets(memory_mb=200))
-    with serving(bundle, tmp_path, deadline_ms=60_000, standby=standby) as desk:
+    with serving(bundle, tmp_path, deadline_ms=60_000, standby=standby, room_mb=room_mb) as desk:
         desk.service._keeper._creep = Creep(200 * 10**6, 50 * 10**6, now=0, rest_s=0)
         if standby:
             desk.wait_until(lambda: desk.service.snapshot().standby, "a standby")
-        leaks = 0
-        while not any(kind == "memory-creep" for kind, *_ in desk.events):
-            assert desk.call(LEAK).outcome == "served"
-            # A leak a look: the test is of what is done, not of how fast.
-            looked = desk.service._keeper._look_again
-            desk.wait_until(
-                lambda seen=looked: desk.service._keeper._look_again != seen, "another look"
-            )
-            leaks += 1
-            assert leaks < 200
-        details = desk.wait_for("memory-creep")
+        leaks, before = 0, worker_of(desk)
+        with Hammer(desk) as hammer:
+            while not any(kind == "memory-creep" for kind, *_ in desk.events):
+                assert desk.call(LEAK).outcome == "served"
+                # A leak a look: the test is of what is done, not of how fast.
+                looked = desk.service._keeper._look_again
+                desk.wait_until(
+                    lambda seen=looked: desk.service._keeper._look_again != seen, "another look"
+                )
+                leaks += 1
+                assert leaks < 200
+            details = desk.wait_for("memory-creep")
+            scores_of(desk.call())
         assert 150 <= float(details["resident_mb"]) < 200
+        assert worker_of(desk) != before
         assert {kind for kind, *_ in desk.events} == {"memory-creep"}  # nothing was killed
-        assert desk.service.snapshot().outcomes["served"] == leaks
+        assert list(hammer.outcomes) == ["served"]
+        assert not hammer.wrong
+        found = {name: n for name, n in desk.service.snapshot().outcomes.items() if n}
+        assert found == {"served": hammer.outcomes.total() + leaks + 1}
 
 
 def test_a_worker_that_is_near_its_limit_from_the_start_does_not_creep():
     creep = Creep(100_000_000, 95_000_000, now=0, rest_s=10)
     assert not creep.is_due(98_000_000, now=20)
     assert creep.is_due(95_000_000 + LEAST_BYTES, now=20)
+
+
+def test_one_that_creeps_on_cannot_wait_for_a_pause():
+    creep = Creep(100_000_000, 20_000_000, now=0, rest_s=10)
+    assert creep.is_due(76_000_000, now=20)
+    assert not creep.is_pressing(87_000_000)
+    assert creep.is_pressing(88_000_000)
 
 
 def test_what_grows_too_fast_to_be_replaced_is_for_the_limit():
@@ -319,31 +362,3 @@ def test_a_worker_that_crashes_at_its_thousandth_call_costs_one_request(tmp_path
         outcomes = Counter(desk.call().outcome for _ in range(1000))
         assert outcomes == {"served": 999, "failed": 1}
         assert desk.wait_for("worker-died")["recent"] == 1
-
-
-def test_an_artifacts_cost_here_is_measured_once_and_kept(tmp_path: Path):
-    bundle = sleeper_bundle(tmp_path, options={"slow_s": "0.005"})
-    with serving(bundle, tmp_path) as desk:
-        profile = desk.service.snapshot().profile
-        assert profile is not None
-        assert profile.runs >= 8
-        assert 5 <= profile.p50_ms <= profile.p99_ms <= profile.max_ms
-        assert profile.load_ms > 0
-        assert profile.peak_mb > 5
-        sha256 = desk.service.state.bundle
-        desk.call()
-    kept = Profiles(tmp_path / "profiles").load(sha256, "sleeper-fp32")
-    assert kept is not None
-    assert kept.runs == profile.runs + 1  # the end of a service keeps what serving has shown
-    with serving(bundle, tmp_path) as desk:
-        assert desk.service.snapshot().profile == kept
-
-
-def test_a_profile_that_is_damaged_is_measured_again(tmp_path: Path):
-    bundle = sleeper_bundle(tmp_path)
-    with serving(bundle, tmp_path):
-        pass
-    (path,) = (tmp_path / "profiles").iterdir()
-    path.write_bytes(b"{")
-    with serving(bundle, tmp_path) as desk:
-        assert desk.service.snapshot().profile is not None

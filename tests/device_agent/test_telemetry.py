@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,14 @@ def infer(agent: AgentProcess, count: int, seed: int = 0) -> None:
     with agent.client() as client:
         for one in images(count, seed):
             client.infer({"image": one})
+
+
+def wait_for_stored(agent: AgentProcess, rows: int) -> None:
+    """Until its windows on the disk hold so many."""
+    for closed in count(1):
+        agent.wait_for("INFO window ", count=closed)
+        if sum(map(int, re.findall(r"INFO window .* rows=(\d+)", "\n".join(agent.lines)))) == rows:
+            return
 
 
 def test_birth_reported_state_and_goodbye(
@@ -164,16 +173,35 @@ def test_windows_wait_for_the_collector_and_not_only_for_the_broker(
     infer(agent, 50)
     collector.wait_for(lambda c: c.received >= 1, "a window at the collector")
     infer(agent, 1)
-    for closed in count(1):
-        agent.wait_for("INFO window ", count=closed)
-        if sum(map(int, re.findall(r"INFO window .* rows=(\d+)", "\n".join(agent.lines)))) == 51:
-            break
+    wait_for_stored(agent, 51)
     agent.process.kill()
     agent.end()
     collector.acknowledge = True
     second = start_agent("--bundle", bundle, *at_plant).ready()
     collector.wait_for(lambda c: c.rows == 51, "what the first run had closed")
     assert second.terminate() == 0
+
+
+def test_a_device_that_restarts_all_the_time_loses_no_stored_window(
+    start_agent: StartAgent, tmp_path: Path, collector: Collector, at_plant: list[str]
+):
+    """Killed after each window, off line, and again as soon as it is on line."""
+    bundle = tiny_bundle(tmp_path)
+    for rows in range(1, 5):
+        agent = start_agent("--bundle", bundle, "--window", 0.3).ready()
+        infer(agent, rows)
+        wait_for_stored(agent, rows)
+        agent.terminate(signal.SIGKILL)
+    collector.tells = False
+    agent = start_agent("--bundle", bundle, *at_plant).ready()
+    collector.wait_for(lambda c: c.received >= 1, "the first of them")
+    agent.terminate(signal.SIGKILL)
+    collector.tells = True
+    agent = start_agent("--bundle", bundle, *at_plant).ready()
+    collector.wait_for(lambda c: c.rows >= 10, "all of them")
+    assert agent.terminate() == 0
+    assert collector.rows == 1 + 2 + 3 + 4
+    assert collector.outcomes == {"served": 10, "late": 0, "shed": 0, "failed": 0}
 
 
 def test_a_garbage_mark_does_no_harm(

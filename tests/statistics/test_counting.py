@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from sys import getrefcount
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeml.statistics import MISSING, Counts, Grid
+from edgeml.statistics import MISSING, Counts, Grid, numeric
 from edgeml.statistics.counts import NOTHING
 from edgeml.statistics.grid import UNITS
 from edgeml.statistics.numeric import BLOCK, STREAMS, NumericTally
@@ -104,6 +105,51 @@ def test_buffers_of_numbers_with_some_odd_ones(streams: int, odd: float):
     matrix[some] = random.choice(SPECIAL + FAR, int(some.sum()))
     for grids in ([LINEAR], [ZERO], [LOG], GRIDS):
         check((grids * streams)[:streams], matrix, [1, 1, 2, 100, *range(101, 301), 900])
+
+
+def least(units: np.ndarray) -> np.ndarray:
+    """As x86-64 has it: the least integer for all that none of 32 bits is."""
+    return np.where(np.abs(units) < 2**31, units, -(2**31))
+
+
+def lowest_bits(units: np.ndarray) -> np.ndarray:
+    """As ARM has it: the nearest integer of 64 bits, of which 32 are taken; 0 for NaN."""
+    whole = np.clip(np.nan_to_num(units), -(2.0**63), 2.0**63 - 1024)
+    return whole.astype(np.int64).astype(np.int32)
+
+
+def nearest(units: np.ndarray) -> np.ndarray:
+    """As one has it that takes one number at a time: the nearest integer of 32 bits."""
+    return np.clip(np.nan_to_num(units), -(2**31), 2**31 - 1)
+
+
+@pytest.mark.parametrize("integers", [least, lowest_bits, nearest])
+def test_whatever_integer_a_processor_makes_of_what_is_far_out(
+    integers: Callable[[np.ndarray], np.ndarray], monkeypatch: pytest.MonkeyPatch
+):
+    def squared(units: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        cells[...] = integers(units)
+        return np.einsum("ij,ij->j", units, units)
+
+    monkeypatch.setattr(numeric, "_squared", squared)
+    # On a line of 128 units a number, what has the lowest 32 bits of one that is near.
+    line = Grid(kind="numeric", bins=8, low=0.0, high=8.0)
+    aliases = [turns * 2.0**32 / UNITS + near for turns in (-3, -1, 1, 2) for near in (0.0, 5.5)]
+    for far in [
+        *aliases,
+        math.nan,
+        MISSING,
+        math.inf,
+        -math.inf,
+        1e300,
+        -1e300,
+        2.0**24,
+        -(2.0**24),
+    ]:
+        for count in (1, 7, 300):
+            column = np.full((count, 1), 5.5)
+            column[count // 2] = far
+            check([line], column, [count // 3])
 
 
 def test_a_batch_of_no_rows_is_not_kept():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +196,89 @@ def test_an_engine_is_not_reused_for_another_model_or_other_options(tmp_path: Pa
     assert first == key(MODELS / "tiny.onnx", {"trt_fp16_enable": "1"})
     assert first != key(MODELS / "tiny.onnx", {"trt_fp16_enable": "0"})
     assert first != key(other, {"trt_fp16_enable": "1"})
+
+
+GPU = """Model: \t\t {model}
+IRQ:   \t\t {irq}
+GPU UUID: \t {uuid}
+Video BIOS: \t {bios}
+Bus Type: \t PCIe
+"""
+KNOWN = {"uuid": "GPU-9221d5d1-b60b-a624-bf14-0a1819cfda3b", "bios": "94.02.42.00.A9"}
+UNKNOWN = {"uuid": "GPU-????????-????-????-????-????????????", "bios": "??.??.??.??.??"}
+
+
+class NvidiaDevice:
+    """The files that tell of one, and the packages on it."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root = root
+        self.packages = {"onnxruntime-gpu": "1.22.0", "tensorrt": "10.9.0"}
+        monkeypatch.setattr("importlib.metadata.version", self._version)
+        self.write("etc/nv_tegra_release", "# R36 (release), REVISION: 4.3")
+        self.write("proc/device-tree/model", "NVIDIA Jetson Orin Nano Developer Kit")
+        self.write("proc/driver/nvidia/version", "NVRM version: 540.4.0")
+        self.write("usr/lib/aarch64-linux-gnu/libnvinfer.so.10.3.0", "")
+        self.gpu("RTX A2000", 148, **UNKNOWN)
+
+    def write(self, name: str, text: str) -> None:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def gpu(self, model: str, irq: int, *, uuid: str, bios: str) -> None:
+        text = GPU.format(model=model, irq=irq, uuid=uuid, bios=bios)
+        self.write("proc/driver/nvidia/gpus/0000:01:00.0/information", text)
+
+    @property
+    def key(self) -> str:
+        return tensorrt_runtime.engine_key(MODELS / "tiny.onnx", {}, system=self.root)
+
+    def _version(self, name: str) -> str:
+        if name not in self.packages:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return self.packages[name]
+
+
+@pytest.fixture
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NvidiaDevice:
+    return NvidiaDevice(tmp_path, monkeypatch)
+
+
+UPGRADES: dict[str, Callable[[NvidiaDevice], object]] = {
+    "ONNX Runtime": lambda device: device.packages.update({"onnxruntime-gpu": "1.22.1"}),
+    "TensorRT": lambda device: device.packages.update({"tensorrt": "10.10.0"}),
+    "TensorRT of a wheel for one CUDA": lambda device: device.packages.update(
+        {"tensorrt-cu12-libs": "10.9.0"}
+    ),
+    "TensorRT of JetPack": lambda device: device.write(
+        "usr/lib/aarch64-linux-gnu/libnvinfer.so.10.7.0", ""
+    ),
+    "JetPack": lambda device: device.write(
+        "etc/nv_tegra_release", "# R36 (release), REVISION: 4.4"
+    ),
+    "another Jetson": lambda device: device.write(
+        "proc/device-tree/model", "NVIDIA Jetson AGX Orin Developer Kit"
+    ),
+    "the driver": lambda device: device.write(
+        "proc/driver/nvidia/version", "NVRM version: 550.1.0"
+    ),
+    "another GPU": lambda device: device.gpu("RTX A4000", 148, **UNKNOWN),
+}
+
+
+@pytest.mark.parametrize("what", UPGRADES)
+def test_an_engine_is_not_reused_after_an_upgrade(device: NvidiaDevice, what: str):
+    before = device.key
+    UPGRADES[what](device)
+    assert device.key != before
+
+
+def test_an_engine_that_took_minutes_is_found_again_after_a_restart(device: NvidiaDevice):
+    """The interrupt is another one, and the driver knows more of a GPU that was in use."""
+    before = device.key
+    device.gpu("RTX A2000", 151, **KNOWN)
+    assert device.key == before
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""The device's disk is full while windows close: none that was closed is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.agents import AgentProcess, Collector, StartAgent
+from support.bundles import tiny_bundle
+from support.weights import images
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 4 MB, for root alone to make."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if made.returncode:
+        pytest.skip(f"no disk can be mounted here: {made.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """To the last byte."""
+    path = disk / "filler"
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    return path
+
+
+def close_window(agent: AgentProcess, rows: int) -> None:
+    with agent.client() as client:
+        for one in images(rows):
+            client.infer({"image": one})
+
+
+def test_what_closes_while_the_disk_is_full_waits_and_arrives(
+    start_agent: StartAgent, tmp_path: Path, small_disk: Path, collector: Collector,
+    at_plant: list[str],
+):  # fmt: skip
+    """More windows than are kept apart in memory; meanwhile requests are served."""
+    agent = start_agent(
+        "--bundle", tiny_bundle(tmp_path), *at_plant, "--window", 0.05, state=small_disk / "state"
+    ).ready()
+    close_window(agent, 3)
+    collector.wait_for(lambda c: c.rows == 3, "a window while there is room")
+    filler, refused = fill(small_disk), 0
+    while refused < 20:
+        close_window(agent, 2)
+        refused += 1
+        agent.wait_for("window not stored .*full", count=refused)
+    filler.unlink()
+    close_window(agent, 1)
+    collector.wait_for(lambda c: c.rows == 3 + 2 * refused + 1, "all of them")
+    assert agent.terminate() == 0
+    assert collector.outcomes == {"served": collector.rows, "late": 0, "shed": 0, "failed": 0}
+    assert sum(window.merged for window in collector.windows.values()) > len(collector.windows)
