@@ -3,7 +3,7 @@
 A named precision is chosen. Under ``auto`` the best of those that passed their check is, where best
 means: the lowest median latency measured on this machine, among those that lose at most one point
 of the metric against the source model: of accuracy where the samples have labels, else of agreement
-with it, for then nothing better is known. Of those that are not shown to be slower than the fastest
+with it, for then nothing better is known. Of those that are no slower than the fastest
 (:mod:`edgeml.exporter.judging.pace`) the smallest file wins. Where a target cannot be measured
 here, int8 is chosen, or the smallest of what was tried.
 
@@ -138,7 +138,7 @@ def _no_slower(each: Figures, fastest: Figures) -> list[str]:
     if each.p50_ms is None or slower(each, fastest):
         return []
     name = fastest.candidate.precision
-    return [f"smaller than {name} and not shown to be slower ({told(each, fastest)})"]
+    return [f"smaller than {name} and no slower ({told(each, fastest)})"]
 
 
 def _notes(each: Figures, mine: Sequence[Figures], loss: str) -> list[str]:

@@ -50,7 +50,7 @@ def test_int8_that_is_slower_is_not_chosen_and_the_note_says_so():
 def test_of_equally_fast_ones_the_smaller_is_chosen():
     chosen = choose([figures("fp32", p50=1.0), figures("int8", p50=1.03)], auto=True)
     assert chosen[INT8].chosen
-    assert chosen[INT8].note == "smaller than fp32 and not shown to be slower (1.03 of its time)"
+    assert chosen[INT8].note == "smaller than fp32 and no slower (1.03 of its time)"
 
 
 SPELL = [1.0, 1.0, 1.9, 1.1, 1.0, 1.0, 1.6, 1.0, 1.0, 1.0] * 2
@@ -60,20 +60,21 @@ SPELL = [1.0, 1.0, 1.9, 1.1, 1.0, 1.0, 1.6, 1.0, 1.0, 1.0] * 2
 @pytest.mark.parametrize(
     ("fp32", "int8", "smaller"),
     [
-        # The same, though twelve turns of int8 fell into slow spells, and its median with them.
-        ([1.0] * 20, [1.0] * 8 + [1.4] * 12, True),
+        # The same, though nine turns of int8 fell into slow spells.
+        ([1.0] * 20, [1.0] * 11 + [1.4] * 9, True),
+        # Fast and slow spells, which both had: the medians of all turns are far apart.
+        ([1.0] * 11 + [1.8] * 9, [1.0] * 9 + [1.8] * 11, True),
         # One spell over both, which says nothing.
         ([1.0] * 10 + [1.8] * 10, [0.98] * 10 + [1.78] * 10, True),
         # 4 % is nothing, however sure.
         ([1.0] * 20, [1.04] * 20, True),
         ([1.0] * 20, [1.06] * 20, False),
-        # In 14 turns of 20 by chance once in 17 times, in 15 once in 48.
-        ([1.0] * 20, [1.0] * 6 + [1.3] * 14, True),
-        ([1.0] * 20, [1.0] * 5 + [1.3] * 15, False),
+        # A tenth slower in most turns.
+        ([1.0] * 20, [0.9] * 6 + [1.12] * 14, False),
         (SPELL, [1.2 * each for each in SPELL], False),
     ],
 )
-def test_the_smaller_one_is_passed_over_only_where_turns_show_that_it_is_slower(
+def test_the_smaller_one_is_passed_over_where_it_is_slower_turn_by_turn(
     fp32: list[float], int8: list[float], *, smaller: bool
 ):
     both = [
@@ -82,8 +83,8 @@ def test_the_smaller_one_is_passed_over_only_where_turns_show_that_it_is_slower(
     ]
     chosen = choose(both, auto=True)
     assert (chosen[FLOAT].chosen, chosen[INT8].chosen) == (not smaller, smaller)
-    told = "smaller than fp32 and not shown to be slower" in chosen[INT8].note
-    assert told == (smaller and median(int8) > median(fp32))
+    told = "smaller than fp32 and no slower" in chosen[INT8].note
+    assert told == (smaller and median(int8) >= median(fp32))
     assert ("slower than fp32 on this machine" in chosen[INT8].note) == (not smaller)
 
 
@@ -93,8 +94,7 @@ def test_the_note_says_how_the_turns_went():
         figures("int8", p50=1.05, turns=[1.0, 1.02, 1.03, 1.04, 1.08]),
     ]
     assert choose(both, auto=True)[INT8].note == (
-        "smaller than fp32 and not shown to be slower "
-        "(1.03 of its time in 5 turns, half of them 1.02 to 1.04)"
+        "smaller than fp32 and no slower (1.03 of its time in 5 turns, half of them 1.02 to 1.04)"
     )
 
 
