@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import msgspec
-
 from edgeml.bundle import Bundle, Manifest
 from edgeml.device_agent import config as bounds
 from edgeml.device_agent import logs
@@ -31,7 +29,6 @@ from edgeml.device_agent.serving.guests import Guests
 from edgeml.device_agent.serving.intake import Intake
 from edgeml.device_agent.serving.keeper import Keeper
 from edgeml.device_agent.serving.lineup import Lineup
-from edgeml.device_agent.serving.pairs import Disagreement
 from edgeml.device_agent.serving.policy import Sensors, policy_of
 from edgeml.device_agent.serving.profiles import Profiles
 from edgeml.device_agent.serving.room import Room
@@ -108,7 +105,7 @@ class Service:
             self._lineup,
             self._starter,
             timeout_s=config.start_timeout_s,
-            report=self._report_pairs,
+            report=self._standing.disagree,
         )
         candidates = Candidates(
             config,
@@ -399,12 +396,3 @@ class Service:
         """A worker has ended; called from the watch."""
         self._guests.look()
         self._keeper.wake()
-
-    def _report_pairs(self, found: Disagreement) -> None:
-        version = self.state.version
-        self._standing.tell(
-            "disagreement",
-            f"The shadow and {version} disagree on {found.differing} of {found.pairs} inputs, "
-            f"{found.low:.2%} to {found.high:.2%} of them at 95 % confidence",
-            msgspec.to_builtins(found),
-        )

@@ -9,6 +9,7 @@ import msgspec
 
 from edgeml.bundle import Manifest
 from edgeml.device_agent import config as bounds
+from edgeml.device_agent.serving.pairs import Disagreement
 from edgeml.device_agent.serving.progress import Progress
 from edgeml.errors import AgentError
 from edgeml.telemetry import ModelState
@@ -90,3 +91,12 @@ class Standing:
     def tell(self, kind: str, message: str, details: Details) -> None:
         """Something happened."""
         self._hooks.event(kind, message, self.name, details)
+
+    def disagree(self, found: Disagreement) -> None:
+        """A shadow and what serves have been compared."""
+        self.tell(
+            "disagreement",
+            f"The shadow and {self.state.version} disagree on {found.differing} of {found.pairs} "
+            f"inputs, {found.low:.2%} to {found.high:.2%} of them at 95 % confidence",
+            msgspec.to_builtins(found),
+        )

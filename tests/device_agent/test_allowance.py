@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support.agents import PATIENCE_S, Collector, StartAgent
 from support.bundles import tiny_bundle
 from support.counts import counts_of
+from support.processes import classes
 from support.weights import images
 
 from edgeml.bundle import Tensor, open_bundle
@@ -189,8 +190,3 @@ def test_the_thread_that_computes_statistics_interrupts_nobody(
     until = time.monotonic() + PATIENCE_S
     while os.SCHED_BATCH not in classes(agent.pid):  # the last answer went out before it began
         assert time.monotonic() < until
-
-
-def classes(pid: int) -> set[int]:
-    """Scheduling classes of a process's threads."""
-    return {os.sched_getscheduler(int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()}

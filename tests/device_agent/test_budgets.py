@@ -188,11 +188,16 @@ def test_every_request_is_in_a_window_exactly_once(
     for one in callers:
         one.join()
     assert agent.terminate() == 0
+    expect_outcomes(collector, seen)
+    assert len(seen) == 4 * len(commands)
+    assert collector.rows == seen.count(200)
+
+
+def expect_outcomes(collector: Collector, seen: list[int]) -> None:
+    """Of each status that programs saw as many as the windows say."""
     collector.wait_for(lambda c: sum(c.outcomes.values()) >= len(seen), "all outcomes")
     statuses = {"served": 200, "late": 504, "shed": 503, "failed": 500}
     assert collector.outcomes == {name: seen.count(code) for name, code in statuses.items()}
-    assert len(seen) == 4 * len(commands)
-    assert collector.rows == seen.count(200)
 
 
 def test_every_request_is_accounted_for_while_workers_are_killed_under_it(
@@ -227,9 +232,7 @@ def test_every_request_is_accounted_for_while_workers_are_killed_under_it(
     for one in callers:
         one.join()
     assert agent.terminate() == 0
-    collector.wait_for(lambda c: sum(c.outcomes.values()) >= len(seen), "all outcomes")
-    statuses = {"served": 200, "late": 504, "shed": 503, "failed": 500}
-    assert collector.outcomes == {name: seen.count(code) for name, code in statuses.items()}
+    expect_outcomes(collector, seen)
     assert collector.rows == seen.count(200)
     assert seen.count(500) <= 4, "a killed worker takes one request with it at most"
 

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.agents import AgentProcess, Collector, StartAgent
 from support.bundles import tiny_bundle
+from support.disks import mounted
 from support.weights import images
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 4 MB, for root alone to make."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True, check=False
-    )
-    if made.returncode:
-        pytest.skip(f"no disk can be mounted here: {made.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
+    """Of 4 MB."""
+    with mounted(tmp_path, "4m") as disk:
+        yield disk
 
 
 def fill(disk: Path) -> Path:

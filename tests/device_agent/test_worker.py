@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.agents import SUPPORT, frame, is_gone
 from support.bundles import MODELS
+from support.processes import classes
 from support.sleeper.sleeper_runtime import CRASH, HANG, NAP, SHOUT, SPIN
 from support.weights import BIAS, WEIGHTS, images, scores
 
@@ -85,11 +86,6 @@ def test_results_are_the_callers_own(tmp_path: Path):
     worker.run({"image": frames[1:]}, timeout_s=60)
     np.testing.assert_array_equal(first, kept)
     worker.close()
-
-
-def classes(pid: int) -> set[int]:
-    """Scheduling classes of a process's threads."""
-    return {os.sched_getscheduler(int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()}
 
 
 def turn_ns(thread: int) -> int:

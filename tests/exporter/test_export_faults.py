@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.disks import mounted
 from support.exports import Models, finish, start
 from support.gone import wait_gone
 from support.processes import descendants
@@ -115,16 +116,9 @@ def test_two_exports_to_the_same_place_leave_one_whole_bundle(models: Models, tm
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 64 kB, for root alone to make."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, check=False
-    )
-    if made.returncode:
-        pytest.skip(f"no disk can be mounted here: {made.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
+    """Of 64 kB."""
+    with mounted(tmp_path, "64k") as disk:
+        yield disk
 
 
 def test_a_full_disk_for_temporary_files(models: Models, tmp_path: Path, small_disk: Path):
