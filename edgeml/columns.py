@@ -40,17 +40,28 @@ def blocks(array: Array, *, size: int = BLOCK_BYTES) -> Iterator[tuple[int, Arra
 
 def spans(array: Array, *, size: int = BLOCK_BYTES) -> Iterator[tuple[int, int]]:
     """The first row of each block of an array, and the one after its last."""
-    count = len(array)
-    step = max(1, size // max(1, array.nbytes // max(1, count)))
+    count, step = len(array), _at_once(array, size)
     for start in range(0, count, step):
         yield start, min(start + step, count)
 
 
-def rows(files: Sequence[Path]) -> Iterator[tuple[Array, ...]]:
-    """Samples one by one, with a batch axis of 1: an array a file, copies that may be kept."""
+def _at_once(array: Array, size: int) -> int:
+    return max(1, size // max(1, array.nbytes // max(1, len(array))))
+
+
+def rows(files: Sequence[Path], chosen: Sequence[int] | None = None) -> Iterator[tuple[Array, ...]]:
+    """Samples one by one, with a batch axis of 1: an array a file, copies that may be kept.
+
+    Args:
+        files: an ``.npy`` a tensor.
+        chosen: which of the samples, in this order; None for all.
+    """
     columns = [load(file) for file in files]
-    for first, last in spans(max(columns, key=lambda column: column.nbytes)):
-        for row in range(first, last):
+    largest = max(columns, key=lambda column: column.nbytes)
+    order = range(len(largest)) if chosen is None else chosen
+    step = _at_once(largest, BLOCK_BYTES)
+    for start in range(0, len(order), step):
+        for row in order[start : start + step]:
             yield tuple(np.array(column[row : row + 1]) for column in columns)
         for column in columns:
             release(column)

@@ -13,13 +13,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from edgeml.bundle.manifest import Measurement
 from edgeml.data import Samples
 from edgeml.exporter.candidates import Candidate
 from edgeml.exporter.child import Child
 from edgeml.exporter.children import Children
+from edgeml.npz import save_npz
 from edgeml.targets.compiling import CompileResult
 from edgeml.targets.host import can_run_here
 from edgeml.targets.measuring import MeasureJob, Meter, measure_here
@@ -104,7 +104,7 @@ def samples_for(samples: Samples, path: Path) -> Path:
     size = sum(array.nbytes for array in samples.inputs.values()) // max(1, len(samples))
     count = max(1, min(SAMPLES, MOST_BYTES // max(1, size)))
     few = {name: array[:count] for name, array in samples.inputs.items()}
-    np.savez(path, allow_pickle=False, **few)
+    save_npz(path, few)
     return path
 
 
@@ -140,9 +140,14 @@ def measure(
 def together(made: Mapping[Candidate, CompileResult]) -> bool:
     """Whether artifacts of one target are measured in turns: several, that fit into memory
     together."""
+    return len(made) > 1 and fit_together(made)
+
+
+def fit_together(made: Mapping[Candidate, CompileResult]) -> bool:
+    """Whether artifacts can be measured here, and be held in memory at once."""
     size = sum(file.stat().st_size for result in made.values() for file in result.files)
     measurable = not any(not_measurable(each.target) for each in made)
-    return len(made) > 1 and measurable and size <= MOST_TOGETHER
+    return measurable and size <= MOST_TOGETHER
 
 
 def measure_in_turns(

@@ -6,7 +6,6 @@ Its samples were counted as they were served, so the next run goes on behind the
 from __future__ import annotations
 
 import contextlib
-import io
 import zipfile
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from edgeml.device_agent.inputs.whole import write_whole
 from edgeml.device_agent.worker.layout import Array
+from edgeml.npz import encode_npz
 
 _ABOUT = "about"
 _ANSWER = "answer-"
@@ -39,10 +39,8 @@ class Begun(msgspec.Struct):
         """Remember it."""
         arrays = joined(self.answers) if self.answers else {}
         named = {f"{_ANSWER}{name}": array for name, array in arrays.items()}
-        buffer = io.BytesIO()
         about = np.array([self.mark, str(self.taken), self.problem])
-        np.savez(buffer, allow_pickle=False, **{_ABOUT: about, **named})
-        write_whole(path, buffer.getvalue())
+        write_whole(path, encode_npz({_ABOUT: about, **named}))
 
 
 def read_begun(path: Path) -> Begun | None:

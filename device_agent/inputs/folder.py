@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from edgeml.device_agent import logs
 from edgeml.device_agent.config import FolderInput
@@ -26,6 +23,7 @@ from edgeml.device_agent.inputs.whole import write_whole
 from edgeml.device_agent.serving import requests
 from edgeml.device_agent.worker.layout import Array
 from edgeml.errors import AgentError, SourceError
+from edgeml.npz import encode_npz
 
 if TYPE_CHECKING:
     from edgeml.device_agent.serving.service import Service
@@ -193,6 +191,4 @@ class FolderSource:
 
 def _write_results(path: Path, answers: list[dict[str, Array]]) -> None:
     """All samples of a file in one."""
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **joined(answers))
-    write_whole(path, buffer.getvalue())
+    write_whole(path, encode_npz(joined(answers)))

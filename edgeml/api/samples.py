@@ -7,7 +7,6 @@ give the same items again: what an item means is the exporter's to tell, which k
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgeml.columns import ColumnWriter
 from edgeml.errors import SourceError
+from edgeml.npz import save_npz
 
 Array = NDArray[Any]
 
@@ -111,13 +111,8 @@ def _array(found: Array, folder: Path) -> Written:
 
 
 def _arrays(found: Mapping[str, Array], folder: Path) -> Written:
-    """Like ``numpy.savez``, but that the same arrays give the same bytes."""
     file = folder / "samples.npz"
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, values in found.items():
-            member = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
-            with archive.open(member, "w", force_zip64=True) as stream:
-                np.lib.format.write_array(stream, values, allow_pickle=False)
+    save_npz(file, found)
     first = {name: values[:1] for name, values in found.items()}
     return Written(file.name, (file,), first, batched=True)
 

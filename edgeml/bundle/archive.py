@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from edgeml.bundle.manifest import Artifact, File, Manifest, decode_manifest, encode_manifest
 from edgeml.errors import BundleError
+from edgeml.npz import encode_npz
 
 if TYPE_CHECKING:
     from edgeml.statistics.baseline import Baseline
@@ -99,11 +100,9 @@ class Bundle:
 
 def encode_golden(golden: Golden) -> bytes:
     """Golden vectors as the content of their member."""
-    buffer = io.BytesIO()
     arrays = {f"inputs/{name}": array for name, array in golden.inputs.items()}
     arrays |= {f"outputs/{name}": array for name, array in golden.outputs.items()}
-    np.savez(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
+    return encode_npz(arrays)
 
 
 def describe(path: str, content: bytes) -> File:

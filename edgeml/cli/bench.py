@@ -41,11 +41,11 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure a bundle's latency and memory on this machine."""
-    import numpy as np
 
     from edgeml.api.choosing import runnable
     from edgeml.bundle import open_bundle
     from edgeml.data import parse_source, read_samples
+    from edgeml.npz import save_npz
 
     model = open_bundle(bundle)
     artifacts, refused = runnable(model, target)
@@ -61,7 +61,7 @@ def bench(
                 inside=model.manifest.inside,
             ).inputs
         )
-        np.savez(samples, allow_pickle=False, **inputs)
+        save_npz(samples, inputs)
         measured = [
             (each, _measure(model, each, samples, Path(folder) / each.id, threads))
             for each in artifacts

@@ -94,12 +94,11 @@ def run(
 
 
 def _save(path: Path, outputs: dict[str, Any]) -> None:
-    import numpy as np
-
     from edgeml.errors import UsageError
+    from edgeml.npz import save_npz
 
     try:
-        np.savez(path, allow_pickle=False, **outputs)
+        save_npz(path, outputs)
     except OSError as error:
         raise UsageError(
             f"{path} cannot be written: {error.strerror}", remedy="Name another place with -o."

@@ -18,6 +18,7 @@ from edgeml.exporter.intake import Material
 from edgeml.exporter.plan import Workshop
 from edgeml.exporter.searching import sensitivity
 from edgeml.exporter.trial import Trial, compile_job
+from edgeml.npz import save_npz
 from edgeml.targets.compiling import CompileResult
 from edgeml.targets.registry import target
 
@@ -123,7 +124,7 @@ def _some_samples(material: Material, shop: Workshop) -> Path:
         samples = material.checkset.samples
         rows = np.linspace(0, len(samples) - 1, min(FEW, len(samples))).round().astype(int)
         chosen = {name: np.array(array[rows]) for name, array in samples.inputs.items()}
-        np.savez(path, allow_pickle=False, **chosen)
+        save_npz(path, chosen)
     return path
 
 

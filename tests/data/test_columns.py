@@ -42,6 +42,14 @@ def test_rows_come_one_by_one_with_a_batch_axis_from_files_side_by_side(tmp_path
     np.testing.assert_array_equal(np.concatenate([b for _, b in found]), narrow)
 
 
+def test_chosen_rows_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    array = np.arange(30.0).reshape(5, 6)
+    files = [written(tmp_path / "0.npy", [array])]
+    found = [sample for (sample,) in rows(files, (3, 0, 4))]
+    np.testing.assert_array_equal(np.concatenate(found), array[[3, 0, 4]])
+    assert not list(rows(files, ()))
+
+
 def test_blocks_cover_an_array_once(tmp_path: Path) -> None:
     array = load(written(tmp_path / "x.npy", [np.arange(1000.0).reshape(100, 10)]))
     parts = [(first, np.array(block)) for first, block in blocks(array, size=7 * 80)]

@@ -132,7 +132,7 @@ def sleeper_bundle(
     for precision, settings in given.items():
         buffer = io.BytesIO()
         weights = WEIGHTS if precision == "fp32" else WEIGHTS.astype(np.float16)
-        np.savez(buffer, allow_pickle=False, weights=weights, bias=BIAS)
+        np.savez(buffer, weights=weights, bias=BIAS)
         entry = f"artifacts/sleeper-{precision}/weights.npz"
         members[entry] = buffer.getvalue()
         artifacts.append(
