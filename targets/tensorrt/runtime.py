@@ -2,7 +2,9 @@
 
 The engine is built from the graph on the device, at the first start, which takes minutes; the next
 start reads it from a cache. ONNX Runtime does not notice that an upgrade made a cached engine
-stale, so the cache's folder is named after everything that the engine depends on.
+stale, so the cache's folder is named after everything that the engine depends on. What was measured
+to build it is of use to other models of the device, too: see
+:mod:`~edgeml.targets.tensorrt.timing`.
 """
 
 from __future__ import annotations
@@ -11,14 +13,16 @@ import contextlib
 import hashlib
 import importlib.metadata
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import platformdirs
 
+from edgeml.errors import RefusedError
 from edgeml.targets.onnx.runtime import open_with
 from edgeml.targets.onnx_cuda.runtime import PRECISE
 from edgeml.targets.runtime import Session
+from edgeml.targets.tensorrt import timing
 
 _PREFIX = "trt_"
 _CACHE = "trt_engine_cache_path"
@@ -28,7 +32,7 @@ _TF32 = "NVIDIA_TF32_OVERRIDE"
 # Each names the hardware or the driver's version, where it exists: the Jetson (an SD card may move
 # to another), its release, and the driver.
 _DEVICE_FILES = ("proc/device-tree/model", "etc/nv_tegra_release", "proc/driver/nvidia/version")
-_RUNTIMES = ("onnxruntime-gpu", "tensorrt", "tensorrt-cu12-libs", "tensorrt-cu13-libs")
+_TENSORRT = ("tensorrt", "tensorrt-cu12-libs", "tensorrt-cu13-libs")
 
 
 def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Session:
@@ -49,16 +53,34 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
     # libraries look at this when they are loaded, each before anything else.
     os.environ.setdefault(_TF32, "0")
     given = {key: value for key, value in options.items() if key.startswith(_PREFIX)}
-    if given.get("trt_engine_cache_enable") == "1" and _CACHE not in given:
-        folder = platformdirs.user_cache_path("edgeml") / "tensorrt" / engine_key(entry, given)
-        folder.mkdir(parents=True, exist_ok=True)
-        given |= {_CACHE: str(folder), _TIMING: str(folder)}
-    return open_with(
-        [("TensorrtExecutionProvider", given), ("CUDAExecutionProvider", PRECISE)],
-        entry,
-        threads=threads,
-        options=options,
-    )
+
+    def load() -> Session:
+        return open_with(
+            [("TensorrtExecutionProvider", given), ("CUDAExecutionProvider", PRECISE)],
+            entry,
+            threads=threads,
+            options=options,
+        )
+
+    if given.get("trt_engine_cache_enable") != "1" or _CACHE in given:
+        return load()
+    caches = platformdirs.user_cache_path("edgeml") / "tensorrt"
+    folder, shared = caches / engine_key(entry, given), caches / timing_key(given)
+    folder.mkdir(parents=True, exist_ok=True)
+    given |= {_CACHE: str(folder), _TIMING: str(folder)}
+    with contextlib.suppress(OSError):  # then it takes longer
+        timing.lend(shared, folder)
+    before = timing.state(folder)
+    try:
+        session = load()
+    except RefusedError as error:
+        if "timing cache" not in str(error):
+            raise
+        timing.forget(folder)  # cut short, or another TensorRT's: it costs time, and not the model
+        session = load()
+    with contextlib.suppress(OSError):
+        timing.give_back(folder, shared, before=before)
+    return session
 
 
 def engine_key(entry: Path, options: Mapping[str, str], *, system: Path = Path("/")) -> str:
@@ -72,18 +94,51 @@ def engine_key(entry: Path, options: Mapping[str, str], *, system: Path = Path("
         options: of the provider.
         system: root of the device's files.
     """
-    digest = hashlib.sha256(hashlib.sha256(entry.read_bytes()).digest())
+    model = hashlib.sha256(entry.read_bytes()).digest()
+    return _name(model, _options(options) + _versions("onnxruntime-gpu") + _device(system))
+
+
+def timing_key(options: Mapping[str, str], *, system: Path = Path("/")) -> str:
+    """A name for what TensorRT has measured on this device with these options, for any model and by
+    any ONNX Runtime.
+
+    NVIDIA's developer guide ("The Timing Cache") has it depend on the device, the versions of CUDA
+    and TensorRT, and the settings of the build.
+
+    Args:
+        options: of the provider.
+        system: root of the device's files.
+    """
+    return f"timing-{_name(b'', _options(options) + _device(system))}"
+
+
+def _options(options: Mapping[str, str]) -> list[str]:
     facts = [f"{key}={value}" for key, value in sorted(options.items())]
-    facts.append(f"{_TF32}={os.environ.get(_TF32, '')}")
-    for name in _RUNTIMES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            facts.append(f"{name} {importlib.metadata.version(name)}")
+    return [*facts, f"{_TF32}={os.environ.get(_TF32, '')}"]
+
+
+def _device(system: Path) -> list[str]:
+    """TensorRT, the driver, the Jetson, its release and the GPUs."""
+    facts = _versions(*_TENSORRT)
     # JetPack brings TensorRT as a system library, whose file name carries the version.
     facts += [path.name for path in sorted((system / "usr/lib").glob("*/libnvinfer.so.*"))]
     for path in [system / name for name in _DEVICE_FILES]:
         if path.is_file():
             facts.append(path.read_text(errors="replace"))
-    facts += _gpus(system / "proc/driver/nvidia/gpus")
+    return facts + _gpus(system / "proc/driver/nvidia/gpus")
+
+
+def _versions(*packages: str) -> list[str]:
+    """Of those that are installed."""
+    found: list[str] = []
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return found
+
+
+def _name(model: bytes, facts: Sequence[str]) -> str:
+    digest = hashlib.sha256(model)
     digest.update("\n".join(facts).encode())
     return digest.hexdigest()[:32]
 
