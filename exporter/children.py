@@ -114,6 +114,16 @@ class Children:
             with self._lock:
                 self._live.discard(child)
 
+    @contextlib.contextmanager
+    def ended_by_errors(self) -> Generator[None, None, None]:
+        """Have an error or a Ctrl-C that leaves the block end all children before anything else is
+        closed, so that nobody waits for what one of them is at, an import of seconds, say."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
     def dependencies(self) -> tuple[str, ...]:
         """Paths of what they have read so far outside the environment and their own folder."""
         if self._record is None:

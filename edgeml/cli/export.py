@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast, get_args
 import typer
 
 from edgeml.cli import export_options as options
+from edgeml.cli.ending import unwinding
 from edgeml.cli.export_view import Result, StageView
 from edgeml.cli.shared import Json, verb_app, write_json
 from edgeml.cli.toolchain import showing
@@ -126,7 +127,7 @@ def run_export(request: ExportRequest, *, as_json: bool = False, events: bool = 
 
     result = Result()
     try:
-        with showing() as (say, progress), StageView() as view:
+        with unwinding(), showing() as (say, progress), StageView() as view:
             for event in stream_export(request, say=say, progress=progress):
                 result.take(event)
                 view.show(event)

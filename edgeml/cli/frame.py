@@ -1,6 +1,6 @@
 """The frame of the command line: lazy verbs, global options, and how errors are shown.
 
-Owns the exit statuses: 0 done, 1 not done, 2 wrong usage, 130 interrupted.
+Owns the exit statuses: 0 done, 1 not done, 2 wrong usage, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from edgeml import __version__
+from edgeml.cli.ending import Terminated
 from edgeml.cli.verbs import VERBS
 from edgeml.errors import EdgemlError
 
 INTERRUPTED = 130
 """128 + SIGINT, what shells report for a program that Ctrl-C ended."""
+
+TERMINATED = 143
+"""Likewise with SIGTERM."""
 
 
 class LazyGroup(TyperGroup):
@@ -87,8 +91,8 @@ def run(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except EdgemlError as error:
         return _fail(str(error), error.exit_code, error if debug else None)
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except (KeyboardInterrupt, Terminated) as ended:
+        return TERMINATED if isinstance(ended, Terminated) else INTERRUPTED
     except BrokenPipeError:
         return _reader_has_gone()
     except Exception as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgeml.cli.ending import unwinding
 from edgeml.cli.shared import Json, verb_app, write_json, write_table
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def reproduce(
     differences: list[Difference] = []
     causes: list[Cause] = []
     status = 1
-    with showing() as (say, progress), StageView() as view:
+    with unwinding(), showing() as (say, progress), StageView() as view:
         for event in stream_export(request, say=say, progress=progress):
             match event:
                 case Difference():

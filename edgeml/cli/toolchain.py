@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edgeml.cli.ending import unwinding
 from edgeml.cli.shared import Json, console, human_bytes, verb_app, write_json, write_table
 
 app = verb_app(no_args_is_help=True, help="List, install and remove converters' environments.")
@@ -57,7 +58,7 @@ def install(
     from edgeml.toolchain.spec import toolchain
 
     spec = toolchain(name)
-    with showing() as (say, progress):
+    with unwinding(), showing() as (say, progress):
         found = installing.install(spec, say=say, progress=progress, afresh=afresh)
     if as_json:
         write_json(describe(name))

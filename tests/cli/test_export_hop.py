@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.bundles import MODELS
+from support.cutting import SIGNALS, cut_short
 from support.gone import wait_gone
 from support.processes import descendants
 from support.weights import images, scores
@@ -127,6 +128,15 @@ def test_a_bundle_made_again_is_the_same_and_a_second_export_comes_from_the_cach
     assert kinds["export"]["hits"] == 1
     assert main(["reproduce", str(tmp_path / "tiny-0.1.0.edgeml")]) == 0
     assert "every byte is the same" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", SIGNALS)
+def test_a_search_that_is_cut_short_leaves_nothing(tmp_path: Path, how: str) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    np.savez(given / "data.npz", image=images(200))
+    line = [str(MODEL), "-t", "onnx", "--calibration", str(given / "data.npz")]
+    cut_short(tmp_path, [*line, "--max-latency", "1s"], "onnx fp32: measuring", how)
 
 
 def test_ctrl_c_leaves_no_process_behind(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ thread, in the middle of a walk over them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -25,3 +26,14 @@ def descendants(pid: int) -> list[int]:
 def classes(pid: int) -> set[int]:
     """Scheduling classes of a process's threads."""
     return {os.sched_getscheduler(int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()}
+
+
+def carrying(value: str) -> list[int]:
+    """Ids of all processes whose environment they began with holds a text, wherever they stand."""
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it has gone meanwhile, or is another user's
+                if value.encode() in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+    return found
