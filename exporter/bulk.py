@@ -21,7 +21,7 @@ from edgeml.exporter.compile import Converters, Jobs, Outcome
 from edgeml.exporter.events import Note, Progress, Refusal, Stage
 from edgeml.exporter.intake import Material, Stock
 from edgeml.exporter.judging.check import Checker, not_checkable
-from edgeml.exporter.judging.choose import holds
+from edgeml.exporter.judging.choose import FLOAT, holds
 from edgeml.exporter.judging.metrics import Judge
 from edgeml.exporter.measure import Bench, measure, measure_in_turns, samples_for, together
 from edgeml.exporter.plan import Plan, Workshop
@@ -54,6 +54,7 @@ class Bulk:
         self._running: dict[str, Child] = {}
         self._checks: dict[Candidate, Future[Checked]] = {}
         self._spares: dict[Candidate, Candidate] = {}
+        self._droppable: set[Candidate] = set()
         self._ready = False
         self._last: float | None = None
         self._converted = Steps(shop.emit)
@@ -97,6 +98,8 @@ class Bulk:
             job = compile_job(each, stock, shop)
             jobs[each.target] = [*jobs.get(each.target, ()), (each, job)]
         self._spares = spares(stock.plan.candidates, stock.plan.request.precision)
+        if stock.plan.request.precision == "auto":  # where a float one stands beside it
+            self._droppable = {c for c in stock.plan.candidates if c.precision not in FLOAT}
         self.stand_by(stock.plan)
         self._converters.begin(jobs, done=self._ended)
 
@@ -111,7 +114,8 @@ class Bulk:
     def _check(self, candidate: Candidate, made: CompileResult) -> Checked:
         """In the checking thread."""
         checker = self._checker.result()
-        checked = checker.check(self._runner(candidate.target), candidate, made)
+        runner = self._runner(candidate.target)
+        checked = checker.check(runner, candidate, made, dropped=candidate in self._droppable)
         if candidate not in self._spares:
             self._verified(str(candidate))
         return checked

@@ -27,8 +27,9 @@ from edgeml.exporter.plan import Emit, Workshop, plan
 from edgeml.exporter.repeat.cache import Cache
 from edgeml.exporter.repeat.shelf import Shelf
 from edgeml.exporter.request import ExportRequest
-from edgeml.exporter.results import Identity, describe, identify
+from edgeml.exporter.results import Identity, describe, identify, observe
 from edgeml.exporter.searching.search import search
+from edgeml.statistics import Baseline
 
 
 def export(request: ExportRequest, *, emit: Emit, children: Children, folder: Path) -> Done:
@@ -78,11 +79,13 @@ def export(request: ExportRequest, *, emit: Emit, children: Children, folder: Pa
 
         judge: metrics.Judge | None = None
         identity: Future[Identity] = Future()
+        observed: Future[Baseline | None] = Future()
         beside = stack.enter_context(ThreadPoolExecutor(1))
 
         def check(material: Material) -> None:
-            nonlocal judge, identity
+            nonlocal judge, identity, observed
             identity = beside.submit(identify, material.plan, material)
+            observed = beside.submit(observe, material.plan, material)
             judge = metrics.judge(
                 material.plan.metric,
                 material.checkset,
@@ -96,7 +99,7 @@ def export(request: ExportRequest, *, emit: Emit, children: Children, folder: Pa
         material = take_in(planned, shop, begin, check)
         planned = material.plan
         # Here, since this thread would only wait for conversions now, and behind nobody else works.
-        described = describe(planned, material, identity.result())
+        described = describe(material, identity.result(), observed.result())
         if bulk is None:
             tried = search(planned, material, judge, converters, shop)
         else:

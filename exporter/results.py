@@ -214,18 +214,38 @@ def identify(planned: Plan, material: Material) -> Identity:
     )
 
 
-def describe(planned: Plan, material: Material, identity: Identity) -> Described:
-    """Fit the baseline, choose the golden vectors."""
-    baseline = None
-    if material.calibration is not None:
-        baseline = fit_baseline(
+def observe(planned: Plan, material: Material) -> Baseline | None:
+    """Fit the baseline of the inputs: without what the source makes of them. None where there are
+    no calibration samples."""
+    if material.calibration is None:
+        return None
+    return fit_baseline(
+        material.calibration.inputs,
+        {},
+        input_tensors=material.inputs,
+        output_tensors=(),
+        families=planned.request.statistics,
+    )
+
+
+def describe(material: Material, identity: Identity, observed: Baseline | None) -> Described:
+    """Fit the baseline of the outputs, choose the golden vectors.
+
+    Args:
+        material: with what the source makes of all calibration samples.
+        identity: of :func:`identify`.
+        observed: of :func:`observe`.
+    """
+    baseline = observed
+    if material.calibration is not None and observed is not None:
+        made = fit_baseline(
             material.calibration.inputs,
             material.calibration_reference,
-            input_tensors=material.inputs,
+            input_tensors=(),
             output_tensors=material.outputs,
             evaluated=_evaluated(material.checkset),
-            families=planned.request.statistics,
         )
+        baseline = msgspec.structs.replace(observed, tensors=(*observed.tensors, *made.tensors))
     return Described(baseline=baseline, identity=identity, golden=_golden(material.checkset))
 
 

@@ -34,13 +34,20 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     """Of the metric, over the samples seen; None where there is no metric."""
     verdict: Verdict = "open"
     """Whether the drop is within the limit; ``open`` where there is no limit, too."""
+    given_up: int = 0
+    """How many samples there were for an artifact that was run on fewer, since it could not pass
+    any more; 0: it was not given up."""
 
     @property
     def shortfall(self) -> str:
         """Which figures miss the tolerance, on all samples or as a device will see it when it
         proves the artifact; empty where none does."""
+        missed = shortfall(self.parity)
+        if missed and self.given_up:
+            seen, left = self.parity.samples, self.given_up - self.parity.samples
+            return f"{missed} on {seen:,} samples, which the {left:,} others cannot mend"
         on_device = shortfall(self.golden, golden=True)
-        return shortfall(self.parity) or (on_device and f"{on_device} on the golden vectors")
+        return missed or (on_device and f"{on_device} on the golden vectors")
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """The check of an artifact: what it makes of the checking samples, beside the source model.
 
-Without a limit on accuracy all samples are run. With one, and a metric that is a mean over samples,
-they come in random order and the check ends as soon as
+Without a limit on accuracy all samples are run, but of an artifact that nobody wants if it fails no
+more than show that it does (:mod:`edgeml.exporter.judging.hope`). With one, and a metric that is a
+mean over samples, they come in random order and the check ends as soon as
 :mod:`edgeml.exporter.judging.certificate` can tell.
 """
 
@@ -26,6 +27,7 @@ from edgeml.exporter.events import Progress
 from edgeml.exporter.intake import Checkset, Material
 from edgeml.exporter.judging import metrics
 from edgeml.exporter.judging.certificate import PairedTest, Verdict, certify
+from edgeml.exporter.judging.hope import Hope
 from edgeml.exporter.judging.metrics import Judge
 from edgeml.exporter.judging.predict import PredictJob
 from edgeml.exporter.judging.scoring import Score, ScoreJob
@@ -41,6 +43,9 @@ CHUNK = 64
 """Samples that are run before the test is asked; doubled each time, up to :data:`LARGEST_CHUNK`."""
 
 LARGEST_CHUNK = 512
+
+FIRST_LOOK = 16
+"""Samples that are run before it is asked whether an artifact can still pass; doubled each time."""
 
 CURSORY = 64
 """Samples for one that is out of the question already: enough to see how near it comes."""
@@ -128,7 +133,13 @@ class Checker:
         return self._accuracy_of(judge, score)
 
     def check(
-        self, child: Child, candidate: Candidate, made: CompileResult, *, cursory: bool = False
+        self,
+        child: Child,
+        candidate: Candidate,
+        made: CompileResult,
+        *,
+        cursory: bool = False,
+        dropped: bool = False,
     ) -> Checked:
         """Run samples through an artifact, and compare.
 
@@ -137,6 +148,7 @@ class Checker:
             candidate: which one.
             made: it.
             cursory: look at few samples: it is out of the question.
+            dropped: it will be, if it fails: look no further once that is certain.
 
         Raises:
             EdgemlError: it cannot be opened or run.
@@ -144,9 +156,14 @@ class Checker:
         judge = self._judge
         certificate: Certificate | None = None
         verdict: Verdict = "open"
+        given_up = 0
         rows = self._order[:CURSORY] if cursory else np.arange(self._count)
         if not cursory and self._limit is not None and judge is not None and judge.paired:
             rows, found, verdict = self._in_order(child, candidate, made, judge, self._limit)
+        elif dropped and not cursory:
+            rows, found = self._while_hoped(child, candidate, made)
+            given_up = self._count if len(rows) < self._count else 0
+            cursory = bool(given_up)
         else:
             found = self._predict(child, candidate, made, rows)
         whole = len(rows) == self._count and not (np.diff(rows) != 1).any()
@@ -197,6 +214,7 @@ class Checker:
             certificate=certificate,
             drop=drop,
             verdict=verdict,
+            given_up=given_up,
         )
 
     def _in_order(
@@ -224,6 +242,28 @@ class Checker:
             name: np.concatenate([part[name] for part in parts])[: test.seen] for name in parts[0]
         }
         return self._order[: test.seen], found, test.verdict
+
+    def _while_hoped(
+        self, child: Child, candidate: Candidate, made: CompileResult
+    ) -> tuple[Array, dict[str, Array]]:
+        """All samples in their order; or, of one that fails for certain, those seen till then."""
+        hope = Hope(
+            self._checkset.reference,
+            self._checkset.decisions,
+            self._tolerances[candidate.precision],
+        )
+        found: dict[str, Array] = {}
+        stop, size = 0, FIRST_LOOK
+        while stop < self._count:
+            rows = self._order[stop : stop + size]
+            part = self._predict(child, candidate, made, rows)
+            for name, array in part.items():
+                empty = np.empty((self._count, *array.shape[1:]), array.dtype)
+                found.setdefault(name, empty)[rows] = array
+            stop, size = stop + len(rows), 2 * size
+            if stop < self._count and hope.lost(rows, part):
+                return self._order[:stop], _only(self._order[:stop], found)
+        return np.arange(self._count), found
 
     def _source_right(self, judge: Judge) -> Array:
         if self._right is None:

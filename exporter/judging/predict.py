@@ -7,17 +7,12 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from edgeml.columns import load, rows, writers
+from edgeml.columns import rows, writers
 from edgeml.targets.registry import target as row_of
 from edgeml.targets.runtime import NamedSession, open_session
-
-Array = NDArray[Any]
 
 
 class PredictJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,17 +49,10 @@ def predict(job: PredictJob) -> int:
     session = _session(job)
     with writers(job.results) as results:
         into = dict(zip(job.outputs, results, strict=True))
-        for sample in _samples(job):
+        for sample in rows(job.samples, job.rows):
             for name, array in session.run(dict(zip(job.names, sample, strict=True))).items():
                 into[name].append(array)
     return results[0].count
-
-
-def _samples(job: PredictJob) -> Any:
-    if job.rows is None:
-        return rows(job.samples)
-    columns = [load(file) for file in job.samples]
-    return (tuple(np.array(column[row : row + 1]) for column in columns) for row in job.rows)
 
 
 def _session(job: PredictJob) -> NamedSession:

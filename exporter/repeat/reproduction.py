@@ -75,7 +75,11 @@ def reproduce(request: Reproduction, *, emit: Emit, children: Children, folder: 
             results.contents(
                 planned,
                 material,
-                results.describe(planned, material, results.identify(planned, material)),
+                results.describe(
+                    material,
+                    results.identify(planned, material),
+                    results.observe(planned, material),
+                ),
                 then.targets,
                 old.provenance.source_accuracy,
             ),

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from edgeml.bundle.manifest import Precision
 from edgeml.exporter.judging.figures import Figures, satisfies
 from edgeml.exporter.judging.pace import SAME_LATENCY
@@ -54,6 +56,10 @@ LEAST_BYTES: Mapping[Precision, Mapping[Precision, float]] = {
 WORTH_BYTES = 0.9
 """An equally fast one is tried where it could have a tenth of the bytes less."""
 
+NEAR_LATENCY = 1.25
+"""Of a limit on latency: what was measured alone, perhaps in a slow spell of the core, and is
+beyond the limit by less, is measured again beside the others before it is given up."""
+
 FIRST_FLOATS = 1
 """Layers that stay float in the first ``mixed`` one; doubled with each that falls short."""
 
@@ -87,6 +93,29 @@ def pointless(precision: Precision, tried: Sequence[Figures], limits: Limits) ->
             name = each.candidate.precision
             return f"{name} satisfies everything, and this one is expected to be no faster"
     return ""
+
+
+def nearly(limits: Limits) -> Limits:
+    """Limits that also hold what is only just too slow: see :data:`NEAR_LATENCY`."""
+    if limits.latency_ms is None:
+        return limits
+    return msgspec.structs.replace(limits, latency_ms=limits.latency_ms * NEAR_LATENCY)
+
+
+def contenders(tried: Sequence[Figures], limits: Limits) -> list[Figures]:
+    """Those between which latency decides, so that they must be measured in turns.
+
+    Args:
+        tried: all of a target, each measured alone.
+        limits: what they have to keep within.
+
+    Returns:
+        Those within the limits or only just too slow; none where a single one is left that is fast
+        enough.
+    """
+    near = [each for each in tried if each.p50_ms is not None and satisfies(each, nearly(limits))]
+    settled = len(near) == 1 and satisfies(near[0], limits)
+    return [] if settled else near
 
 
 def mixable(int8: Figures, limits: Limits) -> bool:

@@ -199,6 +199,9 @@ def test_an_exported_program_and_a_bare_array(models: Models, export: Export, tm
     assert not row.passed
     assert not row.chosen
     assert "failed its check: cosine" in row.note
+    assert row.samples < 40  # of those held back: enough to know that the others cannot mend it
+    assert f"on {row.samples} samples, which the {40 - row.samples} others cannot mend" in row.note
+    assert found.rows["onnx-fp32"].samples == 40
     assert found.rows["onnx-fp32"].chosen
     assert found.rows["onnx-fp32"].accuracy is None
     manifest = found.bundle().manifest

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 from support.exports import Export, Models, Outcome
 
 from edgeml.exporter.events import Row
+from edgeml.exporter.measure import TURNS
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,14 @@ def test_a_search_chooses_within_the_limits_and_certifies_it(searched: Outcome):
     assert certificate.samples == row.samples < certificate.population == 600
     (artifact,) = searched.bundle().manifest.artifacts
     assert artifact.certificate == certificate
+
+
+def test_those_that_latency_decides_between_were_measured_in_turns(searched: Outcome):
+    within = [row for row in searched.rows.values() if row.passed and not row.missed]
+    assert len(within) > 1
+    (artifact,) = searched.bundle().manifest.artifacts
+    assert artifact.measured is not None
+    assert len(artifact.measured.turns_ms) == TURNS
 
 
 def test_what_could_not_win_was_not_tried_and_that_is_told(searched: Outcome):

@@ -99,6 +99,17 @@ def test_the_search_goes_on_while_something_left_may_win():
     assert ladder.pointless("int8-dynamic", [float_, int8], limits)  # no faster than int8
 
 
+def test_latency_decides_between_all_that_are_within_the_limits_or_only_just_too_slow():
+    limits = Limits(latency_ms=20)
+    slow, over = figures("fp32", 26), figures("int16x8", 24)
+    near, fast = figures("fp16", 19), figures("int8", 10)
+    failed = figures("int8-weights", 5, shortfall="cosine")
+    assert ladder.contenders([slow, over, near, fast, failed], limits) == [over, near, fast]
+    assert ladder.contenders([slow, over], limits) == [over]
+    assert ladder.contenders([slow, near, figures("int4-weights", None)], limits) == []
+    assert ladder.contenders([slow, fast], NONE) == [slow, fast]
+
+
 def test_layers_stay_float_where_only_accuracy_is_lacking():
     limits = Limits(accuracy_drop=0.01, size_bytes=2000)
     assert ladder.mixable(figures("int8", 1, verdict="beyond", drop=0.05), limits)
