@@ -22,8 +22,8 @@ With ``--awake`` the agents have that ``awake_ms``, and cores are kept from slee
 this runs, on every path: under the bare call as well.
 
 With ``--mobilenet`` (``make_models.py`` writes it) also: throughput of one model under constant
-demand against the bare loop, the share of the statistics in an inference that is looked at, and
-what they took of a core in that demand, where they may take 2 %.
+demand against the bare loop, of several agents, and what the statistics took of a core meanwhile,
+where they may take 2 % (:mod:`demand`).
 
 Prints the machine and Markdown tables for docs/benchmarks.md.
 """
@@ -34,7 +34,6 @@ import argparse
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -54,6 +53,7 @@ from agents import (
     resident_mb,
     small_frames,
 )
+from demand import demand
 
 from edgeml import Client
 from edgeml.bundle import open_bundle
@@ -75,8 +75,6 @@ FIRST = 5
 """Calls of a block that are not counted where there is no pause; the fifth takes what the fiftieth
 does."""
 WARM_UP = 200
-CLIENTS = 3
-"""Programs that call at the same time, so that a request is always waiting."""
 
 Call = Callable[[Array], object]
 
@@ -86,6 +84,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=3000, help="on each path")
     parser.add_argument("--awake", type=float, default=0.0, help="the agents' awake_ms")
     parser.add_argument("--mobilenet", type=Path, help="MobileNetV2 as make_models.py writes it")
+    parser.add_argument("--agents", type=int, default=12, help="under constant demand")
     arguments = parser.parse_args()
     for name in bounds.HEAP_ENVIRONMENT.keys() - os.environ.keys():
         print(f"With {name}, as the agent has it.", file=sys.stderr)
@@ -127,7 +126,7 @@ def main() -> None:
         with agent("--bundle", folder / "cheap-8x8.edgeml") as running:
             print(f"| agent with a model (the worker apart) | {resident_mb(running.pid):.1f} |")
         if arguments.mobilenet is not None:
-            large(folder, arguments.mobilenet, config)
+            demand(folder, arguments.mobilenet, config, agents=arguments.agents)
 
 
 def compare(
@@ -232,57 +231,6 @@ def statistics(bundle_path: Path, frames: Array) -> tuple[float, int]:
         recorder.close(now=0.0, wall_ms=0)
         rounds.append((time.process_time() - begin) / FRAMES * 1e6)
     return float(np.median(rounds)), len(baseline.streams)
-
-
-def large(folder: Path, entry: Path, config: Path) -> None:
-    """Throughput and share of the statistics, of a model that costs what models cost."""
-    frames = camera_frames(32)
-    bundle = make_bundle(folder, entry, frames, layout="NHWC", name="mobilenet")
-    cost_us, _ = statistics(bundle, np.resize(frames, (FRAMES, *frames.shape[1:])))
-    bare: list[float] = []
-    rates: list[float] = []
-    with bare_session(entry) as session, agent("--config", config, "--bundle", bundle) as running:
-        start = time.perf_counter()
-        for _ in range(5):  # in turn, as above
-            begin = time.perf_counter()
-            for frame in frames:
-                session.run({"image": frame[None]})
-            bare.append((time.perf_counter() - begin) / len(frames))
-            rates.append(throughput(running.socket, frames))
-        took_us = (time.perf_counter() - start) * 1e6
-        (model,) = Client(running.socket, "mobilenet").get("/edgeml/v1/status")["models"]
-    inference_us = float(np.median(bare)) * 1e6
-    rate, loop = float(np.median(rates)), 1e6 / inference_us
-    print("\n| MobileNetV2 | bare | agent | ratio |\n| --- | --- | --- | --- |")
-    print(f"| requests/s, {CLIENTS} programs | {loop:.1f} | {rate:.1f} | {rate / loop:.3f} |")
-    share = cost_us / inference_us
-    print("\n| MobileNetV2 | inference µs | statistics µs | share |\n| --- | --- | --- | --- |")
-    print(f"| 224x224x3 uint8, looked at | {inference_us:.0f} | {cost_us:.0f} | {share:.1%} |")
-    looked_at, served = model["looked_at"], model["outcomes"]["served"]
-    spent_us = looked_at * cost_us
-    print("\n| MobileNetV2 | served | looked at | of one core's time |\n| --- | --- | --- | --- |")
-    print(f"| {CLIENTS} programs | {served} | {looked_at} | {spent_us / took_us:.1%} |")
-
-
-def throughput(socket: os.PathLike[str], frames: Array) -> float:
-    """Requests a second, with several programs that call one after another."""
-
-    def calls() -> None:
-        client = Client(socket, "mobilenet")
-        client.infer({"image": frames[0][None]})
-        ready.wait()
-        for frame in frames:
-            client.infer({"image": frame[None]})
-
-    ready = threading.Barrier(CLIENTS + 1)
-    programs = [threading.Thread(target=calls) for _ in range(CLIENTS)]
-    for program in programs:
-        program.start()
-    ready.wait()
-    begin = time.perf_counter()
-    for program in programs:
-        program.join()
-    return CLIENTS * len(frames) / (time.perf_counter() - begin)
 
 
 if __name__ == "__main__":

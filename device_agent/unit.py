@@ -33,6 +33,8 @@ TimeoutStopSec={stop}
 KillMode=mixed
 # Each worker gets a control group of its own below this one, with its memory limit.
 Delegate=yes
+# One that the kernel kills for memory is replaced. Some versions of systemd would stop the agent.
+OOMPolicy=continue
 {user}StateDirectory=edgeml
 RuntimeDirectory=edgeml
 NoNewPrivileges=yes

@@ -45,8 +45,12 @@ class Files:
         """One of its files."""
         return path.read_text()
 
+    def attribute(self, path: Path, name: str) -> bytes:
+        """What somebody noted on it (xattr(7))."""
+        return os.getxattr(path, name)
+
     def write(self, path: Path, text: str) -> None:
-        """Likewise; the file is the kernel's and is never made here."""
+        """One of its files; it is the kernel's and is never made here."""
         handle = os.open(path, os.O_WRONLY)
         try:
             os.write(handle, text.encode())

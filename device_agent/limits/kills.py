@@ -22,6 +22,8 @@ from typing import NamedTuple
 from edgeml.device_agent.limits.cgroup import Files, Version, counters
 from edgeml.device_agent.limits.spare import Limit, group_limits
 
+_OOMD = "user.oomd_ooms"
+
 
 class Counts(NamedTuple):
     """What the kernel has counted.
@@ -87,6 +89,16 @@ class Kills:
             or _was_full(self._files, limit.group)
         ]
         return Kill(min(limits, key=lambda limit: limit.room_bytes, default=None))
+
+
+def by_oomd(files: Files, group: Path) -> bool:
+    """Whether ``systemd-oomd`` (or the oomd that it goes back to) has ended this group. It counts
+    that on the group itself, before it does so; groups of version 2 take such notes since Linux
+    5.7.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        return int(files.attribute(group, _OOMD)) > 0
+    return False
 
 
 def find_kills(files: Files, places: Mapping[Version, Path]) -> Kills | None:

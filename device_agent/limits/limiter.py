@@ -22,7 +22,7 @@ from edgeml.device_agent.limits.cgroup import (
     find_parent,
     own_groups,
 )
-from edgeml.device_agent.limits.kills import Kills, find_kills
+from edgeml.device_agent.limits.kills import Kills, by_oomd, find_kills
 
 Kind = Literal["cgroup2", "cgroup1", "poll", "none"]
 
@@ -92,13 +92,18 @@ class Hold:
                 resource.prlimit(pid, resource.RLIMIT_DATA, (most, most))
 
     def breach(self, *, killed: bool) -> str:
-        """A sentence where the kernel killed the worker for memory, or nothing: whose limit it was.
+        """A sentence where the worker was killed for memory, or nothing: whose limit it was.
         Ask before :meth:`close`, and once.
 
         Args:
             killed: whether the worker was ended by a SIGKILL that is not the agent's. A kill in its
                 own group is its own, whatever it looked like from here.
         """
+        if killed and self._group is not None and by_oomd(self._group.files, self._group.path):
+            return (
+                "its worker was killed by systemd-oomd, because the machine, or a group that the "
+                "agent runs in, was short of memory"
+            )
         if self._kills is None or self._before is None or not (killed or self._group):
             return ""
         kill = self._kills.claim(self._before)

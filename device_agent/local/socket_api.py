@@ -159,7 +159,7 @@ class _Region:
         self.inputs, self._outputs = self.layout.views(self._memory)
         """``inputs`` the caller may write to at any time."""
         self._count = Count(memoryview(self._memory)[self.layout.nbytes : nbytes])
-        service.door.counts(self._count)
+        service.doorkeeper.comes(self._count)
 
     def fits(self, manifest: Manifest) -> bool:
         if manifest is not self._manifest and self.layout == _layout(manifest):
@@ -171,7 +171,7 @@ class _Region:
             place[...] = outputs[name]
 
     def close(self) -> None:
-        self._service.leaves(self._count)
+        self._service.doorkeeper.leaves(self._count)
         self.inputs, self._outputs = {}, {}
         with contextlib.suppress(BufferError):  # whoever still holds a view lets go of it
             self._memory.close()
@@ -206,8 +206,8 @@ class _Caller:
 
     def _do(self, request: wire.Request) -> None:
         match request:
-            case wire.Run(model, stream):
-                self._run(model, stream)
+            case wire.Run(model, stream, passed):
+                self._run(model, stream, passed=passed)
             case wire.Open(model):
                 self._open(model)
             case wire.Get(path):
@@ -222,16 +222,16 @@ class _Caller:
         region = self._regions[model] = _Region(manifest, self._room, service)
         opened = wire.Opened(model, region.layout, count=region.layout.nbytes, now=time.monotonic())
         answer = wire.encode(opened)
-        handles = [region.handle, service.door.handle]
-        socket.send_fds(self._link, [answer], [handle for handle in handles if handle is not None])
+        with service.door.handles() as handles:
+            socket.send_fds(self._link, [answer], [region.handle, *handles])
 
-    def _run(self, model: str, stream: str) -> None:
+    def _run(self, model: str, stream: str, *, passed: bool) -> None:
         region = self._regions.get(model)
         service = self._routes.service(model)
         if region is None or not region.fits(service.manifest):
             refused = _other(model)
             raise RefusedCall(refused.status, refused.message)
-        if not stream and (left_s := service.turns_back()) > 0:
+        if not stream and (left_s := service.doorkeeper.turns_back(passed=passed)) > 0:
             until = f"for up to {left_s * 1000:.1f} ms"
             raise RefusedCall(
                 503, f"shed: requests wait already that leave no room for it, {until}"
@@ -252,7 +252,10 @@ class _Caller:
                     self._link.shutdown(socket.SHUT_RDWR)
 
         stream = f"socket:{stream}" if stream else ""
-        service.call(region.inputs, stream=stream, borrowed=True, done=answer).wait()
+        ticket = service.call(
+            region.inputs, stream=stream, borrowed=True, passed=passed, done=answer
+        )
+        ticket.wait()
 
     def _document(self, call: Call) -> None:
         reply = self._routes.answer(call)

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from edgeml.device_agent.local import socket_wire as wire
 from edgeml.device_agent.local.call_error import CallError
 from edgeml.device_agent.local.socket_address import connected
-from edgeml.device_agent.serving.door import WORD, Outside
+from edgeml.device_agent.serving.door import OPEN, WORD, Outside
+from edgeml.device_agent.serving.turnstile import Passes
 from edgeml.device_agent.worker.layout import Array
 
 _Kind = TypeVar("_Kind", bound=wire.Answer)
@@ -92,9 +93,8 @@ class SocketWire:
     ) -> dict[str, Array]:
         opened = self._open(model)
         opened.put(inputs)
-        if not stream:
-            self._look_at_the_door(opened)
-        self._ask(opened.run(stream), wire.Done)
+        passed = not stream and self._passes_the_door(opened)
+        self._ask(opened.run(stream, passed=passed), wire.Done)
         outputs = opened.outputs
         return {name: array.copy() for name, array in outputs.items()} if copy else outputs
 
@@ -108,18 +108,26 @@ class SocketWire:
             opened = self._opened[model] = _Opened(answer, self._received, same_clock=same_clock)
         return opened
 
-    def _look_at_the_door(self, opened: _Opened) -> None:
-        """Turn back where the agent would refuse."""
+    def _passes_the_door(self, opened: _Opened) -> bool:
+        """Turn back where the agent would refuse, or where as many as there is room for are on
+        their way to it. Returns whether a pass was taken."""
         door, now = opened.door, time.monotonic()
-        if door is None or (left_s := door.shut_until - now) <= 0:
-            return
+        if door is None:
+            return False
+        until, who = door.shut_until, "what waits"
+        if until <= now:
+            until, who = door.passes_until, "who is on the way"
+            if until == OPEN or door.take_pass():
+                return until != OPEN
+            if until <= now:
+                return False
         if now - self._there_at > GONE_S:
             if self._hung_up.poll(0):
-                return  # the agent is gone: whoever asks is told so
+                return False  # the agent is gone: whoever asks is told so
             self._there_at = now
         door.turn_back()
         raise CallError(
-            f"shed: what waits already leaves no room for it, for up to {left_s * 1000:.1f} ms",
+            f"shed: {who} already leaves no room for it, for up to {(until - now) * 1000:.1f} ms",
             status=503,
         )
 
@@ -151,7 +159,7 @@ class SocketWire:
     def _receive(self, link: socket.socket, *, with_memory: bool) -> bytes:
         if not with_memory:
             return self._mailbox.receive(link)
-        message, self._received, _, _ = socket.recv_fds(link, wire.MAX_MESSAGE, 2)
+        message, self._received, _, _ = socket.recv_fds(link, wire.MAX_MESSAGE, 3)
         return message
 
 
@@ -175,18 +183,20 @@ class _Opened:
             self._memory = mmap.mmap(handles[0], max(answer.layout.nbytes, answer.count + WORD))
             if same_clock and len(handles) > 1:
                 word = memoryview(self._memory)[answer.count : answer.count + WORD]
-                self.door = Outside(handles[1], word)
+                passes = Passes(os.dup(handles[2])) if len(handles) > 2 else None
+                self.door = Outside(handles[1], word, passes)
         finally:
             for handle in handles:
                 os.close(handle)
         self.inputs, self.outputs = answer.layout.views(self._memory)
-        self._runs: dict[str, bytes] = {}
+        self._runs: dict[tuple[str, bool], bytes] = {}
 
-    def run(self, stream: str) -> bytes:
+    def run(self, stream: str, *, passed: bool) -> bytes:
         """The message; a program has few streams, and says the same again and again."""
-        message = self._runs.get(stream)
+        message = self._runs.get((stream, passed))
         if message is None:
-            message = self._runs[stream] = wire.encode(wire.Run(self._model, stream))
+            run = wire.Run(self._model, stream, passed=passed)
+            message = self._runs[stream, passed] = wire.encode(run)
         return message
 
     def put(self, inputs: Mapping[str, Array]) -> None:

@@ -27,10 +27,15 @@ class Open(msgspec.Struct, frozen=True, tag=True):
 
 
 class Run(msgspec.Struct, frozen=True, tag=True):
-    """The inputs are in place. Answered with :class:`Done`."""
+    """The inputs are in place. Answered with :class:`Done`.
+
+    Attributes:
+        passed: whether the program took a pass.
+    """
 
     model: str
     stream: str = ""
+    passed: bool = False
 
 
 class Get(msgspec.Struct, frozen=True, tag=True):
@@ -48,7 +53,8 @@ class Post(msgspec.Struct, frozen=True, tag=True):
 
 class Opened(msgspec.Struct, frozen=True, tag=True):
     """The memory that comes with this is laid out like that. A second descriptor is that of the
-    model's door (:mod:`edgeml.device_agent.serving.door`).
+    model's door (:mod:`edgeml.device_agent.serving.door`), a third where passes are taken from
+    (:mod:`edgeml.device_agent.serving.turnstile`).
 
     Attributes:
         count: byte of the memory where the program counts how often it turned back at the door.

@@ -135,9 +135,7 @@ class Admission:
             ask.
         """
         running, latency, ahead = self._running, self._latency, len(self._queue)
-        if self.idle or self._closed or self._ready_at is not None:
-            return OPEN
-        if ahead and self._queue[-1].deadline > now + allowed_s:
+        if self.idle or self._asks(allowed_s, now):
             return OPEN
         until = (running or self._queue[0]).deadline
         own_s = latency.p99
@@ -147,6 +145,37 @@ class Admission:
             # What runs now gets on: from some moment on there is room behind it.
             until = min(until, self._started + latency.of_several(ahead + 1) + own_s - allowed_s)
         return until if until > now else OPEN
+
+    def room(self, allowed_s: float, *, now: float, most: int) -> int:
+        """How many of those whom :meth:`refuses_until` speaks of are taken in if they come now, one
+        after another; one, where none is as yet.
+
+        Args:
+            allowed_s: likewise.
+            now: likewise.
+            most: what is said where it is more, or where one has to ask.
+        """
+        if most <= 1 or self._asks(allowed_s, now):
+            return most
+        several, spare_s = self._latency.of_several, allowed_s - self._latency.p99
+        first, places, gone_s = len(self._queue), self._capacity, now - self._started
+        idle = self._running is None and not first
+        last = min(first + most, places + idle) - 1  # an idle model's first need not wait
+
+        def begins(ahead: int) -> float:
+            if self._running is None:
+                return several(ahead)
+            return max(several(ahead), several(ahead + 1) - gone_s)
+
+        if last >= first and begins(last) <= spare_s:
+            return last + 1 - first
+        return max(1, bisect_right(range(first, last), spare_s, key=begins))
+
+    def _asks(self, allowed_s: float, now: float) -> bool:
+        """Whether what one would be told is not to be foretold, or has a reason to be told."""
+        if self._closed or self._ready_at is not None:
+            return True
+        return bool(self._queue) and self._queue[-1].deadline > now + allowed_s
 
     def take(self, *, now: float) -> tuple[Request | None, list[Shed]]:
         """Begin the next request that can still end in time; nothing else may be running.

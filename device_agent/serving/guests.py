@@ -73,6 +73,7 @@ class Guests:
             )
         else:
             self._lineup.host(runner.variant)
+            runner.worker.serves()
             guest = Split(runner, share=share)
         with self._lock:
             self._guest, self._lost = guest, lost

@@ -98,6 +98,7 @@ class Intake:
         with self._changing:
             request = Request(next(self._keys), ticket.deadline, ticket.stream)
             self._tickets[request.key] = ticket
+            self._arrived(ticket.passed)
             shed = self._admission.offer(request, now=ticket.arrived)
             self._stir()
         self._end_shed(shed)
@@ -117,11 +118,21 @@ class Intake:
         with self._changing:
             runner = self._runner
             if runner is not None and self._admission.start(request, now=ticket.arrived):
+                self._arrived(ticket.passed)
                 self._gap_s = 0.0
                 self._busy = route(ticket, runner)
                 return self._busy
         self.submit(ticket)
         return None
+
+    def show(self, *, arrived: bool = False) -> None:
+        """Show programs what they would be told: others look there than before.
+
+        Args:
+            arrived: one with a pass has, and was told to turn back.
+        """
+        with self._changing:
+            self._arrived(arrived)
 
     def until_idle(self, seconds: float) -> bool:
         """Wait at most so long for nothing to run or wait; returns whether it came to that."""
@@ -280,8 +291,14 @@ class Intake:
             return self._busy
 
     def _show(self) -> None:
-        until = self._admission.refuses_until(self._allowed_s(), now=time.monotonic())
-        self._door.shut(until)
+        now, allowed_s = time.monotonic(), self._allowed_s()
+        until = self._admission.refuses_until(allowed_s, now=now)
+        room = self._admission.room(allowed_s, now=now, most=self._door.programs)
+        self._door.show(until, room, now=now)
+
+    def _arrived(self, passed: bool) -> None:
+        if passed:
+            self._door.arrived()
 
     def _is_at(self, runner: Runner) -> bool:
         return self._busy is runner or self._parting is runner

@@ -21,6 +21,8 @@ class Latency:
         """Of those before the latest and of each of them, when it ended, had all run in one go."""
         self._added = 0
         self._longest: dict[int, _Longest] = {}
+        self._several: dict[int, float] = {}
+        """What :meth:`of_several` has said since the latest: it is asked at each change."""
         self._p99: float | None = None
 
     def add(self, seconds: float) -> None:
@@ -31,6 +33,7 @@ class Latency:
         insort(self._sorted, seconds)
         self._ends.append(self._ends[-1] + seconds)
         self._added += 1
+        self._several.clear()
         self._p99 = None
 
     def clear(self) -> None:
@@ -41,6 +44,7 @@ class Latency:
         self._ends.append(0.0)
         self._added = 0
         self._longest.clear()
+        self._several.clear()
         self._p99 = None
 
     def of_several(self, count: int) -> float:
@@ -49,6 +53,12 @@ class Latency:
         % of what was admitted under overload came late where neighbours correlate with .9. More
         than half of what is remembered at once is reckoned in parts.
         """
+        several = self._several.get(count)
+        if several is None:
+            several = self._several[count] = self._reckon(count)
+        return several
+
+    def _reckon(self, count: int) -> float:
         seen = len(self._recent)
         if not count or not seen:
             return 0.0

@@ -77,6 +77,7 @@ class Lineup:
                 drop = "another version takes over, and it takes other inputs"
         with self._lock:
             self._variant = variant
+        runner.worker.serves()
         former = self._intake.put(runner, drop=drop)
         if former is not None:
             self._intake.release(former)

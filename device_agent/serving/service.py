@@ -23,7 +23,8 @@ from edgeml.device_agent.limits.watch import Watch
 from edgeml.device_agent.serving.admission import Shed
 from edgeml.device_agent.serving.candidates import Candidates
 from edgeml.device_agent.serving.changeover import Changeover
-from edgeml.device_agent.serving.door import Count, Door
+from edgeml.device_agent.serving.door import Door
+from edgeml.device_agent.serving.doorkeeper import Doorkeeper
 from edgeml.device_agent.serving.execution import Execution
 from edgeml.device_agent.serving.guests import Guests
 from edgeml.device_agent.serving.intake import Intake
@@ -100,6 +101,7 @@ class Service:
             closed=hooks.changed,
             turned_back=self.door.turned_back,
         )
+        self.doorkeeper = Doorkeeper(self.door, self._intake, self._lineup, asked=hooks.asked)
         self._guests = Guests(
             self._intake,
             self._lineup,
@@ -226,6 +228,7 @@ class Service:
         *,
         stream: str = "",
         borrowed: bool = False,
+        passed: bool = False,
         done: Callable[[Ticket], None] | None = None,
     ) -> Ticket:
         """Offer a request and, where nothing is before it, run it on this thread.
@@ -234,30 +237,22 @@ class Service:
             inputs: as for :meth:`submit`.
             stream: likewise.
             borrowed: they lie in memory that others may write to; they are copied when it begins.
+            passed: see :class:`~edgeml.device_agent.serving.tickets.Ticket`.
             done: as for :meth:`submit`; before anything is counted, so that an answer goes out
                 first.
         """
         now, due = self._arrived(None)
         ticket = Ticket(
-            inputs, arrived=now, deadline=due, stream=stream, borrowed=borrowed, done=done
+            inputs,
+            arrived=now,
+            deadline=due,
+            stream=stream,
+            borrowed=borrowed,
+            passed=passed,
+            done=done,
         )
         self._execution.call(ticket)
         return ticket
-
-    def turns_back(self) -> float:
-        """Refuse and count a request of no stream for which the door has been shut since it was on
-        its way: another one was before it. Admission would say the same, and take longer.
-
-        Returns:
-            Seconds for which others would be refused as well; none where it is not positive, and
-            this one has to be offered.
-        """
-        now = time.monotonic()
-        left_s = self.door.shut_for(now)
-        if left_s > 0:
-            self._asked(now)
-            self._lineup.missed("shed", strained=True)
-        return left_s
 
     def _arrived(self, deadline_s: float | None) -> tuple[float, float]:
         """A request has: the monotonic second, and that by which its answer is due."""
@@ -273,11 +268,6 @@ class Service:
     def overran(self, count: int) -> None:
         """Count gaps in what a sensor gives: nobody read it in time."""
         self._lineup.overran(count)
-
-    def leaves(self, count: Count) -> None:
-        """A program is gone; what it counted at the door stays."""
-        if turned_back := self.door.forget(count):
-            self._lineup.missed("shed", strained=True, count=turned_back)
 
     def windows(self, *, now: float, wall_ms: int) -> list[Window]:
         """Windows that have ended, the open one among them; none in which no request came."""
@@ -349,6 +339,8 @@ class Service:
             self.changes.come_up()
         except EdgemlError as error:
             self._fail(error)
+        except Exception as error:  # noqa: BLE001 - told before anybody hears that it has settled
+            self._fault(error)
         finally:
             self._settle()
         self._keeper.run()
@@ -377,8 +369,12 @@ class Service:
         try:
             work()
         except Exception as error:  # noqa: BLE001 - a fault of ours must not leave callers waiting
-            logs.fault("fault", model=self._standing.name)
-            self._fail(error)
+            self._fault(error)
+
+    def _fault(self, error: Exception) -> None:
+        """From where it is handled: the log has the trace."""
+        logs.fault("fault", model=self._standing.name)
+        self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         if self._intake.ending:

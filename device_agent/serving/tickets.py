@@ -19,6 +19,7 @@ class Ticket:
         deadline: monotonic seconds.
         stream: that it is of; empty for none.
         borrowed: whether the inputs lie in such memory.
+        passed: whether it came with a pass (:mod:`~edgeml.device_agent.serving.turnstile`).
         recurs: whether it will be offered again by the next run, where this one's end cuts it off;
             it is counted then.
         cut_off: whether that is what became of it, once it has ended.
@@ -38,6 +39,7 @@ class Ticket:
         "message",
         "outcome",
         "outputs",
+        "passed",
         "recurs",
         "stream",
     )
@@ -50,6 +52,7 @@ class Ticket:
         deadline: float,
         stream: str = "",
         borrowed: bool = False,
+        passed: bool = False,
         recurs: bool = False,
         done: Callable[[Ticket], None] | None = None,
     ) -> None:
@@ -58,6 +61,7 @@ class Ticket:
         self.deadline = deadline
         self.stream = stream
         self.borrowed = borrowed
+        self.passed = passed
         self.recurs = recurs
         self.cut_off = False
         self.outcome: Outcome | None = None

@@ -1,8 +1,8 @@
 """The agent's side of a worker: start it, run a request within a time limit, kill it.
 
 Any thread may start a worker, and hand it to another; one at a time uses it. Only
-:meth:`Worker.kill`, :meth:`Worker.resident_bytes`, :meth:`Worker.was_killed` and
-:meth:`Worker.obituary` may be called beside that.
+:meth:`Worker.kill`, :meth:`Worker.resident_bytes`, :meth:`Worker.was_killed`,
+:meth:`Worker.obituary` and :meth:`Worker.serves` may be called beside that.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 import msgspec
 
 from edgeml.device_agent.config import ENVIRONMENT, HEAP_ENVIRONMENT
+from edgeml.device_agent.limits import oom_score
 from edgeml.device_agent.limits.spare import available_bytes
 from edgeml.device_agent.worker import wire
 from edgeml.device_agent.worker.ear import LINK, Bell, Ear
@@ -105,6 +106,13 @@ class Worker:
         self._statm = os.open(f"/proc/{self.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._alive = True
         self._killed_here = False
+        oom_score.set_score(self.pid, oom_score.SPARE)
+
+    def serves(self) -> None:
+        """Requests go to it from now on: where memory ends, spare workers end before it."""
+        with self._lock:
+            if self._alive:
+                oom_score.set_score(self.pid, oom_score.SERVING)
 
     def wait_ready(self, timeout_s: float) -> None:
         """Have it load its model, and wait until it has.

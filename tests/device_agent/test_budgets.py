@@ -7,17 +7,18 @@ import select
 import signal
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.agents import PATIENCE_S, AgentProcess, Collector, StartAgent, frame, is_gone
 from support.bundles import Budgets, sleeper_bundle
-from support.sleeper.sleeper_runtime import CRASH, GROW, HANG, NAP, RAISE, SPIN
+from support.sleeper.sleeper_runtime import CRASH, GROW, HANG, NAP, RAISE, SHOUT, SPIN
 from support.weights import scores
 
 from edgeml.device_agent.local.client import CallError, Client
+from edgeml.device_agent.worker.output import MAX_BYTES
 
 GOOD = frame(0.5)
 SCHEDULING_S = 0.5 * PATIENCE_S / 60
@@ -73,7 +74,9 @@ def end_of(pid: int) -> Future[float]:
     return found
 
 
-@pytest.mark.parametrize("command", [HANG, SPIN], ids=["sleeps for ever", "spins"])
+@pytest.mark.parametrize(
+    "command", [HANG, SPIN, SHOUT], ids=["sleeps for ever", "spins", "writes without end"]
+)
 def test_a_stuck_worker_is_gone_within_deadline_and_grace(
     start_agent: StartAgent, tmp_path: Path, command: float
 ):
@@ -88,10 +91,18 @@ def test_a_stuck_worker_is_gone_within_deadline_and_grace(
         assert status_of(client, 0.5) == 200
         (worker,) = agent.workers()
         ended = end_of(worker)
-        began = time.monotonic()
-        assert status_of(client, command) == 504
-        took_s = ended.result(PATIENCE_S) - began
+        began, written = time.monotonic(), 0
+        with ThreadPoolExecutor(1) as beside:
+            answer = beside.submit(status_of, client, command)
+            while not ended.done():  # the next worker's log takes its place
+                logs = (tmp_path / "state" / "logs").iterdir()
+                written = max(written, sum(path.stat().st_size for path in logs))
+                wait([ended], timeout=0.005)
+            assert answer.result(PATIENCE_S) == 504
+        took_s = ended.result() - began
     assert 0.35 <= took_s <= 0.35 + SCHEDULING_S
+    assert (written > 10_000) == (command == SHOUT)
+    assert written <= MAX_BYTES + 100
 
 
 def test_a_worker_over_its_memory_limit_is_replaced(start_agent: StartAgent, tmp_path: Path):

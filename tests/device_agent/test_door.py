@@ -26,6 +26,7 @@ import edgeml
 from edgeml.device_agent.local import socket_wire as wire
 from edgeml.device_agent.local.call_error import CallError
 from edgeml.device_agent.local.socket_address import connected
+from edgeml.device_agent.local.socket_client import SocketWire
 from edgeml.device_agent.serving.door import OPEN, WORD, Count, Door, Outside
 
 AT_THE_DOOR = "leaves no room for it"
@@ -167,6 +168,20 @@ def test_a_refusal_leaves_the_program_no_garbage_to_collect(full: AgentProcess, 
         finally:
             gc.enable()
     assert outcomes(full)["shed"] == 20
+
+
+def test_who_comes_with_a_pass_too_late_leaves_it_for_another(full: AgentProcess):
+    program = SocketWire(full.socket, timeout_s=60)
+    program.places("sleeper")["image"][...] = frame(0.5)
+    opened = program._open("sleeper")
+    assert opened.door is not None
+    for _ in range(3):
+        assert opened.door.take_pass()
+        assert not opened.door.take_pass()
+        with pytest.raises(CallError, match="leave no room for it"):
+            program._ask(opened.run("", passed=True), wire.Done)
+    assert outcomes(full)["shed"] == 3
+    program.close()
 
 
 def test_of_a_camera_the_newest_frame_takes_the_place_of_another_so_it_asks(full: AgentProcess):

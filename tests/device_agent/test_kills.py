@@ -15,8 +15,8 @@ from support.bundles import Budgets, sleeper_bundle
 from support.cgroups import limited_group
 from support.sleeper.sleeper_runtime import GROW
 
-from edgeml.device_agent.limits.cgroup import Files, Version
-from edgeml.device_agent.limits.kills import Kills, find_kills
+from edgeml.device_agent.limits.cgroup import Files, Group, Version
+from edgeml.device_agent.limits.kills import Kills, by_oomd, find_kills
 from edgeml.device_agent.limits.limiter import Hold
 from edgeml.device_agent.local.client import CallError
 
@@ -182,6 +182,32 @@ def test_before_linux_4_13_each_time_at_the_limit_counts_as_a_kill(tmp_path: Pat
     hold = Hold(None, None, data_limit=True, around=around(tree))
     (tree.service / "memory.failcnt").write_text("1\n")
     assert "300 MB are allowed" in hold.breach(killed=True)
+
+
+def test_a_kill_by_oomd_is_told_as_one(tmp_path: Path):
+    """It is none of the kernel's, and leaves a note on the group that it ended."""
+    group = tmp_path / "worker"
+    group.mkdir()
+    (group / "memory.events").write_text("oom 0\noom_kill 0\n")
+    hold = Hold(10**9, Group(group, "cgroup2", Files()), data_limit=True)
+    assert hold.breach(killed=True) == ""
+    os.setxattr(group, "user.oomd_ooms", b"1")
+    assert hold.breach(killed=False) == "", "the agent's own kill came first"
+    assert "killed by systemd-oomd" in hold.breach(killed=True)
+
+
+def test_a_group_of_this_kernels_takes_that_note():
+    top = Path("/sys/fs/cgroup/unified")
+    if not os.access(top / "cgroup.procs", os.W_OK):
+        pytest.skip("needs root and version 2 of control groups beside version 1")
+    group = top / f"edgeml-tests-{os.getpid()}"
+    group.mkdir()
+    try:
+        assert not by_oomd(Files(), group)
+        os.setxattr(group, "user.oomd_ooms", b"1")
+        assert by_oomd(Files(), group)
+    finally:
+        group.rmdir()
 
 
 @pytest.fixture

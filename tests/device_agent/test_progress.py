@@ -1,4 +1,5 @@
-"""While an artifact loads for minutes, one can see how far it is: at the broker, on the device."""
+"""While an artifact loads for minutes, one can see how far it is: at the broker, on the device; and
+what kept it from coming up."""
 
 from __future__ import annotations
 
@@ -9,11 +10,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 from support.agents import Collector, StartAgent
-from support.bundles import sleeper_bundle
+from support.bundles import sleeper_bundle, tiny_bundle
 from support.services import serving
 
+from edgeml.device_agent.serving.changeover import Changeover
+from edgeml.device_agent.serving.service import Service
 from edgeml.telemetry import Building
 
 
@@ -81,3 +86,23 @@ def test_the_version_before_tells_how_long_it_may_take(tmp_path: Path):
         change.join()
         state = desk.service.state
         assert (state.version, state.building) == ("2.0", None)
+
+
+def test_a_fault_while_a_model_comes_up_is_told_before_it_has_settled(tmp_path: Path):
+    def odd(_: Changeover) -> None:
+        raise ZeroDivisionError("odd")
+
+    settle: Any = Service._settle
+    phases: list[str] = []
+
+    def settles(service: Service) -> None:
+        phases.append(service.state.phase)
+        settle(service)
+
+    with (
+        patch.object(Changeover, "come_up", odd),
+        patch.object(Service, "_settle", settles),
+        serving(tiny_bundle(tmp_path), tmp_path) as desk,
+    ):
+        assert phases == ["failed"]
+        assert desk.service.state.error == "odd"

@@ -136,7 +136,7 @@ def test_a_shadow_gets_nothing_while_requests_wait(start_agent: StartAgent, tmp_
     sleeper_bundle(tmp_path, name="tiny", options={"slow_s": "0.01"})  # the processor has time
     config = tmp_path / "agent.toml"
     config.write_text(
-        f'[[model]]\nbundle = "tiny-1.0.edgeml"\ndeadline_ms = 60_000\nqueue = {DEMAND}\n'
+        f'[[model]]\nbundle = "tiny-1.0.edgeml"\ndeadline_ms = 600_000\nqueue = {DEMAND}\n'
     )
     agent = start_agent("--config", config, sleeper=True).ready()
     (active,) = agent.workers()

@@ -152,6 +152,7 @@ def test_the_unit_it_writes(tmp_path: Path):
         "TimeoutStopSec": "30",
         "KillMode": "mixed",
         "Delegate": "yes",
+        "OOMPolicy": "continue",
         "User": "daemon",
         "StateDirectory": "edgeml",
         "RuntimeDirectory": "edgeml",

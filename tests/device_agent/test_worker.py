@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.agents import SUPPORT, frame, is_gone
+from support.agents import PATIENCE_S, SUPPORT, frame, is_gone
 from support.bundles import MODELS
 from support.processes import classes
 from support.sleeper.sleeper_runtime import CRASH, HANG, NAP, SHOUT, SPIN
@@ -54,7 +54,7 @@ def spec(**changes) -> WorkerSpec:
 
 def start(tmp_path: Path, **changes) -> Worker:
     worker = Worker(spec(**changes), log=tmp_path / "log")
-    worker.wait_ready(60)
+    worker.wait_ready(PATIENCE_S)
     return worker
 
 
@@ -72,7 +72,9 @@ def sleeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]
 def test_tensors_go_there_and_back(tmp_path: Path):
     worker = start(tmp_path)
     frames = images(20)
-    found = [worker.run({"image": one[np.newaxis]}, timeout_s=60)["scores"] for one in frames]
+    found = [
+        worker.run({"image": one[np.newaxis]}, timeout_s=PATIENCE_S)["scores"] for one in frames
+    ]
     np.testing.assert_allclose(np.concatenate(found), scores(frames), atol=1e-5)
     worker.close()
     assert is_gone(worker.pid)
@@ -81,9 +83,9 @@ def test_tensors_go_there_and_back(tmp_path: Path):
 def test_results_are_the_callers_own(tmp_path: Path):
     worker = start(tmp_path)
     frames = images(2)
-    first = worker.run({"image": frames[:1]}, timeout_s=60)["scores"]
+    first = worker.run({"image": frames[:1]}, timeout_s=PATIENCE_S)["scores"]
     kept = first.copy()
-    worker.run({"image": frames[1:]}, timeout_s=60)
+    worker.run({"image": frames[1:]}, timeout_s=PATIENCE_S)
     np.testing.assert_array_equal(first, kept)
     worker.close()
 
@@ -115,7 +117,7 @@ def test_where_inferences_are_long_the_worker_interrupts_nobody(
         idle_priority(worker.pid)
     for count in range(SEEN + 1):
         assert classes(worker.pid) == {before if count < SEEN else after}
-        worker.run({"image": images(1)}, timeout_s=60)
+        worker.run({"image": images(1)}, timeout_s=PATIENCE_S)
     if turn_ns(os.getpid()) and after != os.SCHED_IDLE:
         asked = after == os.SCHED_BATCH
         assert (turn_ns(worker.pid) == TURN_NS) == asked
@@ -152,7 +154,7 @@ def test_an_output_that_is_not_what_the_manifest_says(tmp_path: Path):
     changes, message = REFUSALS["another output shape"]
     worker = start(tmp_path, **changes)
     with pytest.raises(WorkerError, match=message):
-        worker.run({"image": images(1)}, timeout_s=60)
+        worker.run({"image": images(1)}, timeout_s=PATIENCE_S)
     worker.close()
 
 
@@ -183,9 +185,9 @@ def test_an_inference_is_broken_off_where_the_runtime_can(tmp_path: Path, target
     worker = start(tmp_path, target=target, entry=str(entry))
     with pytest.raises(WorkerLateError):
         worker.run({"image": frame(1e15)}, timeout_s=0.2)
-    assert worker.settle(60)  # endless, so nothing else ended it
+    assert worker.settle(PATIENCE_S)  # endless, so nothing else ended it
     if target == "onnx":
-        found = worker.run({"image": frame(0.5)}, timeout_s=60)
+        found = worker.run({"image": frame(0.5)}, timeout_s=PATIENCE_S)
         np.testing.assert_allclose(found["scores"], scores(frame(0.5)), atol=1e-5)
     worker.close()
 
@@ -193,8 +195,8 @@ def test_an_inference_is_broken_off_where_the_runtime_can(tmp_path: Path, target
 def test_a_late_inference_that_ends_within_the_grace_costs_no_worker(sleeper: Worker):
     with pytest.raises(WorkerLateError):
         sleeper.run({"image": frame(NAP)}, timeout_s=0.05)
-    assert sleeper.settle(60)
-    found = sleeper.run({"image": frame(0.5)}, timeout_s=60)  # and not the nap's result
+    assert sleeper.settle(PATIENCE_S)
+    found = sleeper.run({"image": frame(0.5)}, timeout_s=PATIENCE_S)  # and not the nap's result
     np.testing.assert_allclose(found["scores"], scores(frame(0.5)), atol=1e-5)
 
 
@@ -217,7 +219,7 @@ def test_what_a_worker_writes_is_bounded(sleeper: Worker, tmp_path: Path):
 
 def test_the_last_words_of_a_worker_are_quoted(sleeper: Worker):
     with pytest.raises(WorkerDiedError, match=r"died with SIGSEGV \(.*farewell"):
-        sleeper.run({"image": frame(CRASH)}, timeout_s=60)
+        sleeper.run({"image": frame(CRASH)}, timeout_s=PATIENCE_S)
 
 
 def test_a_worker_that_is_gone(tmp_path: Path):
@@ -225,7 +227,7 @@ def test_a_worker_that_is_gone(tmp_path: Path):
     assert worker.resident_bytes()
     worker.kill()
     with pytest.raises(WorkerDiedError, match="SIGKILL"):
-        worker.run({"image": images(1)}, timeout_s=60)
+        worker.run({"image": images(1)}, timeout_s=PATIENCE_S)
     assert worker.resident_bytes() is None
     worker.close()  # twice is once
 
@@ -239,7 +241,7 @@ def test_a_kill_by_another_is_told_from_one_of_ours(tmp_path: Path, closed: bool
     for worker in (ours, theirs):
         if closed:
             with pytest.raises(WorkerDiedError):
-                worker.run({"image": images(1)}, timeout_s=60)
+                worker.run({"image": images(1)}, timeout_s=PATIENCE_S)
         else:
             assert "SIGKILL" in worker.obituary()
     assert not ours.was_killed()
@@ -250,7 +252,7 @@ def test_a_kill_by_another_is_told_from_one_of_ours(tmp_path: Path, closed: bool
 
 def test_a_crash_is_no_kill(sleeper: Worker):
     with pytest.raises(WorkerDiedError):
-        sleeper.run({"image": frame(CRASH)}, timeout_s=60)
+        sleeper.run({"image": frame(CRASH)}, timeout_s=PATIENCE_S)
     assert not sleeper.was_killed()
 
 
