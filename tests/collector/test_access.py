@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from edgeml.errors import UsageError
 
 REACHED = 422
 """The store's own answer: an empty one has nothing that could start anew."""
+get = functools.partial(httpx.get, timeout=60.0)
+post = functools.partial(httpx.post, timeout=60.0)
+"""With the patience that a busy machine takes."""
+
 SOCKET = "/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
 
 
@@ -33,7 +38,7 @@ def rebaseline(collector: CollectorProcess, **headers: str) -> httpx.Response:
     """Something that changes the store."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     url = f"{collector.page}/api/v1/rebaseline"
-    return httpx.post(url, json={"all": True}, headers=named)
+    return post(url, json={"all": True}, headers=named)
 
 
 def opens(collector: CollectorProcess, **headers: str) -> int:
@@ -69,12 +74,12 @@ def test_web_pages_of_others_change_and_read_nothing_on_loopback(start: Start) -
     assert rebound.status_code == 403
     assert f"for the host '{name}'" in rebound.json()["error"]["found"]
     assert "http.allowed_hosts" in rebound.json()["error"]["remedy"]
-    assert httpx.get(f"{own}/api/v1/fleet", headers={"Host": name}).status_code == 403
-    assert httpx.get(own, headers={"Host": f"localhost:{port}"}).status_code == 200
+    assert get(f"{own}/api/v1/fleet", headers={"Host": name}).status_code == 403
+    assert get(own, headers={"Host": f"localhost:{port}"}).status_code == 200
     # A script of another site reads nothing; who follows its link sees the page.
     foreign = {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}
-    assert httpx.get(f"{own}/api/v1/fleet", headers=foreign).status_code == 403
-    assert httpx.get(own, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
+    assert get(f"{own}/api/v1/fleet", headers=foreign).status_code == 403
+    assert get(own, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
     assert opens(collector, Origin=own) == 101
     assert opens(collector, Origin="http://evil.example") == 403
 
@@ -100,7 +105,7 @@ def test_who_the_proxy_found_stands_with_what_was_changed(
     collector = start("--embedded-broker", "--config", str(config)).wait_ready()
     said = {"X-Forwarded-User": "ada", "X-Edgeml-User": "somebody"}
     url = f"{collector.page}/api/v1/retractions"
-    assert httpx.post(url, json={"device": "cam"}, headers=said).status_code == 201
+    assert post(url, json={"device": "cam"}, headers=said).status_code == 201
     assert [row["by"] for row in collector.get("retractions")["retractions"]] == ["ada"]
 
 
@@ -111,7 +116,7 @@ def test_beyond_loopback_a_token_is_needed(start: Start, tmp_path: Path) -> None
     path = token_file(tmp_path)
     collector = start("--embedded-broker", "--http", "0.0.0.0:0", "--token-file", str(path))
     page = collector.wait_ready().page.replace("0.0.0.0", "127.0.0.1")
-    assert httpx.get(f"{page}/api/v1/fleet").status_code == 401
+    assert get(f"{page}/api/v1/fleet").status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -151,7 +156,7 @@ def test_programs_show_the_token(
     assert "others can read" in fleet("status", *at).stderr
     # Nothing is to be had without it, by no path and no method.
     for path in ("/", "/api/v1/health", "/openapi.json", "/device/a/b", "/_nicegui/static/x.js"):
-        answer = httpx.get(guarded.page + path)
+        answer = get(guarded.page + path)
         assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer"), path
     assert opens(guarded) == 403
     assert opens(guarded, Authorization=f"Bearer {TOKEN}") == 101
