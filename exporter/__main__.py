@@ -17,6 +17,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import platformdirs
 
@@ -25,9 +26,11 @@ from edgeml.exporter.child import first_line, no_room
 from edgeml.exporter.children import Children
 from edgeml.exporter.events import Done, Event, Failure, Note, Started, encode_event
 from edgeml.exporter.foresight import foresee
-from edgeml.exporter.repeat.again import Again
 from edgeml.exporter.repeat.cache import Cache, claimed, remove_abandoned
 from edgeml.exporter.request import ExportRequest, Reproduction, decode_request
+
+if TYPE_CHECKING:
+    from edgeml.exporter.repeat.again import Again
 
 KEPT_LOGS = 20
 PREFIX = "edgeml-export-"
@@ -93,6 +96,8 @@ def _again(request: ExportRequest | Reproduction, children: Children) -> Again |
         return None
     children.ahead(2)
     foresee(request, children)
+    from edgeml.exporter.repeat.again import Again  # with NumPy, while those begin
+
     with ThreadPoolExecutor(1) as beside:
         found = beside.submit(Again, request, Cache())
         importlib.import_module("edgeml.exporter.pipeline")

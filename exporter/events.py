@@ -115,6 +115,7 @@ class Row(Event, frozen=True, kw_only=True, tag="row"):
     certificate: Certificate | None = None
     """What is certain of the drop; None where it is beyond the limit."""
     load_ms: float | None = None
+    """Without the import of the runtime."""
     p50_ms: float | None = None
     p99_ms: float | None = None
     peak_rss_mb: float | None = None

@@ -7,6 +7,7 @@ that are to be compared take turns of some milliseconds each, and a slow spell f
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,14 +17,16 @@ import msgspec
 
 from edgeml.bundle.manifest import Measurement
 from edgeml.data import Samples
+from edgeml.errors import EdgemlError
 from edgeml.exporter.candidates import Candidate
 from edgeml.exporter.child import Child
 from edgeml.exporter.children import Children
 from edgeml.npz import save_npz
 from edgeml.targets.compiling import CompileResult
 from edgeml.targets.host import can_run_here
-from edgeml.targets.measuring import MeasureJob, Meter, measure_here
+from edgeml.targets.measuring import MeasureJob, Meter, measure_here, pin
 from edgeml.targets.registry import target as row_of
+from edgeml.targets.runtime import opener
 
 SAMPLES = 64
 """Real samples that a measurement runs through, over and over."""
@@ -39,14 +42,18 @@ MOST_TOGETHER = 500_000_000
 """Bytes of the artifacts that are held in memory at once to take turns."""
 
 MOST_WAITING = 8
-"""Processes that wait for a measurement: some 30 MB each."""
+"""Processes that wait for a measurement: 45 MB each with LiteRT, 55 with ONNX Runtime, 60 with
+OpenVINO, of which half is files that they share."""
+
+_HEAVY = frozenset({"executorch"})
+"""Targets whose runtime is too much to wait with: ExecuTorch's is torch, of 390 MB."""
 
 
 class Bench:
     """Processes for measurements, one an artifact, which can be started while others still convert.
 
-    They have imported what every measurement needs and sleep until it is their turn; the runtime
-    comes with the artifact, so that its time and memory count.
+    They have imported what a measurement needs, with the target's runtime, each on the one core
+    that it stays on, and sleep until it is their turn.
     """
 
     def __init__(self, children: Children) -> None:
@@ -54,7 +61,7 @@ class Bench:
         self._stack = ExitStack()
         # A child lives no longer than the thread that started it.
         self._starting = ThreadPoolExecutor(1)
-        self._waiting: list[Future[Child]] = []
+        self._waiting: list[tuple[str, Future[Child]]] = []
 
     def close(self) -> None:
         """End what is left of them."""
@@ -64,23 +71,29 @@ class Bench:
     def expect(self, candidate: Candidate) -> None:
         """Start a process for an artifact that will be measured."""
         if not not_measurable(candidate.target) and len(self._waiting) < MOST_WAITING:
-            self._waiting.append(self._starting.submit(self._start))
+            self._start(candidate.target)
 
-    def _start(self) -> Child:
+    def _start(self, target: str) -> None:
+        self._waiting.append((target, self._starting.submit(self._started, target)))
+
+    def _started(self, target: str) -> Child:
         child = self._stack.enter_context(self._children.child())
-        child.call("edgeml.exporter.measure:stand_by", None, int, step="A measurement")
+        child.call("edgeml.exporter.measure:stand_by", target, str, step="A measurement")
         return child
 
     def settle(self) -> None:
         """Wait until all of them sleep."""
-        for future in self._waiting:
+        for _, future in self._waiting:
             future.result()
 
-    def take(self) -> Child:
-        """A process that has measured nothing yet. It is ended with the bench, or by the caller."""
-        if not self._waiting:
-            self._waiting.append(self._starting.submit(self._start))
-        return self._waiting.pop(0).result()
+    def take(self, target: str) -> Child:
+        """A process that has measured nothing yet and has imported nothing but the target's
+        runtime. It is ended with the bench, or by the caller."""
+        if target not in (name for name, _ in self._waiting):
+            self._start(target)
+        first = next(each for each in self._waiting if each[0] == target)
+        self._waiting.remove(first)
+        return first[1].result()
 
 
 NO_GPU = (
@@ -125,7 +138,7 @@ def measure(
     why = not_measurable(candidate.target)
     if why:
         return None, why
-    child = bench.take()
+    child = bench.take(candidate.target)
     try:
         return child.call(
             "edgeml.exporter.measure:measure_alone",
@@ -167,7 +180,7 @@ def measure_in_turns(
     with ExitStack() as stack:
         taking: list[tuple[Candidate, Child]] = []
         for candidate, result in made.items():
-            child = bench.take()
+            child = bench.take(candidate.target)
             stack.callback(child.close)
             job = InTurns(_job(candidate, result, samples), TURNS)
             step = f"The measurement of {candidate}"
@@ -226,9 +239,13 @@ def measured(nothing: None) -> Measurement:  # noqa: ARG001 - every call has a p
     return _meters[-1].result()
 
 
-def stand_by(nothing: None) -> int:  # noqa: ARG001 - every call has a payload
-    """In the child: this module's imports are all that there is to do."""
-    return 0
+def stand_by(target: str) -> str:
+    """In the child: import what artifacts of a target need, beside this module's imports."""
+    pin(1)
+    if target not in _HEAVY:
+        with contextlib.suppress(EdgemlError, ImportError):  # it fails again with the artifact
+            opener(target)
+    return target
 
 
 def measure_alone(job: MeasureJob) -> Measurement:

@@ -52,7 +52,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             kernels, and the other takes fewer bytes. One is looked at only where the other does
             not hold.
         compile: dotted path of the module with ``compile(job)``; heavy, toolchain only.
-        runtime: dotted path of the module with ``open_session(...)``; light, for the device.
+        runtime: dotted path of the module with ``open_session(...)``, and ``library()``, which
+            imports the runtime itself; light, for the device.
         layers: dotted path of the module with ``signals(job)``; empty where the runtime shows
             nothing of its layers.
         packages: distributions of which any one is the runtime.

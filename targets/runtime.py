@@ -1,8 +1,8 @@
 """One way to open and run an artifact, whatever the target. Light: it runs on devices.
 
 A :class:`Session` speaks the runtime's own tensor names; :class:`NamedSession` puts the manifest's
-names over them and checks what is fed. The target's runtime library is imported when a session is
-opened and not before.
+names over them and checks what is fed. The target's runtime library is imported when its first
+session is opened, or :func:`opener` is asked for what opens them, and not before.
 """
 
 from __future__ import annotations
@@ -79,6 +79,16 @@ class Cancellable(Protocol):
         ...
 
 
+class Opener(Protocol):
+    """Loads artifacts of one target."""
+
+    def __call__(
+        self, entry: Path, *, threads: int = 1, options: Mapping[str, str] | None = None
+    ) -> Session:
+        """As :func:`open_session` does."""
+        ...
+
+
 def open_session(
     name: str, entry: Path, *, threads: int = 1, options: Mapping[str, str] | None = None
 ) -> Session:
@@ -96,17 +106,33 @@ def open_session(
         SourceError: the file is missing, or is no artifact of this target.
         RefusedError: the target cannot run here, or would run elsewhere than asked.
     """
+    return opener(name)(entry, threads=threads, options=options)
+
+
+def opener(name: str) -> Opener:
+    """What loads artifacts of a target, with the target's runtime library imported.
+
+    Raises:
+        UsageError: there is no such target.
+        RefusedError: the target cannot run here.
+    """
     row = target(name)
-    if not entry.is_file():
-        raise SourceError(f"There is no file {entry}", expected=f"an artifact for {name}")
     refusal = can_run_here(row)
     if refusal is not None:
         raise RefusedError(f"{name} cannot run here: {refusal.reason}", remedy=refusal.remedy)
     module = importlib.import_module(row.runtime)
-    session: Session = module.open_session(
-        entry, threads=max(1, threads), options={**row.options, **(options or {})}
-    )
-    return session
+    module.library()
+
+    def opened(
+        entry: Path, *, threads: int = 1, options: Mapping[str, str] | None = None
+    ) -> Session:
+        if not entry.is_file():
+            raise SourceError(f"There is no file {entry}", expected=f"an artifact for {name}")
+        given = {**row.options, **(options or {})}
+        session: Session = module.open_session(entry, threads=max(1, threads), options=given)
+        return session
+
+    return opened
 
 
 class NamedSession:

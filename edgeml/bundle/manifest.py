@@ -79,6 +79,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     threads: int
     samples: int
     load_ms: float
+    """From the file to a session that can run, in a process that has imported the runtime."""
     p50_ms: float
     p99_ms: float
     peak_rss_mb: float

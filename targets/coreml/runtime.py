@@ -33,12 +33,7 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
     del threads
     if options:
         raise SourceError(f"coreml has no session option {sorted(options)}", expected="none")
-    try:
-        tools: Any = importlib.import_module("coremltools")
-    except ImportError as error:
-        raise RefusedError(
-            f"coremltools cannot be imported ({error})", remedy="pip install 'edgeml[coreml]'"
-        ) from error
+    tools = library()
     folder = tempfile.TemporaryDirectory(suffix=".mlpackage")
     try:
         with zipfile.ZipFile(entry) as archive:
@@ -56,6 +51,20 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
             f"Core ML cannot load {entry.name}: {error}", remedy="It needs macOS 13 or later."
         ) from error
     return _CoreMlSession(model, folder)
+
+
+def library() -> Any:
+    """Imports coremltools.
+
+    Raises:
+        RefusedError: it cannot be imported.
+    """
+    try:
+        return importlib.import_module("coremltools")
+    except ImportError as error:
+        raise RefusedError(
+            f"coremltools cannot be imported ({error})", remedy="pip install 'edgeml[coreml]'"
+        ) from error
 
 
 class _CoreMlSession:

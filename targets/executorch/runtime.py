@@ -45,19 +45,10 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
     """
     if options:
         raise SourceError(f"executorch has no session option {sorted(options)}", expected="none")
+    torch, runtime, bindings = library()
     try:
         with _quiet():
-            torch: Any = importlib.import_module("torch")
-            runtime: Any = importlib.import_module("executorch.runtime")
-            library: Any = importlib.import_module("executorch.extension.pybindings.portable_lib")
-    except ImportError as error:
-        raise RefusedError(
-            f"ExecuTorch's runtime cannot be imported ({error})",
-            remedy="pip install 'edgeml[executorch]'",
-        ) from error
-    try:
-        with _quiet():
-            library._unsafe_reset_threadpool(threads)  # noqa: SLF001 - there is no other way
+            bindings._unsafe_reset_threadpool(threads)  # noqa: SLF001 - there is no other way
             program = runtime.Runtime.get().load_program(entry)
     except RuntimeError as error:
         raise SourceError(
@@ -78,6 +69,26 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
             remedy="Export the model again with this version of edgeml.",
         ) from error
     return _ExecutorchSession(torch, program, method)
+
+
+def library() -> tuple[Any, Any, Any]:
+    """Imports torch, ExecuTorch's runtime, and what that is bound to.
+
+    Raises:
+        RefusedError: one of them cannot be imported.
+    """
+    try:
+        with _quiet():
+            return (
+                importlib.import_module("torch"),
+                importlib.import_module("executorch.runtime"),
+                importlib.import_module("executorch.extension.pybindings.portable_lib"),
+            )
+    except ImportError as error:
+        raise RefusedError(
+            f"ExecuTorch's runtime cannot be imported ({error})",
+            remedy="pip install 'edgeml[executorch]'",
+        ) from error
 
 
 class _ExecutorchSession:

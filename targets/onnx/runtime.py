@@ -88,7 +88,7 @@ def open_with(
             more nodes to others than the options allow.
         SourceError: the file is no ONNX model, or an option is wrong.
     """
-    runtime = _module()
+    runtime = library()
     wanted = providers[0][0]
     if wanted != _CPU:
         _load_nvidia_wheels(runtime, tensorrt=wanted == "TensorrtExecutionProvider")
@@ -152,7 +152,8 @@ class _OrtSession:
         self._session = None
 
 
-def _module() -> Any:
+def library() -> Any:
+    """Imports ONNX Runtime."""
     # Since 1.29 ONNX Runtime tells its maker of every session, on Linux too, and leaves an
     # identifier of the device on the disk. Not from here. It looks once, when it is imported.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

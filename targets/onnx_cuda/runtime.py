@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeml.errors import RefusedError, SourceError
+from edgeml.targets.onnx import runtime as onnx
 from edgeml.targets.onnx.runtime import open_with
 from edgeml.targets.onnx_cuda.captured import CapturedSession
 from edgeml.targets.runtime import Session
@@ -57,6 +58,11 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
             if given.get(_GRAPH) == "1":
                 raise
     return opened(None)
+
+
+def library() -> Any:
+    """Imports ONNX Runtime."""
+    return onnx.library()
 
 
 def _device(given: Mapping[str, str]) -> int:

@@ -27,7 +27,7 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
     Raises:
         SourceError: the file is no IR, its ``.bin`` is missing, or an option is unknown.
     """
-    core: Any = importlib.import_module("openvino").Core()
+    core: Any = library().Core()
     try:
         model = core.read_model(str(entry))
     except RuntimeError as error:
@@ -52,6 +52,11 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
             remedy="Use another target's artifact on this machine.",
         ) from error
     return _OpenVinoSession(model, compiled)
+
+
+def library() -> Any:
+    """Imports OpenVINO."""
+    return importlib.import_module("openvino")
 
 
 class _OpenVinoSession:

@@ -15,10 +15,12 @@ import importlib.metadata
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
 from edgeml.errors import RefusedError
+from edgeml.targets.onnx import runtime as onnx
 from edgeml.targets.onnx.runtime import open_with
 from edgeml.targets.onnx_cuda.runtime import PRECISE
 from edgeml.targets.runtime import Session
@@ -49,9 +51,7 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
             ``placement.share`` allows.
         SourceError: the file is no ONNX model.
     """
-    # The provider has no option for TF32, which TensorRT takes for float32 by default; NVIDIA's
-    # libraries look at this when they are loaded, each before anything else.
-    os.environ.setdefault(_TF32, "0")
+    library()
     given = {key: value for key, value in options.items() if key.startswith(_PREFIX)}
 
     def load() -> Session:
@@ -81,6 +81,14 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
     with contextlib.suppress(OSError):
         timing.give_back(folder, shared, before=before)
     return session
+
+
+def library() -> Any:
+    """Imports ONNX Runtime."""
+    # The provider has no option for TF32, which TensorRT takes for float32 by default; NVIDIA's
+    # libraries look at this when they are loaded, each before anything else.
+    os.environ.setdefault(_TF32, "0")
+    return onnx.library()
 
 
 def engine_key(entry: Path, options: Mapping[str, str], *, system: Path = Path("/")) -> str:

@@ -27,7 +27,7 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
     """
     if options:
         raise SourceError(f"tflite has no session option {sorted(options)}", expected="none")
-    interpreter_module = _import()
+    interpreter_module = library()
     try:
         interpreter = interpreter_module.Interpreter(model_path=str(entry), num_threads=threads)
     except ValueError as error:
@@ -78,7 +78,12 @@ def _info(name: str, tensor: Any) -> TensorInfo:
     return TensorInfo(name, shape, dtype_name(tensor["dtype"]))
 
 
-def _import() -> Any:
+def library() -> Any:
+    """Imports the interpreter.
+
+    Raises:
+        RefusedError: neither can be imported.
+    """
     errors: list[str] = []
     for name in _MODULES:
         try:

@@ -1,5 +1,6 @@
 """What an export does side by side: the steps that are told of later, the processes that wait."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from edgeml.exporter.steps import Steps
 from edgeml.targets.compiling import CompileResult
 from edgeml.targets.measuring import MAX_RUNS, MIN_RUNS
 
+LIBRARIES = {"onnx": "onnxruntime_pybind11_state", "openvino": "libopenvino.so"}
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 
 
@@ -51,12 +53,28 @@ def test_each_measurement_has_a_process_of_its_own(children: Children):
     bench = Bench(children)
     bench.expect(Candidate("onnx", "fp32"))
     bench.settle()
-    taken = [bench.take(), bench.take()]  # nobody said that there would be a second one
+    taken = [bench.take("onnx"), bench.take("onnx")]  # nobody said that there would be a second one
     processes = [child.pid for child in taken]
     assert None not in processes
     assert len(set(processes)) == 2
     bench.close()
     assert [child.pid for child in taken] == [None, None]
+
+
+def test_a_process_for_a_measurement_waits_on_one_core_with_its_targets_runtime_and_no_other(
+    children: Children,
+):
+    bench = Bench(children)
+    bench.expect(Candidate("openvino", "fp16"))
+    bench.expect(Candidate("onnx", "fp32"))
+    bench.settle()
+    pids = {target: bench.take(target).pid for target in ("onnx", "openvino")}
+    maps = {target: Path(f"/proc/{pid}/maps").read_text() for target, pid in pids.items()}
+    cores = [os.sched_getaffinity(pid) for pid in pids.values() if pid is not None]
+    bench.close()
+    for target, library in LIBRARIES.items():
+        assert [each for each in pids if library in maps[each]] == [target]
+    assert [len(each) for each in cores] == [1, 1]
 
 
 def test_artifacts_that_are_compared_take_turns_each_in_a_process_of_its_own(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import subprocess
 import sys
@@ -26,6 +27,9 @@ GPU = HostFacts(
 def test_its_modules_exist(row: Target):
     for module in (row.compile, row.runtime):
         assert importlib.util.find_spec(module) is not None, module
+    runtime = importlib.import_module(row.runtime)
+    assert callable(runtime.open_session)
+    assert callable(runtime.library)
 
 
 @ROWS
