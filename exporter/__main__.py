@@ -25,6 +25,7 @@ from edgeml.exporter.child import first_line, no_room
 from edgeml.exporter.children import Children
 from edgeml.exporter.events import Done, Event, Failure, Note, Started, encode_event
 from edgeml.exporter.foresight import foresee
+from edgeml.exporter.naming import apart_from_sources
 from edgeml.exporter.repeat.again import Again
 from edgeml.exporter.repeat.cache import Cache, claimed, remove_abandoned
 from edgeml.exporter.request import ExportRequest, Reproduction, decode_request
@@ -91,6 +92,7 @@ def _again(request: ExportRequest | Reproduction, children: Children) -> Again |
     second of them each, or with two seconds of torch."""
     if isinstance(request, Reproduction):
         return None
+    apart_from_sources(request)  # what comes from the cache is written, too
     children.ahead(2)
     foresee(request, children)
     with ThreadPoolExecutor(1) as beside:
