@@ -12,8 +12,10 @@ import pytest
 import tensorflow as tf
 import torch
 from onnx import TensorProto, helper
+from sklearn.ensemble import RandomForestClassifier
 
 from edgeml.errors import RefusedError
+from edgeml.exporter.sources import classical_graph
 from edgeml.targets.compiling import CompileJob, compile_here
 from edgeml.targets.runtime import NamedSession, open_session
 from edgeml.targets.tflite import bridge
@@ -55,6 +57,20 @@ def convert(onnx2tf: Path):
         return NamedSession(session, made.inputs, made.outputs)
 
     return converted
+
+
+def test_trees_that_decide_between_two_classes(convert, tmp_path: Path):
+    rows = np.random.default_rng(0).normal(size=(60, 3)).astype("float32")
+    trees = RandomForestClassifier(2, max_depth=2, random_state=0)
+    trees.fit(rows, np.where(rows[:, 0] > rows[:, 1], 3, 7))
+    made = classical_graph.convert(trees, width=3, names=(), call="the model").model
+    onnx.save(made, str(tmp_path / "trees.onnx"))
+    each = job(tmp_path / "trees.onnx", {"X": ...}, {"label": ..., "probabilities": ...})
+    session = convert(msgspec.structs.replace(each, source_kind="classical"))
+    found = [session.run({"X": rows[i : i + 1]}) for i in range(20)]
+    assert [int(each["label"][0]) for each in found] == trees.predict(rows[:20]).tolist()
+    scores = np.concatenate([each["probabilities"] for each in found])
+    np.testing.assert_allclose(scores, trees.predict_proba(rows[:20]), atol=1e-6)
 
 
 def test_where_onnx2tf_fails_the_node_is_named(convert, tmp_path: Path):
