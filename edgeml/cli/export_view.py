@@ -147,6 +147,7 @@ class Result(Gathering):
             ],
             title=machine,
             right=numbers,
+            spare=("max abs", "p99 ms", "cosine", "peak MB", "front"),
         )
 
 
