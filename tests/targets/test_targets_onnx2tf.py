@@ -73,6 +73,29 @@ def test_trees_that_decide_between_two_classes(convert, tmp_path: Path):
     np.testing.assert_allclose(scores, trees.predict_proba(rows[:20]), atol=1e-6)
 
 
+def test_what_tensorflow_s_converter_writes_for_nobody_is_refused_in_its_words(
+    convert, tmp_path: Path
+):
+    """Its optimizer makes zeros of a boolean of this, an operator that LiteRT has not."""
+    table = onnx.numpy_helper.from_array(np.array([3, 7]), "table")
+    each = save(
+        tmp_path / "table.onnx",
+        [
+            helper.make_node("Constant", [], ["half"], value_float=0.5),
+            helper.make_node("Constant", [], ["table"], value=table),
+            helper.make_node("Greater", ["x", "half"], ["above"]),
+            helper.make_node("Cast", ["above"], ["number"], to=INT64),
+            helper.make_node("Gather", ["table", "number"], ["label"]),
+        ],
+        {"x": (FLOAT, [1])},
+        {"label": (INT64, [1])},
+    )
+    with pytest.raises(RefusedError) as refused:
+        convert(each)
+    assert "'tfl.zeros_like' op operand #0 must be tensor" in refused.value.found
+    assert "Less" in refused.value.found
+
+
 def test_where_onnx2tf_fails_the_node_is_named(convert, tmp_path: Path):
     """Of two nodes of a kind the one; what it makes is the model's own name."""
     cube = (FLOAT, [2, 3, 4])
