@@ -25,16 +25,16 @@ from edgeml.errors import EdgemlError
 from edgeml.exporter.child import first_line, no_room
 from edgeml.exporter.children import Children
 from edgeml.exporter.events import Done, Event, Failure, Note, Started, encode_event
+from edgeml.exporter.folders import PREFIX, claimed, remove_leftovers
 from edgeml.exporter.foresight import foresee
-from edgeml.exporter.repeat.cache import Cache, claimed, remove_abandoned
+from edgeml.exporter.naming import apart_from_sources
+from edgeml.exporter.repeat.cache import Cache
 from edgeml.exporter.request import ExportRequest, Reproduction, decode_request
 
 if TYPE_CHECKING:
     from edgeml.exporter.repeat.again import Again
 
 KEPT_LOGS = 20
-PREFIX = "edgeml-export-"
-"""Of an export's folder for temporary files."""
 
 
 def main() -> int:
@@ -69,7 +69,7 @@ def main() -> int:
 
 
 def _answer(request: ExportRequest | Reproduction, channel: _Channel, log: Path) -> int:
-    remove_abandoned(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+    remove_leftovers()
     with claimed(lambda: Path(tempfile.mkdtemp(prefix=PREFIX))) as folder:
         began_ns = folder.stat().st_mtime_ns
         children = Children(log, temporary=folder, record=folder / "read.txt")
@@ -94,6 +94,7 @@ def _again(request: ExportRequest | Reproduction, children: Children) -> Again |
     second of them each, or with two seconds of torch."""
     if isinstance(request, Reproduction):
         return None
+    apart_from_sources(request)  # what comes from the cache is written, too
     children.ahead(2)
     foresee(request, children)
     from edgeml.exporter.repeat.again import Again  # with NumPy, while those begin

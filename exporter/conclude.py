@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import msgspec
 
@@ -93,9 +94,10 @@ def conclude(
         isa=machine.isa(),
         status=1 if planned.refused or refused or unmet else 0,
     )
+    drawn, place = None, Path(request.report).resolve()
     if request.report and rows:
         shop.emit(Stage(name="report", title=f"Drawing {request.report}"))
-        report.write(
+        drawn = report.draw(
             report.Contents(
                 path=request.report,
                 rows=tuple(rows),
@@ -103,8 +105,10 @@ def conclude(
                 done=done,
                 limits=request.limits,
             ),
-            shop.children,
+            shop,
         )
+        if failed or not any(row.chosen for row in rows):  # what it tells is all that there is
+            report.put(drawn, place)
     if failed:
         told_of = [text for name, text in smallest.items() if name not in refused]
         raise results.failure(failed, " ".join(told_of))
@@ -114,12 +118,14 @@ def conclude(
     shop.emit(Stage(name="pack", title="Packing the bundle"))
     chosen = [each for each in tried.trials if choices[each.candidate].chosen]
     targets = tuple(dict.fromkeys(each.candidate.target for each in chosen))
-    size = pack.pack(
-        planned.output,
-        results.contents(planned, material, described, targets, source),
-        [results.finished(each) for each in chosen],
-        lock=draft(request, targets, shop.children.dependencies(), source=described.identity.given),
-    )
+    given = described.identity.given
+    with report.beside(drawn, place):
+        size = pack.pack(
+            planned.output,
+            results.contents(planned, material, described, targets, source),
+            [results.finished(each) for each in chosen],
+            lock=draft(request, targets, shop.children.dependencies(), source=given),
+        )
     converted = None if tried.converted is None else round(tried.converted - began, 2)
     return msgspec.structs.replace(
         done, bytes=size, seconds=round(time.monotonic() - began, 2), converted=converted

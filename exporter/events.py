@@ -181,7 +181,9 @@ class LayerNoise(msgspec.Struct, frozen=True, kw_only=True):
     input_snr_db: float | None = None
     """The lowest of what it reads."""
     first: bool = False
-    """It is the first bad one."""
+    """It is the first bad one, below 10 dB; none is where no layer is."""
+    most: bool = False
+    """Most of the noise arises in it."""
 
 
 class Collapse(Event, frozen=True, kw_only=True, tag="collapse"):

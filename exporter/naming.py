@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from edgeml.bundle import SUFFIX
 from edgeml.errors import SourceError, UsageError
+from edgeml.exporter.request import ExportRequest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Of a model and of a version: both become part of a file name, the name of an MQTT topic too."""
@@ -75,6 +77,21 @@ def destination(output: str, name: str, version: str) -> Path:
     return path.resolve()
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder that a bundle goes to.
+
+    Raises:
+        SourceError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SourceError(
+            f"The folder {folder} cannot be made: {error.strerror or error}",
+            remedy="Choose another place with -o.",
+        ) from error
+
+
 def beside(path: str, option: str, suffixes: tuple[str, ...]) -> None:
     """Check where a file is to be written beside the bundle, before minutes of work.
 
@@ -102,6 +119,54 @@ def beside(path: str, option: str, suffixes: tuple[str, ...]) -> None:
             remedy="Make it first, or choose another place.",
         )
     _refuse_folder(given.parent, option)
+
+
+def apart_from_sources(request: ExportRequest) -> None:
+    """See to it that an export writes over nothing of what it reads.
+
+    Raises:
+        UsageError: it would.
+    """
+    written = [("--report", Path(request.report))] if request.report else []
+    if request.minimize:
+        small = Path(request.minimize)
+        others = (small.with_stem(f"{small.stem}-{name}") for name in request.targets)
+        written += [("--minimize", each) for each in (small, *others)]
+    read = {
+        "MODEL": request.model,
+        "--calibration": request.calibration or "",
+        "--evaluate": request.evaluation or "",
+        "--preprocess": request.preprocessing,
+        "--metric": request.metric,
+    }
+    for flag, path in written:
+        apart(flag, path, read)
+
+
+def apart(option: str, written: Path, read: Mapping[str, str]) -> None:
+    """Refuse to write a file over one that is read, or into a folder that is read.
+
+    Args:
+        option: that names the file.
+        written: the file.
+        read: what is read, by the option that names it, as it was given; empty for nothing.
+
+    Raises:
+        UsageError: it is one of them, or lies in one of them.
+    """
+    place = written.resolve()
+    for what, text in read.items():
+        head, colon, _ = text.rpartition(":")
+        source = Path(head if colon and head.endswith(".py") else text)
+        if not text or not source.exists():
+            continue
+        taken = place == source.resolve() or (place.exists() and place.samefile(source))
+        if taken or (source.is_dir() and place.is_relative_to(source.resolve())):
+            raise UsageError(
+                f"{option} would write {'over' if taken else 'into'} {source}, which {what} names",
+                expected="a place of its own",
+                remedy=f"Name another one with {option}.",
+            )
 
 
 def _refuse_folder(folder: Path, option: str) -> None:

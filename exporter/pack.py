@@ -37,8 +37,8 @@ from edgeml.bundle import (
 )
 from edgeml.bundle.archive import BASELINE, GOLDEN, LOCK
 from edgeml.bundle.manifest import Step
-from edgeml.errors import SourceError
 from edgeml.exporter.candidates import Candidate
+from edgeml.exporter.naming import make_folder
 from edgeml.exporter.repeat.lock import Lock, Recipe, complete
 from edgeml.statistics import Baseline
 from edgeml.targets.compiling import CompileResult
@@ -208,13 +208,7 @@ def pack(
     manifest, members = assemble(
         contents, [packed(each) for each in finished], lock=lock, created=_created()
     )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SourceError(
-            f"The folder {path.parent} cannot be made: {error.strerror or error}",
-            remedy="Choose another place with -o.",
-        ) from error
+    make_folder(path.parent)
     write_bundle(path, manifest, members)
     return path.stat().st_size
 

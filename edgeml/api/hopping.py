@@ -21,7 +21,8 @@ def stream_export(
 ) -> Generator[AnyEvent, None, None]:
     """Run an export, and yield its events as they come.
 
-    Closing the generator ends the export, with all its processes.
+    Closing the generator ends the export, with all its processes. Its temporary files go, too, also
+    where it had to be killed and could not tidy up.
 
     Args:
         request: an :class:`~edgeml.exporter.request.ExportRequest`, or another one that
@@ -33,17 +34,21 @@ def stream_export(
         ToolchainError: there is no toolchain and it cannot be made, or the export died.
     """
     from edgeml.exporter.events import Done, Failure, decode_event
+    from edgeml.exporter.folders import remove_leftovers
     from edgeml.toolchain import hop
     from edgeml.toolchain.spec import toolchain
 
     with hop.interpreter(toolchain("export"), say=say, progress=progress) as python:
-        yield from hop.stream(
-            python,
-            "edgeml.exporter",
-            msgspec.json.encode(request),
-            decode=decode_event,
-            final=(Done, Failure),
-        )
+        try:
+            yield from hop.stream(
+                python,
+                "edgeml.exporter",
+                msgspec.json.encode(request),
+                decode=decode_event,
+                final=(Done, Failure),
+            )
+        finally:
+            remove_leftovers()
 
 
 def unread(program: Path, version: str, *, say: Say) -> str:

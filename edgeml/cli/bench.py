@@ -135,4 +135,5 @@ def _write(measured: list[tuple[Artifact, Measurement]]) -> None:
         title=f"{first.machine} ({first.isa}), threads: {first.threads}, "
         + ("not pinned to a core" if first.cores is None else f"cores: {first.cores}"),
         right=numbers,
+        spare=("loading MB", "steady MB", "runs", "load ms"),
     )

@@ -147,6 +147,7 @@ class Result(Gathering):
             ],
             title=machine,
             right=numbers,
+            spare=("max abs", "p99 ms", "cosine", "peak MB", "front"),
         )
 
 
@@ -199,7 +200,7 @@ def _write_collapse(collapse: Collapse) -> None:
                 _decibels(layer.input_snr_db),
                 _decibels(layer.snr_db),
                 ", ".join(filter(None, (layer.module, layer.line))),
-                "← first bad" if layer.first else "",
+                "← first bad" if layer.first else "← most noise" if layer.most else "",
             )
             for layer in collapse.layers
         ],

@@ -118,7 +118,12 @@ def _write_artifacts(manifest: Manifest) -> None:
                 " or ".join(artifact.requires.packages),
             )
         )
-    write_table(("artifact", *numbers, "measured on", "needs one of"), rows, right=numbers)
+    write_table(
+        ("artifact", *numbers, "measured on", "needs one of"),
+        rows,
+        right=numbers,
+        spare=("needs one of", "loading MB", "steady MB", "max abs", "p99 ms", "cosine", "peak MB"),
+    )
     for artifact in manifest.artifacts:
         if artifact.certificate is not None:
             text = f"{artifact.certificate.metric}: {sentence(artifact.certificate)}"

@@ -32,7 +32,7 @@ def reproduce(
     calibration: Data = "",
     evaluate: Data = "",
     output: Annotated[
-        str, typer.Option("-o", "--output", metavar="FILE", help="Keep the new bundle here.")
+        str, typer.Option("-o", "--output", metavar="PATH", help="Keep the new bundle here.")
     ] = "",
     as_json: Json = False,
 ) -> None:

@@ -61,6 +61,12 @@ def run(
 
     if output is not None and output.suffix != ".npz":
         raise UsageError(f"-o names {output}", expected="a file that ends in .npz")
+    if output is not None and output.exists() and output.samefile(data):
+        raise UsageError(
+            f"-o would write over {data}, which --input names",
+            expected="a place of its own",
+            remedy="Name another one with -o.",
+        )
     model = open_bundle(bundle)
     artifact = runnable(model, target)[0][0]
     results: dict[str, list[np.ndarray[Any, Any]]] = {}

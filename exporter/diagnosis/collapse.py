@@ -22,14 +22,16 @@ class Collapse(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         layers: those to show, in the order in which they run.
-        first: the first bad one: the noise arises in it, and what it makes is below
-            :data:`BAD_DB`; where none is, the one that adds most.
-        after: the nearest layer before it whose module is known, where its own is not.
+        bad: the first bad one: what it makes is below :data:`BAD_DB`; None where no layer is.
+        most: where the noise arises: in the bad one, if more than half of that is its own; else
+            noise adds up over the layers, and this one adds most.
+        after: the nearest layer before that whose module is known, where its own is not.
         compared: how many layers there were.
     """
 
     layers: tuple[LayerSignal, ...]
-    first: LayerSignal
+    bad: LayerSignal | None
+    most: LayerSignal
     after: LayerSignal | None
     compared: int
 
@@ -43,34 +45,43 @@ def judge(layers: Sequence[LayerSignal]) -> Collapse | None:
     adding = [layer for layer in layers if noise(layer) > 0]
     if not adding:
         return None
-    worst = max(adding, key=noise)
-    # A layer whose inputs are bad already may be blameless: more than half its noise is its own.
-    first = next((each for each in adding if each.snr_db < BAD_DB and _own(each)), worst)
-    shown = {id(each) for each in sorted(adding, key=noise, reverse=True)[: SHOWN - 1]}
-    shown.add(id(first))
-    before = layers[: next(i for i, each in enumerate(layers) if each is first)]
+    bad = next((each for each in adding if each.snr_db < BAD_DB), None)
+    most = bad if bad is not None and _own(bad) else max(adding, key=noise)
+    shown = {id(each) for each in sorted(adding, key=noise, reverse=True)[: SHOWN - 2]}
+    shown |= {id(bad), id(most)}
+    before = layers[: next(i for i, each in enumerate(layers) if each is most)]
     known = [each for each in before if each.module or each.line]
     return Collapse(
         layers=tuple(each for each in layers if id(each) in shown),
-        first=first,
-        after=known[-1] if known and not (first.module or first.line) else None,
+        bad=bad,
+        most=most,
+        after=known[-1] if known and not (most.module or most.line) else None,
         compared=len(layers),
     )
 
 
 def sentence(found: Collapse) -> str:
     """The first bad layer, where it comes from, and what it does to the signal."""
-    layer = found.first
+    layer = found.most
+    verdict = "The first bad layer is"
+    if found.bad is None:
+        verdict = "No layer is bad by itself; most noise arises in"
+    elif found.bad is not layer:
+        verdict = (
+            f"Noise adds up over the layers: the first below {BAD_DB:g} dB is "
+            f"{_named(found.bad, _whence(found.bad))}, and most arises in"
+        )
     whence = _whence(layer) or (f"behind {_whence(found.after)}" if found.after else "")
     before = decibels(layer.input_snr_db)
     came = "a clean input" if math.isinf(layer.input_snr_db) else f"an input at {before}"
-    verdict = "The first bad layer is"
-    if layer.snr_db >= BAD_DB:
-        verdict = "No layer is bad by itself; most noise arises in"
     return (
-        f"{verdict} {layer.name!r} ({layer.operator}{f'; {whence}' if whence else ''}): it takes "
-        f"{came} and gives out {decibels(layer.snr_db)} of signal to noise"
+        f"{verdict} {_named(layer, whence)}: it takes {came} and gives out "
+        f"{decibels(layer.snr_db)} of signal to noise"
     )
+
+
+def _named(layer: LayerSignal, whence: str) -> str:
+    return f"{layer.name!r} ({layer.operator}{f'; {whence}' if whence else ''})"
 
 
 def _whence(layer: LayerSignal) -> str:

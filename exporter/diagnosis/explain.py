@@ -98,7 +98,8 @@ def _collapsed(
                 shape=each.shape,
                 snr_db=_finite(each.snr_db),
                 input_snr_db=_finite(each.input_snr_db),
-                first=each is found.first,
+                first=each is found.bad,
+                most=each is found.most,
             )
             for each in found.layers
         ),

@@ -201,6 +201,10 @@ def certify(
     )
 
 
+_LEAST = 5e-6
+"""Of what is told as more than nothing, as a share."""
+
+
 def sentence(certificate: Certificate) -> str:
     """For people: ``drop at most 1 point with 95 % confidence, 1,240 of 5,000 samples; …``."""
     sure = f"with {certificate.confidence * 100:g} % confidence"
@@ -213,11 +217,14 @@ def sentence(certificate: Certificate) -> str:
         return "; ".join(filter(None, (first, new)))
     first = f"drop {points(certificate.drop)} on all {seen:,} samples"
     if certificate.method == "bootstrap":
+        if max(abs(certificate.drop), abs(certificate.beyond)) < _LEAST:
+            # All its draws are alike, too: that bounds nothing, however few samples there are.
+            return f"{first}; a bootstrap says nothing of new ones where no sample differs"
         sure = f"with {certificate.confidence * 100:g} % confidence (bootstrap)"
     return f"{first}; {new} {sure}" if new else f"{first}; too few to say anything of new ones"
 
 
 def points(share: float) -> str:
     """A share as points: ``1 point``, ``0.25 points``."""
-    text = f"{share * 100:.3g}" if abs(share) >= 5e-6 else "0"
+    text = f"{share * 100:.3g}" if abs(share) >= _LEAST else "0"
     return f"{text} point{'' if text in ('1', '-1') else 's'}"

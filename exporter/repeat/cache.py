@@ -13,19 +13,19 @@ fail an export: :meth:`Cache.keep` says why it did not keep something, and findi
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from edgeml.decoding import from_json
+from edgeml.exporter.folders import claimed, remove_abandoned
 from edgeml.exporter.repeat.dependencies import file_hash, unchanged
 
 VARIABLE = "EDGEML_CACHE"
@@ -313,46 +313,6 @@ def atomic(path: Path) -> Generator[Any]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def claimed(make: Any) -> Generator[Path]:
-    """A new folder, locked (flock) for as long as this process lives; gone afterwards.
-
-    The kernel lets go of the lock however the process ends, and so tells the folders of the dead.
-
-    Args:
-        make: gives a new, empty folder.
-    """
-    while True:
-        folder: Path = make()
-        # Until it is locked it looks like one of the dead, and somebody may tidy it up.
-        try:
-            handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        if folder.exists():
-            break
-        os.close(handle)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
-
-
-def remove_abandoned(folders: Iterable[Path]) -> None:
-    """Remove those folders of :func:`claimed` whose process is gone."""
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                if os.fstat(handle).st_uid == os.getuid():
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(handle)
 
 
 def _store(path: Path, to: Path) -> Stored:

@@ -18,7 +18,7 @@ import msgspec
 from edgeml.bundle import Artifact, Bundle, Requirement, describe, open_bundle, write_bundle
 from edgeml.bundle.archive import LOCK
 from edgeml.errors import BundleError, EdgemlError, SourceError
-from edgeml.exporter import pack, results
+from edgeml.exporter import naming, pack, results
 from edgeml.exporter.bridges import bridges
 from edgeml.exporter.candidates import Candidate
 from edgeml.exporter.children import Children
@@ -57,11 +57,15 @@ def reproduce(request: Reproduction, *, emit: Emit, children: Children, folder: 
     began = time.monotonic()
     bundle = open_bundle(Path(request.bundle))
     then = _lock(bundle)
+    rebuilt = folder / "rebuilt.edgeml"
+    if request.output:
+        named = bundle.manifest
+        rebuilt = naming.destination(request.output, named.name, named.version)
+        naming.apart("-o", rebuilt, {"BUNDLE": request.bundle})
     again = _request(then, request, bundle, folder)
     shop = Workshop(emit=emit, children=children, folder=folder)
     planned, material, made = _make(again, then, shop)
     emit(Stage(name="pack", title="Packing and comparing"))
-    rebuilt = Path(request.output) if request.output else folder / "rebuilt.edgeml"
     now = lock.draft(
         planned.request,
         then.targets,
@@ -90,6 +94,7 @@ def reproduce(request: Reproduction, *, emit: Emit, children: Children, folder: 
         lock=now,
         created=old.created,
     )
+    naming.make_folder(rebuilt.parent)
     write_bundle(rebuilt, manifest, members)
     same = open_bundle(rebuilt).sha256 == bundle.sha256
     if not same:

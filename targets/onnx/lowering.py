@@ -228,7 +228,7 @@ def _linear_classifier(build: Builder, attributes: Attributes) -> None:
     if rows == 1:
         if len(labels) != 2:
             raise refused(build.node, f"it has one row of weights for {len(labels)} classes")
-        build.label(build.decided(made, 0.0), labels)
+        build.label_by(made, 0.0, labels)
         positive = build.transformed(made, transform)
         # Of a margin, too, ONNX Runtime gives 1 less it to the other class.
         negative = build.add("Sub", build.constant(np.float32(1)), positive)

@@ -98,10 +98,16 @@ class Builder:
         if self.node.output[0]:
             self.finish(0, self.add("Gather", self.constant(labels), decision))
 
-    def decided(self, score: str, threshold: float) -> str:
-        """1 where a score [1, 1] is above the threshold, else 0, as int64 [1]."""
+    def label_by(self, score: str, threshold: float, labels: Array) -> None:
+        """Finishes output 0 with the second label where a score [1, 1] is above the threshold, else
+        with the first."""
+        if not self.node.output[0]:
+            return
         above = self.add("Greater", self.flat(score), self.constant(np.float32(threshold)))
-        return self.cast(above, "INT64")
+        # Not a Gather by the decision as a number: what onnx2tf makes of that, TensorFlow's
+        # converter takes for zeros of a boolean, which LiteRT does not have.
+        first, second = (self.constant(labels[i : i + 1]) for i in (0, 1))
+        self.finish(0, self.add("Where", above, second, first))
 
     def transformed(self, scores: str, transform: str) -> str:
         """Scores [1, n] after a ``post_transform``.

@@ -69,10 +69,10 @@ def classifier(build: Builder, attributes: Mapping[str, Any]) -> None:
             score = build.add("Add", score, build.constant(base[-1:]))
         one = build.constant(np.float32(1))
         if min(attributes["class_weights"]) >= 0:
-            build.label(build.decided(score, 0.5), labels)
+            build.label_by(score, 0.5, labels)
             both = build.add("Sub", one, score), score
         else:
-            build.label(build.decided(score, 0.0), labels)
+            build.label_by(score, 0.0, labels)
             both = build.add("Neg", score), score
             if transform == "LOGISTIC":
                 both = build.add("Sigmoid", both[0]), build.add("Sigmoid", both[1])

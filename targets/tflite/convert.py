@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from edgeml.errors import RefusedError
 from edgeml.targets import sources
 from edgeml.targets.compiling import CompileJob
 from edgeml.targets.faults import refuse_faults
@@ -142,7 +143,16 @@ def _from_savedmodel(folder: Path, path: Path) -> None:
     except Exception as error:
         missing = re.search(r"'tf\.(\w+)' op is neither a custom op nor a flex op", str(error))
         if missing is None:
-            raise
+            broken = re.search(r"'tfl\.\w+' op [^\n]+", str(error))
+            if broken is None:
+                raise
+            node = re.search(r'"([^":]+)@', str(error))
+            at = f", at {node[1]!r}" if node else ""
+            raise RefusedError(
+                f"TensorFlow's converter makes of it what LiteRT does not have{at}: {broken[0]}",
+                remedy="Replace that operator, or what reads it, by an equivalent; or export to "
+                "openvino or onnx.",
+            ) from error
         operator = missing.group(1)
         place = sources.locate_tensorflow(folder, operator)
         sources.refuse_operator(_TITLE, operator, place, error)

@@ -97,6 +97,7 @@ def test_run_as_json_holds_the_outputs(
         (["-i", "data.csv"], 2, ("data.csv", "FILE.npz")),
         (["-i", "SAMPLES", "-t", "vax"], 2, ("vax", "onnx-")),
         (["-i", "SAMPLES", "-o", "out.txt"], 2, ("out.txt", ".npz")),
+        (["-i", "SAMPLES", "-o", "SAMPLES"], 2, ("over", "--input")),
         (["-i", "SAMPLES", "-o", "/no/such/folder/o.npz"], 2, ("/no/such/folder/o.npz", "-o")),
     ],
 )

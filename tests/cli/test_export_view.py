@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from edgeml.bundle import Certificate
-from edgeml.cli import main
+from edgeml.cli import main, shared
 from edgeml.cli.export_options import spread_targets
 from edgeml.cli.export_view import Result, StageView
 from edgeml.errors import SourceError
@@ -122,6 +122,17 @@ def test_the_table_shows_every_artifact_and_which_was_chosen(
     assert "0.99995" in int8
     assert any("not measured" in line for line in lines)
     assert "/tmp/m.edgeml" in lines[-1]
+
+
+def test_the_table_of_a_narrow_terminal_keeps_its_figures_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shared, "PIPE_COLUMNS", 80)
+    result(*ROWS, DONE).write_table()
+    printed = capsys.readouterr().out
+    int8 = next(line for line in printed.splitlines() if "int8" in line)
+    assert all(figure in int8 for figure in ("tflite", "23.0 kB", "0.99995", "0.018", "52", "✓"))
+    assert "Left out, since the terminal is narrow: max abs, p99 ms" in printed
 
 
 def test_an_artifact_that_failed_its_check_is_marked(capsys: pytest.CaptureFixture[str]) -> None:

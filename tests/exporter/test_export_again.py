@@ -117,6 +117,21 @@ def test_a_file_that_a_factory_reads_or_imports_is_part_of_what_was_exported(
     assert content(changed) != content(first)
 
 
+def test_nothing_that_is_read_is_written_over(bench: Bench):
+    model = bench.folder / "net.onnx"
+    before = model.read_bytes()
+    refused = bench.export(minimize=str(model)).failure
+    assert refused.error == "UsageError"
+    assert refused.found == f"--minimize would write over {model}, which MODEL names"
+    assert model.read_bytes() == before
+
+    bench.export(minimize=str(bench.folder / "smallest.onnx"))  # and now it is in the cache
+    second = bench.folder / "smallest-onnx.onnx"  # what that of a second target is called
+    model.rename(second)
+    taken = bench.export(model=str(second), minimize=str(bench.folder / "smallest.onnx"))
+    assert str(second) in taken.failure.found
+
+
 def test_a_cache_that_cannot_be_written_is_no_failure(bench: Bench):
     bench.cache.write_text("a file, where a folder should be")
     outcome = bench.export()
@@ -127,6 +142,13 @@ def test_a_cache_that_cannot_be_written_is_no_failure(bench: Bench):
 def test_reproduce_says_what_differs_and_why(bench: Bench):
     bundle = Path(bench.export().done.bundle)
     assert bench.reproduce(bundle).status == 0
+    kept = bench.reproduce(bundle, output=f"{bench.folder}/again/")
+    assert Path(kept.done.bundle) == bench.folder / "again" / "net-0.1.0.edgeml"
+    assert content(kept) == bundle.read_bytes()
+    for place in (str(bundle), str(bench.folder / "net.onnx")):
+        before = Path(place).read_bytes()
+        assert bench.reproduce(bundle, output=place).failure.error == "UsageError"
+        assert Path(place).read_bytes() == before
 
     with np.load(bench.folder / "data.npz") as data:
         np.savez(bench.folder / "data.npz", image=data["image"][1:])

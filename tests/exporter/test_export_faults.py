@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,11 +17,15 @@ import pytest
 from support.disks import mounted
 from support.exports import Models, finish, start
 from support.gone import wait_gone
-from support.processes import descendants
+from support.processes import children, descendants
 
 import edgeml
+from edgeml.api.hopping import stream_export
 from edgeml.bundle import open_bundle
+from edgeml.decoding import from_plain
+from edgeml.errors import ToolchainError
 from edgeml.exporter.events import Stage, decode_event
+from edgeml.exporter.request import ExportRequest
 
 
 def request(models: Models, folder: Path, **changes: object) -> dict[str, object]:
@@ -44,9 +49,12 @@ def until(process: subprocess.Popen[bytes], stage: str) -> None:
     pytest.fail(f"the stage {stage} never came", pytrace=False)
 
 
-@pytest.mark.parametrize("stage", ["source", "calibrate", "compile", "verify", "measure", "pack"])
+@pytest.mark.parametrize(
+    "stage", ["source", "calibrate", "compile", "verify", "measure", "report", "pack"]
+)
 def test_ctrl_c_leaves_nothing_whatever_the_stage(models: Models, tmp_path: Path, stage: str):
-    wanted = request(models, tmp_path, targets=["openvino", "onnx"])
+    report = tmp_path / "report.png"
+    wanted = request(models, tmp_path, targets=["openvino", "onnx"], report=str(report))
     process = start(tmp_path / "tmp", **wanted)
     until(process, stage)
     below = descendants(process.pid)
@@ -62,9 +70,11 @@ def test_ctrl_c_leaves_nothing_whatever_the_stage(models: Models, tmp_path: Path
     if status == 0:  # it was done before the signal came
         assert b'"done"' in said
         assert [open_bundle(path).manifest.name for path in left] == ["net"]
+        assert report.exists()
     else:
         assert status == 130
         assert left == []
+        assert list(tmp_path.glob("*report*")) == []
 
 
 def test_leaving_the_iterator_of_events_ends_the_export(models: Models, tmp_path: Path):
@@ -84,6 +94,24 @@ def test_leaving_the_iterator_of_events_ends_the_export(models: Models, tmp_path
     for pid in below:
         wait_gone(pid)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_that_died_leaves_no_temporary_files(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As after a second Ctrl-C, which kills it while it tidies up."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    before = set(children(os.getpid()))
+    wanted = from_plain(request(models, tmp_path), ExportRequest)
+    events = stream_export(wanted, say=lambda _: None, progress=lambda _: None)
+    assert any(isinstance(event, Stage) and event.name == "source" for event in events)
+    (folder,) = tmp_path.glob("edgeml-export-*")
+    (exporter,) = set(children(os.getpid())) - before
+    os.kill(exporter, signal.SIGKILL)
+    with pytest.raises(ToolchainError, match="SIGKILL"):
+        list(events)
+    assert not folder.exists()
 
 
 def test_after_a_kill_no_process_goes_on_and_the_next_export_tidies_up(

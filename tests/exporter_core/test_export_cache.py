@@ -164,7 +164,7 @@ def test_two_processes_keep_the_same_at_once(tmp_path: Path):
 DIE = """
 import os, signal, sys
 from pathlib import Path
-from edgeml.exporter.repeat.cache import claimed, remove_abandoned
+from edgeml.exporter.folders import claimed, remove_abandoned
 
 parent = Path(sys.argv[1])
 with claimed(lambda: (parent / "mine").mkdir() or parent / "mine") as folder:
@@ -174,7 +174,7 @@ with claimed(lambda: (parent / "mine").mkdir() or parent / "mine") as folder:
 
 
 def test_folders_of_the_dead_are_removed_and_those_of_the_living_are_not(tmp_path: Path):
-    from edgeml.exporter.repeat.cache import claimed, remove_abandoned
+    from edgeml.exporter.folders import claimed, remove_abandoned
 
     subprocess.run([sys.executable, "-c", DIE, tmp_path], check=False)
     assert (tmp_path / "mine" / "half").exists()
@@ -190,7 +190,7 @@ def test_folders_of_the_dead_are_removed_and_those_of_the_living_are_not(tmp_pat
 
 
 def test_a_folder_that_somebody_tidied_up_before_it_was_locked_is_made_again(tmp_path: Path):
-    from edgeml.exporter.repeat.cache import claimed, remove_abandoned
+    from edgeml.exporter.folders import claimed, remove_abandoned
 
     made: list[Path] = []
 

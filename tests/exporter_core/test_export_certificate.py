@@ -1,5 +1,6 @@
 """Certificates hold: simulated with fixed seeds, on populations where the truth is known."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -127,5 +128,10 @@ def test_a_bootstrap_is_called_one():
     assert sentence(found) == (
         "drop -0.2 points on all 300 samples; "
         "on new ones at most 1.25 points with 95 % confidence (bootstrap)"
+    )
+    alike = msgspec.structs.replace(found, drop=0.0, beyond=0.0)
+    assert sentence(alike) == (
+        "drop 0 points on all 300 samples; a bootstrap says nothing of new ones where no sample "
+        "differs"
     )
     assert points(0.01) == "1 point"

@@ -36,7 +36,8 @@ def test_the_first_bad_layer_is_the_one_in_which_the_noise_arises():
         ]
     )
     assert found is not None
-    assert found.first.name == "wide"
+    assert found.bad is found.most
+    assert found.most.name == "wide"
     assert [each.name for each in found.layers] == ["stem", "wide", "after", "head"]
     assert collapse.sentence(found) == (
         "The first bad layer is 'wide' (CONV; module 'blocks.2.conv', net.py:31): it takes an "
@@ -47,15 +48,34 @@ def test_the_first_bad_layer_is_the_one_in_which_the_noise_arises():
 def test_a_layer_that_passes_noise_on_is_blameless():
     found = collapse.judge([layer("bad", math.inf, 2), layer("passes", 2, 1.9)])
     assert found is not None
-    assert found.first.name == "bad"
+    assert found.bad is found.most
+    assert found.most.name == "bad"
     assert "a clean input" in collapse.sentence(found)
 
 
 def test_where_no_layer_is_bad_the_one_that_adds_most_is_named():
     found = collapse.judge([layer("a", math.inf, 40), layer("b", 40, 21), layer("c", 21, 20.5)])
     assert found is not None
-    assert found.first.name == "b"
+    assert found.bad is None
+    assert found.most.name == "b"
     assert collapse.sentence(found).startswith("No layer is bad by itself; most noise arises in")
+
+
+def test_where_noise_adds_up_the_first_bad_layer_is_not_the_one_that_adds_most():
+    found = collapse.judge(
+        [
+            layer("a", math.inf, 12),
+            layer("b", 12, 9.5, line="net.py:7"),
+            layer("c", 9.5, 6),
+            layer("head", 13, 3, line="net.py:9"),
+        ]
+    )
+    assert found is not None
+    assert collapse.sentence(found) == (
+        "Noise adds up over the layers: the first below 10 dB is 'b' (CONV; net.py:7), and most "
+        "arises in 'head' (CONV; net.py:9): it takes an input at 13.0 dB and gives out 3.0 dB of "
+        "signal to noise"
+    )
 
 
 def test_a_layer_of_no_known_module_is_placed_behind_one():
@@ -85,7 +105,8 @@ def test_the_table_is_short_and_in_running_order_and_has_the_first_bad_one(pairs
     order = [int(each.name) for each in found.layers]
     assert order == sorted(order)
     assert len(order) <= collapse.SHOWN
-    assert found.first in found.layers
+    assert found.most in found.layers
+    assert found.bad is None or found.bad in found.layers
     assert found.compared == len(layers)
 
 

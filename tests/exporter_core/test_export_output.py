@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeml.errors import EdgemlError, SourceError, UsageError
-from edgeml.exporter.naming import checked_name, destination, model_name
+from edgeml.exporter.naming import apart, checked_name, destination, model_name
 from edgeml.exporter.pack import golden_rows
 from edgeml.exporter.plan import plan
 from edgeml.exporter.repeat.dependencies import file_hash
@@ -117,3 +117,17 @@ def test_the_hash_of_a_folder_sees_names_and_content(tmp_path: Path):
     second = file_hash(tmp_path)
     (tmp_path / "b").write_text("2")
     assert len({first, second, file_hash(tmp_path)}) == 3
+
+
+def test_what_is_written_stands_apart_from_what_is_read(tmp_path: Path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    code = tmp_path / "page.html.py"
+    code.write_text("def samples(): ...\n")
+    (tmp_path / "link.html").symlink_to(code)
+    read = {"MODEL": f"{code}:samples", "--calibration": str(photos), "--evaluate": ""}
+    with pytest.raises(UsageError, match=f"--report would write into {photos}, which --cal"):
+        apart("--report", photos / "cats" / "report.png", read)
+    with pytest.raises(UsageError, match=f"--report would write over {code}, which MODEL names"):
+        apart("--report", tmp_path / "link.html", read)
+    apart("--report", tmp_path / "photos.png", read)

@@ -12,8 +12,10 @@ import pytest
 import tensorflow as tf
 import torch
 from onnx import TensorProto, helper
+from sklearn.ensemble import RandomForestClassifier
 
 from edgeml.errors import RefusedError
+from edgeml.exporter.sources import classical_graph
 from edgeml.targets.compiling import CompileJob, compile_here
 from edgeml.targets.runtime import NamedSession, open_session
 from edgeml.targets.tflite import bridge
@@ -55,6 +57,43 @@ def convert(onnx2tf: Path):
         return NamedSession(session, made.inputs, made.outputs)
 
     return converted
+
+
+def test_trees_that_decide_between_two_classes(convert, tmp_path: Path):
+    rows = np.random.default_rng(0).normal(size=(60, 3)).astype("float32")
+    trees = RandomForestClassifier(2, max_depth=2, random_state=0)
+    trees.fit(rows, np.where(rows[:, 0] > rows[:, 1], 3, 7))
+    made = classical_graph.convert(trees, width=3, names=(), call="the model").model
+    onnx.save(made, str(tmp_path / "trees.onnx"))
+    each = job(tmp_path / "trees.onnx", {"X": ...}, {"label": ..., "probabilities": ...})
+    session = convert(msgspec.structs.replace(each, source_kind="classical"))
+    found = [session.run({"X": rows[i : i + 1]}) for i in range(20)]
+    assert [int(each["label"][0]) for each in found] == trees.predict(rows[:20]).tolist()
+    scores = np.concatenate([each["probabilities"] for each in found])
+    np.testing.assert_allclose(scores, trees.predict_proba(rows[:20]), atol=1e-6)
+
+
+def test_what_tensorflow_s_converter_writes_for_nobody_is_refused_in_its_words(
+    convert, tmp_path: Path
+):
+    """Its optimizer makes zeros of a boolean of this, an operator that LiteRT has not."""
+    table = onnx.numpy_helper.from_array(np.array([3, 7]), "table")
+    each = save(
+        tmp_path / "table.onnx",
+        [
+            helper.make_node("Constant", [], ["half"], value_float=0.5),
+            helper.make_node("Constant", [], ["table"], value=table),
+            helper.make_node("Greater", ["x", "half"], ["above"]),
+            helper.make_node("Cast", ["above"], ["number"], to=INT64),
+            helper.make_node("Gather", ["table", "number"], ["label"]),
+        ],
+        {"x": (FLOAT, [1])},
+        {"label": (INT64, [1])},
+    )
+    with pytest.raises(RefusedError) as refused:
+        convert(each)
+    assert "'tfl.zeros_like' op operand #0 must be tensor" in refused.value.found
+    assert "Less" in refused.value.found
 
 
 def test_where_onnx2tf_fails_the_node_is_named(convert, tmp_path: Path):
