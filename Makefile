@@ -22,6 +22,9 @@ PYTEST_ARGS ?=
 PLUGINS := -p hypothesispytest -p xdist
 PYTEST := -m pytest $(PLUGINS) -n 3 --dist loadfile --no-loadscope-reorder
 
+# Most of what a type check takes is then what tests leave while they wait.
+GIVING_WAY := nice -n 5
+
 export EDGEML_TOOLCHAINS := $(CURDIR)/.toolchains
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Else each of some thousand processes compiles what it imports of edgeml, and each worker the tests.
@@ -49,10 +52,11 @@ demo: environments
 	$(BIN)/edgeml demo $(ARGS)
 
 # Two rounds, of what fills the processor side by side. Those tests of the second that go through
-# onnx2tf would wait for its installation, so it belongs to the first.
+# onnx2tf would wait for its installation, so it belongs to the first; and so does all of lint, since
+# the tests of the first wait more, and leave it the time.
 test: .venv/.core
-	@$(MAKE) --no-print-directory -j4 test-light lint-light toolchain onnx2tf
-	@$(MAKE) --no-print-directory -j3 test-heavy test-hop lint-heavy
+	@$(MAKE) --no-print-directory -j4 test-light lint-light lint-heavy onnx2tf
+	@$(MAKE) --no-print-directory -j2 test-heavy test-hop
 
 test-light: .venv/.light packages
 	$(BIN)/python $(PYTEST) $(HOP_TESTS:%=--ignore=%) $(PYTEST_ARGS)
@@ -69,10 +73,10 @@ lint-light: .venv/.light
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/pyright
+	$(GIVING_WAY) $(BIN)/pyright
 
 lint-heavy: .venv/.light test-tools
-	$(BIN)/pyright --project pyrightconfig.toolchain.json
+	$(GIVING_WAY) $(BIN)/pyright --project pyrightconfig.toolchain.json
 
 # The two installations wait for the network and the disk in turn: side by side they take as long as
 # the longer one.

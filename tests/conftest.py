@@ -41,6 +41,7 @@ ARM_PLACES = [Path(__file__).parent / name for name in ARM]
 
 LONGEST = (
     *("device_agent/test_crash_table.py", "collector/test_keep.py", "demo/test_story.py"),
+    "toolchain/test_install.py",
     *("exporter/test_export_repeatable.py", "exporter/test_export_roads.py"),
     *("exporter/test_export_live.py", "exporter/test_readme.py"),
 )
