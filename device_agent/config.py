@@ -240,6 +240,13 @@ KEEP_S = 0.25
 STANDBY_REST_S = 30.0
 """After a second worker was lost or did not come up, before another try."""
 
+CHANGE_WAIT_S = 1.0
+"""For a change of versions to end, before another one is refused: what the agent does by itself, to
+confirm and to remove, takes milliseconds."""
+
+BUNDLE_DIGITS = 16
+"""Of a bundle's SHA-256: what is extracted or measured of it is named after them."""
+
 PROFILE_KEEP_S = 600.0
 """How often what serving shows of an artifact's cost goes to the disk."""
 
