@@ -260,7 +260,8 @@ MAX_BODY = 64 * 2**20
 """Bytes of an HTTP request or an MQTT payload: a 1080p frame as JSON has about 40 MB."""
 
 MAX_CALLERS = 32
-"""HTTP connections at once, a thread each; the queue behind them is shorter anyway."""
+"""Connections at once over HTTP, and as many over the socket, a thread each; the queue behind them
+is shorter anyway."""
 
 SHARED_BYTES = 256 * 2**20
 """Memory that all callers over the socket share with the agent together, outside of any model's
