@@ -141,9 +141,10 @@ def _the_socket() -> Path:
         return found[0]
     if not found:
         raise CallError(
-            "No agent's socket was found",
+            f"No agent's socket was found: neither {SYSTEM}, nor in the usual state folder",
             status=0,
-            remedy=f"Start one, or name its socket: Client(PATH), {VARIABLE}, or {SYSTEM}.",
+            remedy="Start an agent, or name its socket, which is in the first lines of its log: "
+            f"Client(PATH), --socket, or the variable {VARIABLE}.",
         )
     raise CallError(
         f"There are {len(found)} agents: {', '.join(map(str, found))}",
