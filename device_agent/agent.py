@@ -32,6 +32,7 @@ from edgeml.device_agent.inputs.source import Source
 from edgeml.device_agent.install.disk import Disk
 from edgeml.device_agent.install.installer import Installer
 from edgeml.device_agent.install.ledger import Ledger
+from edgeml.device_agent.install.remains import Remains
 from edgeml.device_agent.install.shelf import Shelf
 from edgeml.device_agent.install.versions import Shelved
 from edgeml.device_agent.limits.limiter import find_limiter
@@ -107,7 +108,14 @@ class Agent:
             )
         )
         self._watch = Watch(bounds.MEMORY_POLL_S, find_limiter())
-        shelf = Shelf(Ledger(self._state.path, Disk()), self._event)
+        disk = Disk()
+        remains = Remains(
+            disk,
+            artifacts=self._state.artifacts,
+            profiles=self._state.profiles,
+            engines=self._state.engines,
+        )
+        shelf = Shelf(Ledger(self._state.path, disk), remains, self._event)
         self._installer = Installer(shelf, healthy_s=config.healthy_s, tell=self._event)
         awake = Awake(config.awake_ms / 1000)
         stack.callback(awake.close)
@@ -127,6 +135,7 @@ class Agent:
                     artifacts=self._state.artifacts,
                     logs_folder=self._state.logs,
                     profiles=self._state.profiles,
+                    engines=self._state.engines,
                     watch=self._watch,
                     room=room,
                     hooks=hooks,
@@ -140,6 +149,7 @@ class Agent:
             boot=self._boot,
             services=self._services,
             outbox=self._outbox,
+            disk=self._state.disk,
             connected=lambda: self._uplink is not None and self._uplink.connected,
             awake=lambda: awake.state,
         )

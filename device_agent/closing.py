@@ -56,17 +56,21 @@ class Closing:
 
     def turn(self, *, only_due: bool) -> None:
         """Close windows and store them: those that are due, or all."""
-        now = time.monotonic()
+        now, known = time.monotonic(), len(self._unsaved)
         for service in self._services:
             if not only_due or service.window_due <= now:
                 self._unsaved.extend(service.windows(now=now, wall_ms=time.time_ns() // 10**6))
+        fresh = len(self._unsaved) > known
         self._unsaved = thinned(self._unsaved, _UNSAVED)
         while self._unsaved:
             window, waiting = self._unsaved[0], len(self._unsaved)
             try:
                 appended = self._outbox.append(window)
             except AgentError as error:
-                logs.warn("window not stored", model=window.model, reason=error, waiting=waiting)
+                if fresh:  # not each time that it is tried again: the log may go to this disk
+                    logs.warn(
+                        "window not stored", model=window.model, reason=error, waiting=waiting
+                    )
                 break
             except TelemetryError as error:  # more statistics than a message may hold
                 logs.warn("window dropped", model=window.model, reason=error)

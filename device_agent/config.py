@@ -240,6 +240,13 @@ KEEP_S = 0.25
 STANDBY_REST_S = 30.0
 """After a second worker was lost or did not come up, before another try."""
 
+CHANGE_WAIT_S = 1.0
+"""For a change of versions to end, before another one is refused: what the agent does by itself, to
+confirm and to remove, takes milliseconds."""
+
+BUNDLE_DIGITS = 16
+"""Of a bundle's SHA-256: what is extracted or measured of it is named after them."""
+
 PROFILE_KEEP_S = 600.0
 """How often what serving shows of an artifact's cost goes to the disk."""
 
@@ -253,7 +260,8 @@ MAX_BODY = 64 * 2**20
 """Bytes of an HTTP request or an MQTT payload: a 1080p frame as JSON has about 40 MB."""
 
 MAX_CALLERS = 32
-"""HTTP connections at once, a thread each; the queue behind them is shorter anyway."""
+"""Connections at once over HTTP, and as many over the socket, a thread each; the queue behind them
+is shorter anyway."""
 
 SHARED_BYTES = 256 * 2**20
 """Memory that all callers over the socket share with the agent together, outside of any model's

@@ -13,7 +13,13 @@ from edgeml import __version__
 from edgeml.device_agent.config import Config
 from edgeml.device_agent.facts import device_facts
 from edgeml.device_agent.limits.sensors import memory_pressure, temperature
-from edgeml.device_agent.local.status import AgentStatus, AwakeState, BrokerState, OutboxState
+from edgeml.device_agent.local.status import (
+    AgentStatus,
+    AwakeState,
+    BrokerState,
+    DiskState,
+    OutboxState,
+)
 from edgeml.device_agent.uplink.outbox import Outbox
 from edgeml.telemetry import ActiveModel, Reported, Status, Topics
 
@@ -28,6 +34,7 @@ class Overview:
     boot: of this run.
     services: its models.
     outbox: of this run.
+    disk: tells of the state folder.
     connected: whether the broker is there.
     awake: whether cores are kept from sleeping.
     """
@@ -40,6 +47,7 @@ class Overview:
         boot: str,
         services: Sequence[Service],
         outbox: Outbox,
+        disk: Callable[[], DiskState],
         connected: Callable[[], bool],
         awake: Callable[[], AwakeState],
     ) -> None:
@@ -48,6 +56,7 @@ class Overview:
         self._boot = boot
         self._services = services
         self._outbox = outbox
+        self._disk = disk
         self._connected = connected
         self._awake = awake
         self._facts = device_facts()
@@ -107,6 +116,7 @@ class Overview:
                 merged=self._outbox.merged,
                 dropped=self._outbox.dropped,
             ),
+            disk=self._disk(),
             windows=dict(self.windows),
             models=tuple(service.snapshot() for service in self._services),
         )

@@ -5,9 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 from pathlib import Path
 from types import TracebackType
 
+from edgeml.device_agent.install.disk import free_bytes
+from edgeml.device_agent.install.ledger import BUNDLES
+from edgeml.device_agent.local.status import DiskState
 from edgeml.errors import AgentError
 
 
@@ -61,9 +65,24 @@ class StateFolder:
         return self.path / "profiles"
 
     @property
+    def engines(self) -> Path:
+        """What TensorRT builds here. Kept from run to run, as it takes minutes."""
+        return self.path / "engines"
+
+    @property
     def logs(self) -> Path:
         """Where the workers' own output goes, from their latest start."""
         return self.path / "logs"
+
+    def disk(self) -> DiskState:
+        """What lies there. From any thread; what comes and goes meanwhile may count or not."""
+        return DiskState(
+            used_bytes={
+                kind: sum(_bytes(path) for path in (self.path / kind).rglob("*"))
+                for kind in (BUNDLES, self.artifacts.name, self.engines.name)
+            },
+            free_bytes=free_bytes(self.path),
+        )
 
     def close(self) -> None:
         """Let another agent have it."""
@@ -79,3 +98,11 @@ class StateFolder:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _bytes(path: Path) -> int:
+    try:
+        found = path.stat()
+    except OSError:  # it is gone by now
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from edgeml.device_agent.awake import DEVICE
 
 NAME = "edgeml-agent.service"
 STATE = Path("/var/lib/edgeml")
+
+_PLAIN = re.compile(r"[\w@+=:,./-]+")
+"""A word that needs no quotes."""
 
 WATCHDOG_S = 30
 """The main loop gives a sign of life every ten seconds; two may be missed."""
@@ -74,4 +78,4 @@ def render_unit(
 def _quoted(word: str) -> str:
     """As systemd reads a command line: ``%`` and ``$`` are its own."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    return f'"{escaped}"' if escaped != word or " " in word or not word else word
+    return word if _PLAIN.fullmatch(word) else f'"{escaped}"'

@@ -7,7 +7,7 @@ command line; the parts behind them are :mod:`edgeml.exporter`, :mod:`edgeml.tar
 
 From Python, :func:`export` makes a bundle, :func:`exporting` does so event by event, and
 :class:`Session` runs one; :func:`drift` compares two tables; :class:`Client` calls the agent of
-this device. Each is imported when it is first asked for.
+this device, and raises :class:`CallError`. Each is imported when it is first asked for.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from edgeml.api.exporting import export, exporting
     from edgeml.api.result import ExportResult
     from edgeml.api.session import Session
+    from edgeml.device_agent.local.call_error import CallError
     from edgeml.device_agent.local.client import Client
     from edgeml.errors import EdgemlError
 
 __all__ = [
+    "CallError",
     "Client",
     "EdgemlError",
     "ExportResult",
@@ -37,6 +39,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _LAZY = {
+    "CallError": "edgeml.device_agent.local.call_error",
     "Client": "edgeml.device_agent.local.client",
     "EdgemlError": "edgeml.errors",
     "ExportResult": "edgeml.api.result",

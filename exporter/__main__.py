@@ -27,7 +27,6 @@ from edgeml.exporter.children import Children
 from edgeml.exporter.events import Done, Event, Failure, Note, Started, encode_event
 from edgeml.exporter.folders import PREFIX, claimed, remove_leftovers
 from edgeml.exporter.foresight import foresee
-from edgeml.exporter.naming import apart_from_sources
 from edgeml.exporter.repeat.cache import Cache
 from edgeml.exporter.request import ExportRequest, Reproduction, decode_request
 
@@ -94,10 +93,13 @@ def _again(request: ExportRequest | Reproduction, children: Children) -> Again |
     second of them each, or with two seconds of torch."""
     if isinstance(request, Reproduction):
         return None
-    apart_from_sources(request)  # what comes from the cache is written, too
     children.ahead(2)
     foresee(request, children)
-    from edgeml.exporter.repeat.again import Again  # with NumPy, while those begin
+    # With NumPy, while those begin.
+    from edgeml.exporter.naming import apart_from_sources
+    from edgeml.exporter.repeat.again import Again
+
+    apart_from_sources(request)  # what comes from the cache is written, too
 
     with ThreadPoolExecutor(1) as beside:
         found = beside.submit(Again, request, Cache())

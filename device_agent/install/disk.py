@@ -56,6 +56,11 @@ class Disk:
         """Where it exists."""
         path.unlink(missing_ok=True)
 
+    def remove_tree(self, folder: Path) -> None:
+        """Likewise, with all that is in it."""
+        if folder.exists():
+            shutil.rmtree(folder)
+
 
 def free_bytes(folder: Path) -> int:
     """What the file system that holds ``folder`` has left for this process."""

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from edgeml.bundle import Bundle
+from edgeml.device_agent import config as bounds
 from edgeml.device_agent import logs
 from edgeml.device_agent.install.lifecycle import Beside, Mode, Record
 from edgeml.device_agent.install.serves import Serves, Taken
@@ -60,6 +61,8 @@ class Installer:
         self._tell = tell
         self._services: dict[str, Serves] = {}
         self._since: dict[str, float] = {}
+        self._unsettled: set[str] = set()
+        """Models that have not been healthy since they came up, or lost a worker."""
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="installer", daemon=True)
@@ -168,7 +171,6 @@ class Installer:
             self._not_taken(name, error)
             raise
         self._watch(name)
-        self._shelf.sweep()
         manifest = bundle.manifest
         details: Details = {"version": manifest.version, "artifact": taken.artifact}
         if before is not None:
@@ -200,7 +202,6 @@ class Installer:
             self._tell("rollback-failed", str(error), name, {"version": release.version})
             raise
         self._watch(name)
-        self._shelf.sweep()
         return Change(
             model=name,
             version=release.version,
@@ -280,12 +281,13 @@ class Installer:
     def _watch(self, name: str) -> None:
         """The healthy period begins; have the thread look how long it has to wait."""
         self._since[name] = time.monotonic()
+        self._unsettled.add(name)
         self._work.put(lambda: None)
 
     @contextlib.contextmanager
     def _changing(self, name: str) -> Generator[Serves]:
         """The service to change, with the lock held."""
-        if not self._shelf.lock.acquire(blocking=False):
+        if not self._shelf.lock.acquire(timeout=bounds.CHANGE_WAIT_S):
             raise AgentError(
                 f"{name} cannot be changed: another change is under way",
                 remedy="Try again when it is done.",
@@ -295,9 +297,17 @@ class Installer:
             if service is None:
                 have = ", ".join(self._services) or "none"
                 raise AgentError(f"There is no model '{name}' here", expected=f"one of: {have}")
-            yield service
+            try:
+                yield service
+            finally:
+                self._sweep()
         finally:
             self._shelf.lock.release()
+
+    def _sweep(self, *, settled: bool = False) -> None:
+        """Versions that went leave nothing behind."""
+        serving = {service.bundle for service in self._services.values()} - {""}
+        self._shelf.sweep(serving=serving, settled=settled)
 
     # On the installer's own thread.
 
@@ -312,6 +322,7 @@ class Installer:
             try:
                 with self._shelf.lock:
                     work()
+                    self._sweep()
             except EdgemlError as error:
                 logs.warn("installer", reason=error)
             except Exception:  # noqa: BLE001 - the thread must outlive a fault of ours
@@ -319,8 +330,7 @@ class Installer:
 
     def _unconfirmed(self) -> Iterator[str]:
         for name, record in list(self._shelf.records.items()):
-            guest = record.guest
-            if name in self._services and (record.on_probation or (guest and guest.starts)):
+            if name in self._services and (name in self._unsettled or _to_confirm(record)):
                 yield name
 
     def _patience(self) -> float | None:
@@ -336,11 +346,15 @@ class Installer:
                 self._since[name] = now
                 continue
             record = self._shelf.records[name]
-            try:
-                self._shelf.write(record.confirm())
-            except AgentError:
-                self._since[name] = now  # again after another period
-                raise
+            if _to_confirm(record):
+                try:
+                    self._shelf.write(record.confirm())
+                except AgentError:
+                    self._since[name] = now  # again after another period
+                    raise
+            self._unsettled.discard(name)
+            if not self._unsettled:
+                self._sweep(settled=True)
             if record.on_probation and record.active is not None:
                 version = record.active.version
                 logs.info("confirmed", model=name, version=version)
@@ -383,3 +397,8 @@ class Installer:
         self._dismiss(self._services[name], name, reason)
         logs.warn("guest lost", model=name, version=guest.release.version, reason=reason)
         self._tell("guest-lost", reason, name, {"version": guest.release.version})
+
+
+def _to_confirm(record: Record) -> bool:
+    """Whether a healthy period changes it."""
+    return record.on_probation or bool(record.guest and record.guest.starts)

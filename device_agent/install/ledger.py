@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -118,13 +118,21 @@ class Ledger:
             ) from error
         return sha256
 
-    def sweep(self) -> None:
-        """Remove bundles that no record names, and drafts. What resists stays for next time, and
+    def needed(self, *, serving: Collection[str] = ()) -> dict[str, Path]:
+        """SHA-256 of each bundle that has to stay → its file.
+
+        Args:
+            serving: bundles of what runs, whatever the records say.
+        """
+        named = {bundle for record in self._records.values() for bundle in record.needed}
+        return {bundle: self.path(bundle) for bundle in {*named, *serving}}
+
+    def sweep(self, *, serving: Collection[str] = ()) -> None:
+        """Remove bundles that are not needed, and drafts. What resists stays for next time, and
         where the records are lost, everything does."""
         if self.damaged:
             return
-        needed = {bundle for record in self._records.values() for bundle in record.needed}
-        keep = {self.path(bundle).name for bundle in needed}
+        keep = {path.name for path in self.needed(serving=serving).values()}
         for path in list(self._bundles.iterdir()):
             if path.name == _DRAFT or (_NAME.fullmatch(path.name) and path.name not in keep):
                 with contextlib.suppress(OSError):

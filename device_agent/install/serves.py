@@ -31,6 +31,11 @@ class Serves(Protocol):
         """Whether a version serves now."""
         ...
 
+    @property
+    def bundle(self) -> str:
+        """SHA-256 of what serves, or did; empty before."""
+        ...
+
     def adopt(
         self,
         bundle: Bundle,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ from edgeml.bundle import Bundle, open_bundle
 from edgeml.device_agent import logs
 from edgeml.device_agent.install.ledger import Ledger
 from edgeml.device_agent.install.lifecycle import Mode, Record, Release
+from edgeml.device_agent.install.remains import Remains
 from edgeml.errors import AgentError, BundleError, EdgemlError
 
 Details = dict[str, str | int | float]
@@ -27,11 +28,13 @@ Tell = Callable[[str, str, str, Details], None]
 class Shelf:
     """Args:
     ledger: of the state folder.
+    remains: likewise.
     tell: of what happened.
     """
 
-    def __init__(self, ledger: Ledger, tell: Tell) -> None:
+    def __init__(self, ledger: Ledger, remains: Remains, tell: Tell) -> None:
         self._ledger = ledger
+        self._remains = remains
         self._tell = tell
         self.lock = threading.RLock()
         """Held by whoever changes something."""
@@ -57,9 +60,17 @@ class Shelf:
         if before is not None:
             self._tell_rolled_back(before, record)
 
-    def sweep(self) -> None:
-        """See :meth:`Ledger.sweep`."""
-        self._ledger.sweep()
+    def sweep(self, *, serving: Collection[str], settled: bool) -> None:
+        """Remove what is of no version that is needed; nothing where the records are lost.
+
+        Args:
+            serving: bundles of what runs, whatever the records say.
+            settled: whether all that serves has been healthy.
+        """
+        if self._ledger.damaged:
+            return
+        self._ledger.sweep(serving=serving)
+        self._remains.sweep(self._ledger.needed(serving=serving), settled=settled)
 
     # At the start of the agent.
 
@@ -160,7 +171,6 @@ class Shelf:
             return
         version = record.candidate.release.version
         self._try(record.refuse(reason))
-        self._ledger.sweep()
         self._tell("refused", reason, name, {"version": version})
 
     def proved(self, name: str, release: Release) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,8 @@ __all__ = ["CallError", "Client"]
 
 
 class Client:
-    """One connection, kept open. Not for use by two threads at once.
+    """One connection, kept open. Not for use by two threads at once. A process that is forked has
+    one of its own from then on.
 
     Args:
         address: path of the agent's socket, or its URL (``http://127.0.0.1:8700``). Empty for the
@@ -49,6 +51,7 @@ class Client:
         else:
             path = Path(address) if os.fspath(address) else _the_socket()
             self._wire = SocketWire(path, timeout_s=timeout_s)
+        _clients.add(self)
 
     def infer(
         self,
@@ -120,15 +123,28 @@ class Client:
         self.close()
 
 
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _in_a_fork() -> None:
+    """Over one connection two processes would be given each other's answers."""
+    for client in _clients:
+        client.close()
+
+
+os.register_at_fork(after_in_child=_in_a_fork)
+
+
 def _the_socket() -> Path:
     found = candidates()
     if len(found) == 1:
         return found[0]
     if not found:
         raise CallError(
-            "No agent's socket was found",
+            f"No agent's socket was found: neither {SYSTEM}, nor in the usual state folder",
             status=0,
-            remedy=f"Start one, or name its socket: Client(PATH), {VARIABLE}, or {SYSTEM}.",
+            remedy="Start an agent, or name its socket, which is in the first lines of its log: "
+            f"Client(PATH), --socket, or the variable {VARIABLE}.",
         )
     raise CallError(
         f"There are {len(found)} agents: {', '.join(map(str, found))}",

@@ -11,6 +11,7 @@ import contextlib
 import hmac
 import ipaddress
 import threading
+import time
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -22,6 +23,9 @@ from edgeml.device_agent import config as bounds
 from edgeml.device_agent.local import browsers, oip
 from edgeml.device_agent.local.routes import Call, RefusedCall, Reply, Routes
 from edgeml.errors import AgentError, UsageError
+
+_REST_S = 0.25
+"""Before another try to take a caller that there was no descriptor for."""
 
 _WINDOW_BITS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
@@ -103,11 +107,22 @@ class _Server(ThreadingHTTPServer):
         self._quiet = threading.Condition()
         super().__init__(address, _Handler)
 
+    def get_request(self) -> tuple[Any, Any]:
+        try:
+            return super().get_request()
+        except OSError:  # no descriptor is to be had: the caller waits, and would be seen at once
+            time.sleep(_REST_S)
+            raise
+
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._callers.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # there is no thread to be had
+            self._callers.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:

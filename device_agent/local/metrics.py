@@ -57,6 +57,9 @@ def _of_agent(status: AgentStatus) -> Iterator[Metric]:
         ("outbox_events", "Events that wait for the broker", outbox.events),
     ):
         yield _gauge(name, what, [((), value)])
+    used: list[_Sample] = [((kind,), count) for kind, count in status.disk.used_bytes.items()]
+    yield _gauge("disk_used_bytes", "Of a folder of the state folder", used, "folder")
+    yield _gauge("disk_free_bytes", "Left for the state folder", [((), status.disk.free_bytes)])
     windows: list[_Sample] = [(("waiting",), outbox.waiting), (("numbered",), outbox.numbered)]
     yield _gauge("outbox_windows", "Windows that wait for the collector", windows, "state")
     yield _counter("outbox_merged", "Windows merged into others", [((), outbox.merged)])

@@ -7,7 +7,7 @@ a failed inference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -113,8 +113,7 @@ class Routes:
         services = self._services()
         service = services.get(name)
         if service is None:
-            have = ", ".join(services) or "none"
-            raise RefusedCall(404, f"There is no model '{name}'. Expected one of: {have}.")
+            raise _no_model(name, services)
         try:
             manifest = service.manifest
         except AgentError as error:
@@ -147,7 +146,7 @@ class Routes:
             case "GET", "edgeml", "v1", "models", name, "versions":
                 record = self._installer.records.get(name)
                 if record is None:
-                    raise RefusedCall(404, f"There is no model '{name}'.")
+                    raise _no_model(name, self._installer.records)
                 return _json(record)
             case "POST", "edgeml", "v1", "models", name, wish if wish in _WISHES:
                 return self._change(call, name, wish)
@@ -163,7 +162,7 @@ class Routes:
             )
         installer = self._installer
         if name not in installer.records:
-            raise RefusedCall(404, f"There is no model '{name}'.")
+            raise _no_model(name, installer.records)
         try:
             if wish == "rollback":
                 return _json(installer.rollback(name))
@@ -247,6 +246,11 @@ def _without_version(path: list[str]) -> list[str]:
     if path[:2] == ["v2", "models"] and path[3:4] == ["versions"] and len(path) > 4:
         return [path[4], *path[:3], *path[5:]]
     return ["", *path]
+
+
+def _no_model(name: str, have: Collection[str]) -> RefusedCall:
+    expected = ", ".join(have) or "none"
+    return RefusedCall(404, f"There is no model '{name}'. Expected one of: {expected}.")
 
 
 def _json(document: object) -> Reply:

@@ -42,6 +42,12 @@ if TYPE_CHECKING:
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
+_REST_S = 0.25
+"""Before another try to take a program that there was no descriptor for."""
+
+_FAREWELL_S = 1.0
+"""For connections that were hung up on to be seen to."""
+
 
 class SocketApi:
     """The socket and a thread a connection.
@@ -61,8 +67,9 @@ class SocketApi:
         self._routes = routes
         self._room = _Room(bounds.SHARED_BYTES)
         self._lock = threading.Lock()
+        self._left = threading.Condition(self._lock)
         self._callers: set[socket.socket] = set()
-        self._ended = False
+        self._ended = threading.Event()
         try:
             self._listener = listening(path, mode)
             if group:
@@ -80,10 +87,11 @@ class SocketApi:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no new connection, and hang up on those that stand."""
+        """Take no new connection, and hang up on those that stand; what programs counted at the
+        door is counted by then."""
         self.path.unlink(missing_ok=True)
         with self._lock:
-            self._ended = True
+            self._ended.set()
             sockets = [self._listener, *self._callers]
         for each in sockets:
             with contextlib.suppress(OSError):
@@ -91,19 +99,39 @@ class SocketApi:
         if self._thread.ident is not None:
             self._thread.join()
         self._listener.close()
+        with self._lock:
+            self._left.wait_for(lambda: not self._callers, _FAREWELL_S)
 
     def _accept(self) -> None:
-        while True:
-            try:
-                caller, _ = self._listener.accept()
-            except OSError:
-                return
-            with self._lock:
-                if self._ended or len(self._callers) >= bounds.MAX_CALLERS:
-                    caller.close()
-                    continue
+        while not self._ended.is_set():
+            self._accept_one()
+
+    def _accept_one(self) -> None:
+        try:
+            self._take(self._listener.accept()[0])
+        except (OSError, RuntimeError) as error:  # there is no descriptor or thread to be had
+            if not self._ended.wait(_REST_S):
+                logs.warn("no program taken", reason=error)
+
+    def _take(self, caller: socket.socket) -> None:
+        with self._lock:
+            full = len(self._callers) >= bounds.MAX_CALLERS
+            if not full:
                 self._callers.add(caller)
+        if full:
+            _turn_away(caller)
+            return
+        try:
             threading.Thread(target=self._talk, args=(caller,), name="caller", daemon=True).start()
+        except RuntimeError:
+            self._gone(caller)
+            caller.close()
+            raise
+
+    def _gone(self, caller: socket.socket) -> None:
+        with self._lock:
+            self._callers.discard(caller)
+            self._left.notify_all()
 
     def _talk(self, caller: socket.socket) -> None:
         try:
@@ -114,8 +142,7 @@ class SocketApi:
         except Exception:  # noqa: BLE001 - a fault of ours must not end more than this connection
             logs.LOG.exception("socket fault")
         finally:
-            with self._lock:
-                self._callers.discard(caller)
+            self._gone(caller)
 
 
 class _Room:
@@ -148,8 +175,9 @@ class _Region:
         self._nbytes = nbytes = self.layout.nbytes + WORD
         if not room.take(nbytes):
             raise RefusedCall(503, f"There is no room for {nbytes:,} more bytes of shared memory.")
-        self.handle = os.memfd_create("edgeml-call", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self.handle = -1
         try:
+            self.handle = os.memfd_create("edgeml-call", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.posix_fallocate(self.handle, 0, nbytes)
             fcntl.fcntl(self.handle, fcntl.F_ADD_SEALS, _SEALS)
             self._memory = mmap.mmap(self.handle, nbytes)
@@ -178,7 +206,8 @@ class _Region:
         self._free()
 
     def _free(self) -> None:
-        os.close(self.handle)
+        if self.handle >= 0:
+            os.close(self.handle)
         self._room.give(self._nbytes)
 
 
@@ -281,6 +310,15 @@ class _Caller:
     def __exit__(self, *_: object) -> None:
         for model in list(self._regions):
             self._close(model)
+
+
+def _turn_away(caller: socket.socket) -> None:
+    """Tell a program too many, in answer to what it asks: it asks at once, or never."""
+    full = f"{bounds.MAX_CALLERS} programs are connected already. Expected at most as many."
+    with caller, contextlib.suppress(OSError):
+        caller.settimeout(_REST_S)
+        caller.recv(wire.MAX_MESSAGE)
+        caller.send(wire.encode(wire.Refused(503, full)))
 
 
 def _other(model: str) -> wire.Refused:

@@ -9,7 +9,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,7 +105,15 @@ class SocketWire:
             answer = self._ask(wire.Open(model), wire.Opened)
             # In a container whose clock is another one, what stands at the door means nothing.
             same_clock = before <= answer.now <= time.monotonic()
-            opened = self._opened[model] = _Opened(answer, self._received, same_clock=same_clock)
+            try:
+                opened = _Opened(answer, self._received, same_clock=same_clock)
+            except (OSError, IndexError) as error:  # with too many files open, none came
+                raise CallError(
+                    f"There is no memory that this program shares with the agent: {error}",
+                    status=0,
+                    remedy="Close files that it has open, or raise its limit (ulimit -n).",
+                ) from error
+            self._opened[model] = opened
         return opened
 
     def _passes_the_door(self, opened: _Opened) -> bool:
@@ -175,7 +183,7 @@ def _patient(link: socket.socket, timeout_s: float) -> socket.socket:
 class _Opened:
     """The memory of one model."""
 
-    def __init__(self, answer: wire.Opened, handles: Sequence[int], *, same_clock: bool) -> None:
+    def __init__(self, answer: wire.Opened, handles: list[int], *, same_clock: bool) -> None:
         self._model = answer.model
         self.door: Outside | None = None
         """Of the model; None where there is none to be seen."""
@@ -183,7 +191,7 @@ class _Opened:
             self._memory = mmap.mmap(handles[0], max(answer.layout.nbytes, answer.count + WORD))
             if same_clock and len(handles) > 1:
                 word = memoryview(self._memory)[answer.count : answer.count + WORD]
-                passes = Passes(os.dup(handles[2])) if len(handles) > 2 else None
+                passes = Passes(handles.pop()) if len(handles) > 2 else None
                 self.door = Outside(handles[1], word, passes)
         finally:
             for handle in handles:

@@ -36,6 +36,19 @@ class OutboxState(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int
 
 
+class DiskState(msgspec.Struct, frozen=True, kw_only=True):
+    """What the agent has on the disk, besides the outbox.
+
+    Attributes:
+        used_bytes: by folder of the state folder: ``bundles`` of the versions that are installed,
+            ``artifacts`` extracted from them, ``engines`` that TensorRT built.
+        free_bytes: left on that file system.
+    """
+
+    used_bytes: dict[str, int]
+    free_bytes: int
+
+
 class AwakeState(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the processor's cores are kept from sleeping.
 
@@ -67,6 +80,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
         awake: whether cores are kept from sleeping.
         broker: None where none is configured.
         outbox: of this device.
+        disk: of this device.
         windows: statistics windows closed since the start, by model.
         models: each with all it tells.
     """
@@ -83,5 +97,6 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     awake: AwakeState
     broker: BrokerState | None
     outbox: OutboxState
+    disk: DiskState
     windows: dict[str, int]
     models: tuple[ModelSnapshot, ...]

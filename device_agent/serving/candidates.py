@@ -70,7 +70,7 @@ class Candidates:
                 wanted=self._config.target,
                 threads=self._config.threads,
                 limit_bytes=int(memory_mb * 1e6) if memory_mb else None,
-                folder=self._artifacts / bundle.sha256[:16],
+                folder=self._artifacts / bundle.sha256[: bounds.BUNDLE_DIGITS],
                 profiles=self._profiles,
             )
         )

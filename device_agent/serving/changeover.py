@@ -90,6 +90,12 @@ class Changeover:
         """Whether a version serves now."""
         return self._standing.state.phase == "active" and self._intake.runner is not None
 
+    @property
+    def bundle(self) -> str:
+        """SHA-256 of what serves, or did; empty before."""
+        variant = self._lineup.variant
+        return variant.bundle.sha256 if variant is not None else ""
+
     def adopt(
         self,
         bundle: Bundle,

@@ -123,7 +123,7 @@ class Profiles:
                 self._path(bundle.sha256, artifact.id).unlink()
 
     def _path(self, bundle: str, artifact: str) -> Path:
-        return self._folder / f"{bundle[:16]}-{artifact}.json"
+        return self._folder / f"{bundle[: bounds.BUNDLE_DIGITS]}-{artifact}.json"
 
 
 class Upkeep:

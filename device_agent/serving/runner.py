@@ -25,6 +25,7 @@ from edgeml.device_agent.serving.latency import Latency
 from edgeml.device_agent.worker.layout import Array, Layout
 from edgeml.device_agent.worker.parent import Worker, WorkerError
 from edgeml.device_agent.worker.wire import WorkerSpec
+from edgeml.targets.tensorrt import caches
 
 if TYPE_CHECKING:
     from edgeml.device_agent.serving.recorder import Recorder
@@ -126,16 +127,24 @@ class Starter:
 
     Args:
         log: the worker's own output.
+        engines: where those that TensorRT builds are kept; None for the user's cache folder.
         start_timeout_s: to load the model; also bounds each inference before it serves.
         watch: holds and looks after them.
         gone: called by the watch when one is no more.
     """
 
     def __init__(
-        self, *, log: Path, start_timeout_s: float, watch: Watch, gone: Callable[[], None]
+        self,
+        *,
+        log: Path,
+        engines: Path | None,
+        start_timeout_s: float,
+        watch: Watch,
+        gone: Callable[[], None],
     ) -> None:
         self.start_timeout_s = start_timeout_s
         self._log = log
+        self._engines = engines
         self._watch = watch
         self._gone = gone
         self._lock = threading.Lock()
@@ -151,6 +160,8 @@ class Starter:
         begin = time.monotonic()
         limit, spec = variant.limit_bytes, variant.spec()
         options = gpu.within(spec.options, spec.target, limit, shared=gpu.shares_memory())
+        if spec.target == "tensorrt" and self._engines is not None:
+            options[caches.FOLDER] = str(self._engines)
         hold = self._watch.hold(limit, data_limit=spec.target not in gpu.GPU_TARGETS)
         try:
             worker = Worker(msgspec.structs.replace(spec, options=options), log=self._log)

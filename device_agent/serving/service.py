@@ -51,6 +51,7 @@ class Service:
         artifacts: folder to extract into.
         logs_folder: for the workers' own output.
         profiles: folder for what artifacts cost here.
+        engines: folder for what TensorRT builds; None for the user's cache folder.
         watch: looks after workers.
         room: for one worker more.
         hooks: whom to tell.
@@ -66,6 +67,7 @@ class Service:
         artifacts: Path,
         logs_folder: Path,
         profiles: Path,
+        engines: Path | None = None,
         watch: Watch,
         room: Room,
         hooks: Hooks,
@@ -79,6 +81,7 @@ class Service:
         self._standing = Standing(stem, hooks)
         self._starter = Starter(
             log=logs_folder / f"{stem}.log",
+            engines=engines,
             start_timeout_s=config.start_timeout_s,
             watch=watch,
             gone=self._gone,

@@ -85,8 +85,13 @@ class Turnstile:
         return self._since + LOST_S
 
     def _look(self, now: float) -> None:
-        """For who is on the way. That nobody is any more comes with an arrival, after which the
-        agent looks: so who is found each time was there in between."""
+        """Write off whoever is on the way, where somebody has been all of :data:`LOST_S`.
+
+        Passes are alike: it is to be seen how many are on the way, not which. But the last one to
+        arrive brings the agent here. So where each look finds somebody, there was somebody all the
+        time: one who is lost, or many in turn. If it was many, they arrive after all, and from the
+        next look on what is in the pipe counts again.
+        """
         (left,) = struct.unpack("i", fcntl.ioctl(self._end, termios.FIONREAD, _ZERO))
         still = self._somebody and left < self._out
         if still and now < self._since + LOST_S:

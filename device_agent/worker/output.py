@@ -45,9 +45,18 @@ class Output:
         self._thread = threading.Thread(target=self._read, name="output", daemon=True)
 
     def started(self) -> None:
-        """The child has its end, or will never have it: begin to read."""
+        """The child has its end, or will never have it: begin to read.
+
+        Raises:
+            RuntimeError: there is no thread to be had.
+        """
         os.close(self.writer)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            os.close(self._reader)
+            self._file.close()
+            raise
 
     def last_words(self) -> str:
         """What the worker wrote last, on one line. Call it when the worker is gone."""

@@ -73,40 +73,46 @@ class Worker:
         self._lock = threading.Lock()
         self._number = 0
         self._can_cancel = False
-        self._memory, handle = _allocate(spec.layout.nbytes)
-        self._inputs, self._outputs = spec.layout.views(self._memory)
-        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
-            theirs.callback(os.close, handle)
+        with contextlib.ExitStack() as ours:
             try:
-                self._link, link = _socket_pair(ours, theirs)
-                self._requests, self._results = Bell(), Bell()
-                ours.callback(self._requests.close)
-                ours.callback(self._results.close)
-                self._output = Output(log)
-                theirs.callback(self._output.started)
-                told = msgspec.structs.replace(
-                    spec,
-                    link=link,
-                    requests=self._requests.handle,
-                    results=self._results.handle,
-                    memory=handle,
-                    parent=os.getpid(),
-                )
-                self._process = _spawn(
-                    [sys.executable, "-m", _MODULE, msgspec.json.encode(told).decode()],
-                    output=self._output.writer,
-                    handles=(link, told.requests, told.results, handle),
-                )
-            except OSError as error:
+                self._start(spec, log, ours)
+            except (OSError, RuntimeError) as error:  # no descriptor, process or thread to be had
                 raise WorkerError(f"A worker process cannot be started: {error}") from error
             ours.pop_all()
-        self._ear = Ear(self._results.handle, self._link, awake_s=AWAKE_S)
         self.pid = self._process.pid
-        # Kept open: it is read fifty times a second, while others wait for the interpreter.
-        self._statm = os.open(f"/proc/{self.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._alive = True
         self._killed_here = False
         oom_score.set_score(self.pid, oom_score.SPARE)
+
+    def _start(self, spec: wire.WorkerSpec, log: Path, ours: contextlib.ExitStack) -> None:
+        """The process, and all that it is reached by; ``ours`` undoes what was done so far."""
+        with contextlib.ExitStack() as theirs:
+            self._memory, handle = _allocate(spec.layout.nbytes)
+            theirs.callback(os.close, handle)
+            self._inputs, self._outputs = spec.layout.views(self._memory)
+            self._link, link = _socket_pair(ours, theirs)
+            self._requests, self._results = _bell(ours), _bell(ours)
+            self._output = Output(log)
+            theirs.callback(self._output.started)
+            told = msgspec.structs.replace(
+                spec,
+                link=link,
+                requests=self._requests.handle,
+                results=self._results.handle,
+                memory=handle,
+                parent=os.getpid(),
+            )
+            self._process = _spawn(
+                [sys.executable, "-m", _MODULE, msgspec.json.encode(told).decode()],
+                output=self._output.writer,
+                handles=(link, told.requests, told.results, handle),
+            )
+            ours.callback(self._process.wait)
+            ours.callback(self._process.kill)
+            # Kept open: it is read fifty times a second, while others wait for the interpreter.
+            self._statm = os.open(f"/proc/{self._process.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+            ours.callback(os.close, self._statm)
+            self._ear = Ear(self._results.handle, self._link, awake_s=AWAKE_S)
 
     def serves(self) -> None:
         """Requests go to it from now on: where memory ends, spare workers end before it."""
@@ -329,6 +335,12 @@ def _socket_pair(
     ours.callback(here.close)
     theirs.callback(there.close)
     return here, there.fileno()
+
+
+def _bell(ours: contextlib.ExitStack) -> Bell:
+    bell = Bell()
+    ours.callback(bell.close)
+    return bell
 
 
 def _allocate(nbytes: int) -> tuple[mmap.mmap, int]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         describe,
         encode_golden,
         open_bundle,
+        read_manifest,
         write_bundle,
     )
 
@@ -60,6 +61,7 @@ __all__ = [
     "describe",
     "encode_golden",
     "open_bundle",
+    "read_manifest",
     "write_bundle",
 ]
 
@@ -70,6 +72,7 @@ _ARCHIVE = {
     "describe",
     "encode_golden",
     "open_bundle",
+    "read_manifest",
     "write_bundle",
 }
 

@@ -190,6 +190,19 @@ def open_bundle(path: Path) -> Bundle:
     return Bundle(path, manifest, digest)
 
 
+def read_manifest(path: Path) -> Manifest:
+    """What a bundle says of itself, nothing of which is checked: for one that was, before.
+
+    Raises:
+        BundleError: it is no bundle, or cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return decode_manifest(archive.read(MANIFEST))
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
+
+
 def _checked_manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
     infos = archive.infolist()
     names = [info.filename for info in infos]

@@ -192,6 +192,21 @@ def rollback(
     agent_versions.show(change, as_json=as_json)
 
 
+@app.command("dismiss")
+def dismiss(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")],
+    socket: _Socket = "",
+    url: _Url = "",
+    token_file: _TokenFile = None,
+) -> None:
+    """End a shadow or a split of a running agent."""
+    from edgeml.cli import agent_versions
+
+    with _client(socket, url, token_file, timeout_s=agent_versions.PATIENCE_S) as client:
+        agent_versions.dismiss(client, model)
+    typer.echo(f"Nothing is beside what serves {model}.")
+
+
 @app.command("status")
 def status(
     socket: _Socket = "",

@@ -44,7 +44,7 @@ def _view(status: AgentStatus) -> RenderableType:
 
     windows = status.windows
     models = (line for model in status.models for line in _model(model, windows.get(model.name, 0)))
-    return Text("\n".join([_headline(status), _outbox(status), *models]))
+    return Text("\n".join([_headline(status), _outbox(status), _disk(status), *models]))
 
 
 def _headline(status: AgentStatus) -> str:
@@ -79,6 +79,12 @@ def _outbox(status: AgentStatus) -> str:
     if box.merged or box.dropped:
         parts.append(f"{box.merged} merged, {box.dropped} given up")
     return " · ".join(parts)
+
+
+def _disk(status: AgentStatus) -> str:
+    disk = status.disk
+    used = [f"{kind} {human_bytes(count)}" for kind, count in disk.used_bytes.items() if count]
+    return " · ".join([f"disk {human_bytes(disk.free_bytes)} free", *used])
 
 
 def _model(model: ModelSnapshot, windows: int) -> list[str]:

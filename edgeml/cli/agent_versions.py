@@ -1,4 +1,4 @@
-"""``edgeml agent deploy`` and ``rollback``: versions of a running agent's models."""
+"""``edgeml agent deploy``, ``rollback`` and ``dismiss``: versions of a running agent's models."""
 
 from __future__ import annotations
 
@@ -53,6 +53,15 @@ def rollback(client: Client, model: str) -> Change:
         CallError: there is nothing to go back to.
     """
     return from_plain(client.post(f"/edgeml/v1/models/{model}/rollback", {}), Change)
+
+
+def dismiss(client: Client, model: str) -> None:
+    """End the part of a shadow or a split; nothing where there is none.
+
+    Raises:
+        CallError: there is no such model, or another change is under way.
+    """
+    client.post(f"/edgeml/v1/models/{model}/dismiss", {})
 
 
 def show(change: Change, *, as_json: bool) -> None:

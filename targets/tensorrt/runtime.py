@@ -2,9 +2,9 @@
 
 The engine is built from the graph on the device, at the first start, which takes minutes; the next
 start reads it from a cache. ONNX Runtime does not notice that an upgrade made a cached engine
-stale, so the cache's folder is named after everything that the engine depends on. What was measured
-to build it is of use to other models of the device, too: see
-:mod:`~edgeml.targets.tensorrt.timing`.
+stale, so the cache's folder is named after everything that the engine depends on
+(:mod:`~edgeml.targets.tensorrt.caches`). What was measured to build it is of use to other models of
+the device, too: see :mod:`~edgeml.targets.tensorrt.timing`.
 """
 
 from __future__ import annotations
@@ -13,23 +13,27 @@ import contextlib
 import hashlib
 import importlib.metadata
 import os
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import platformdirs
 
 from edgeml.errors import RefusedError
 from edgeml.targets.onnx import runtime as onnx
 from edgeml.targets.onnx.runtime import open_with
 from edgeml.targets.onnx_cuda.runtime import PRECISE
 from edgeml.targets.runtime import Session
-from edgeml.targets.tensorrt import timing
+from edgeml.targets.tensorrt import caches, timing
+from edgeml.targets.tensorrt.caches import Engine
 
 _PREFIX = "trt_"
 _CACHE = "trt_engine_cache_path"
 _TIMING = "trt_timing_cache_path"
 _TF32 = "NVIDIA_TF32_OVERRIDE"
+
+# What ONNX Runtime says of a file of its own that it cannot read, and which files those are. It
+# writes them in place, so that a power cut leaves half of one.
+_SPOILT = {"timing cache": "*.timing", "deserialize engine from cache": "*.engine"}
 
 # Each names the hardware or the driver's version, where it exists: the Jetson (an SD card may move
 # to another), its release, and the driver.
@@ -43,8 +47,8 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
     Args:
         entry: the model.
         threads: for what stays on the CPU.
-        options: ``session.…`` entries and the provider's own ``trt_…`` options. Where the engine
-            cache is on and no folder is given, one in the user's cache folder is used.
+        options: ``session.…`` entries, the provider's own ``trt_…`` options, and
+            :data:`~edgeml.targets.tensorrt.caches.FOLDER`.
 
     Raises:
         RefusedError: the provider did not start, or more nodes would fall back to the CPU than
@@ -64,19 +68,36 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
 
     if given.get("trt_engine_cache_enable") != "1" or _CACHE in given:
         return load()
-    caches = platformdirs.user_cache_path("edgeml") / "tensorrt"
-    folder, shared = caches / engine_key(entry, given), caches / timing_key(given)
-    folder.mkdir(parents=True, exist_ok=True)
+    engine = engine_of(entry, given)
+    root = Path(options.get(caches.FOLDER) or _of_the_user())
+    folder = root / str(engine)
+    handle = caches.hold(folder)
     given |= {_CACHE: str(folder), _TIMING: str(folder)}
+    try:
+        session = _load(load, folder, root / engine.timing)
+    except BaseException:
+        os.close(handle)
+        raise
+    weakref.finalize(session, os.close, handle)  # in use until then
+    with contextlib.suppress(OSError):
+        caches.loaded(folder)
+    return session
+
+
+def _load(load: Callable[[], Session], folder: Path, shared: Path) -> Session:
+    """From a folder's engine, or by a build with what others have measured."""
     with contextlib.suppress(OSError):  # then it takes longer
         timing.lend(shared, folder)
     before = timing.state(folder)
     try:
         session = load()
     except RefusedError as error:
-        if "timing cache" not in str(error):
+        spoilt = [files for what, files in _SPOILT.items() if what in str(error)]
+        if not spoilt:
             raise
-        timing.forget(folder)  # cut short, or another TensorRT's: it costs time, and not the model
+        # Cut short by a power cut, or another TensorRT's: it costs time, and not the model.
+        for path in folder.glob(spoilt[0]):
+            path.unlink()
         session = load()
     with contextlib.suppress(OSError):
         timing.give_back(folder, shared, before=before)
@@ -91,33 +112,27 @@ def library() -> Any:
     return onnx.library()
 
 
-def engine_key(entry: Path, options: Mapping[str, str], *, system: Path = Path("/")) -> str:
-    """A name for the engines of this model on this device with these versions and options.
+def engine_of(entry: Path, options: Mapping[str, str], *, system: Path = Path("/")) -> Engine:
+    """Where the engine of this model lies, on this device with these versions and options.
 
-    The digest takes in the model's bytes, the options, the versions of ONNX Runtime and TensorRT,
-    and what the system says of the driver, the Jetson, its release and the GPUs.
+    What TensorRT measures to build it goes by the settings alone, whatever the model and ONNX
+    Runtime: NVIDIA's developer guide ("The Timing Cache") has it depend on the device, the versions
+    of CUDA and TensorRT, and the settings of the build.
 
     Args:
         entry: the model.
         options: of the provider.
         system: root of the device's files.
     """
-    model = hashlib.sha256(entry.read_bytes()).digest()
-    return _name(model, _options(options) + _versions("onnxruntime-gpu") + _device(system))
+    model = hashlib.sha256(entry.read_bytes()).hexdigest()
+    settings, runtime = _options(options) + _device(system), _versions("onnxruntime-gpu")
+    return Engine(caches.model_of(model), _digest(settings, 16), _digest(runtime, 8))
 
 
-def timing_key(options: Mapping[str, str], *, system: Path = Path("/")) -> str:
-    """A name for what TensorRT has measured on this device with these options, for any model and by
-    any ONNX Runtime.
+def _of_the_user() -> Path:
+    import platformdirs  # an agent's worker is told its folder
 
-    NVIDIA's developer guide ("The Timing Cache") has it depend on the device, the versions of CUDA
-    and TensorRT, and the settings of the build.
-
-    Args:
-        options: of the provider.
-        system: root of the device's files.
-    """
-    return f"timing-{_name(b'', _options(options) + _device(system))}"
+    return platformdirs.user_cache_path("edgeml") / "tensorrt"
 
 
 def _options(options: Mapping[str, str]) -> list[str]:
@@ -145,10 +160,8 @@ def _versions(*packages: str) -> list[str]:
     return found
 
 
-def _name(model: bytes, facts: Sequence[str]) -> str:
-    digest = hashlib.sha256(model)
-    digest.update("\n".join(facts).encode())
-    return digest.hexdigest()[:32]
+def _digest(facts: Sequence[str], digits: int) -> str:
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:digits]
 
 
 def _gpus(folder: Path) -> list[str]:

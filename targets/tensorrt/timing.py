@@ -54,12 +54,6 @@ def state(folder: Path) -> frozenset[tuple[str, int]]:
     return frozenset((path.name, path.stat().st_mtime_ns) for path in folder.glob(_FILES))
 
 
-def forget(folder: Path) -> None:
-    """Remove what cannot be read."""
-    for path in folder.glob(_FILES):
-        path.unlink()
-
-
 def _put(source: Path, target: Path) -> None:
     """Copy a file so that nobody ever sees a part of it, not even after a power cut."""
     draft = target.with_name(f"{target.name}.{uuid.uuid4().hex}")

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import resource
 import socket
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from support.agents import AgentProcess, StartAgent, frame
+from support.agents import PATIENCE_S, AgentProcess, StartAgent, frame
 from support.bundles import sleeper_bundle, tiny_bundle
 from support.sleeper.sleeper_runtime import HANG, RAISE
 from support.weights import images, scores
 
 import edgeml
+from edgeml.bundle import open_bundle
+from edgeml.device_agent.config import MAX_CALLERS
 from edgeml.device_agent.local import socket_wire as wire
 from edgeml.device_agent.local.call_error import CallError
+from edgeml.device_agent.local.routes import RefusedCall
 from edgeml.device_agent.local.socket_address import connected
+from edgeml.device_agent.local.socket_api import _Region, _Room
 
 IMAGE = images(1)[:1]
 
@@ -256,3 +264,116 @@ def test_programs_that_vanish_give_their_memory_back(agent: AgentProcess):
             link.send(wire.encode(wire.Run("other")))
     with edgeml.Client(agent.socket, "tiny") as client:  # whose queue they did not fill
         assert client.infer({"image": IMAGE}).keys() == {"scores"}
+
+
+def descriptors(pid: int) -> set[int]:
+    return {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
+
+
+def test_an_agent_that_was_out_of_descriptors_takes_programs_again(
+    start_agent: StartAgent, tmp_path: Path
+):
+    agent = start_agent("--bundle", tiny_bundle(tmp_path)).ready()
+    limits = resource.prlimit(agent.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    with (
+        edgeml.Client(agent.socket, "tiny") as first,  # its descriptor was there already
+        edgeml.Client(agent.socket, "tiny", timeout_s=0.5) as second,
+    ):
+        with pytest.raises(CallError, match="no shared memory"):
+            first.infer({"image": IMAGE})
+        with pytest.raises(CallError, match="did not answer"):
+            second.infer({"image": IMAGE})
+    agent.wait_for("no program taken")
+    resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, limits)
+    with edgeml.Client(agent.socket, "tiny") as client:
+        found = client.infer({"image": IMAGE})["scores"]
+    np.testing.assert_allclose(found, scores(IMAGE), atol=1e-5)
+
+
+def test_memory_of_programs_that_there_was_no_descriptor_for_is_not_lost(tmp_path: Path):
+    """All of them together are given so much, and no more."""
+    manifest = open_bundle(tiny_bundle(tmp_path)).manifest
+    room, service = _Room(10_000), SimpleNamespace(doorkeeper=Mock())
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        for _ in range(10):
+            with pytest.raises(RefusedCall, match="no shared memory"):
+                _Region(manifest, room, service)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert room.take(10_000)
+
+
+def test_a_program_that_is_out_of_descriptors_is_told_so(agent: AgentProcess):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    refusals: list[str] = []
+    for free in range(8):
+        with edgeml.Client(agent.socket, "tiny") as client:
+            assert client.ready()  # it is connected
+            highest = sorted(set(range(1000)) - descriptors(os.getpid()))[free]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest, limits[1]))
+            try:
+                client.places()
+            except CallError as error:
+                refusals.append(str(error))
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            assert client.infer({"image": IMAGE})
+    assert 0 < len(refusals) < 8
+    assert all("shares with the agent" in refusal for refusal in refusals)
+
+
+FORKING = """
+import os, sys
+import edgeml
+
+client = edgeml.Client(sys.argv[1], "tiny")
+assert client.places() and client.ready()
+print("connected", flush=True)
+sys.stdin.readline()
+child = os.fork()
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+assert client.ready()
+print("connected", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("wire", ["socket", "http"])
+def test_a_process_that_is_forked_has_a_connection_of_its_own(agent: AgentProcess, wire: str):
+    """Over one, each would be given the other's answers."""
+    address = {"socket": agent.socket, "http": agent.url}[wire]
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKING, str(address)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        found = []
+        for _ in range(2):
+            assert program.stdout.readline() == "connected\n"
+            found.append(len(descriptors(agent.pid)))
+            program.stdin.write("\n")
+            program.stdin.flush()
+        assert program.wait(PATIENCE_S) == 0
+    assert found[1] == found[0] + 1
+
+
+def test_a_program_too_many_is_told_so(start_agent: StartAgent, tmp_path: Path):
+    agent = start_agent("--bundle", tiny_bundle(tmp_path)).ready()
+    with contextlib.ExitStack() as stack:
+        for _ in range(MAX_CALLERS):
+            assert stack.enter_context(edgeml.Client(agent.socket, "tiny")).ready()
+        with (
+            edgeml.Client(agent.socket, "tiny") as client,
+            pytest.raises(CallError, match=f"{MAX_CALLERS} programs are connected") as refused,
+        ):
+            client.infer({"image": IMAGE})
+        assert refused.value.status == 503
+    with edgeml.Client(agent.socket, "tiny") as client:
+        assert client.infer({"image": IMAGE})

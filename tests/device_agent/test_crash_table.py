@@ -36,11 +36,14 @@ from edgeml.bundle import Bundle
 from edgeml.device_agent.install.disk import Disk
 from edgeml.device_agent.install.installer import Installer
 from edgeml.device_agent.install.ledger import Ledger
+from edgeml.device_agent.install.remains import Remains
 from edgeml.device_agent.install.shelf import Shelf
 from edgeml.device_agent.install.versions import Shelved
 from edgeml.device_agent.local.client import CallError, Client
 from edgeml.device_agent.uplink.outbox import STEPS, Outbox
 from edgeml.errors import AgentError, EdgemlError
+from edgeml.targets.tensorrt import caches
+from edgeml.targets.tensorrt.caches import Engine
 from edgeml.telemetry import Event, Window, decode, encode
 
 WINDOWS = 10
@@ -66,15 +69,26 @@ class Journal:
 class Bench:
     """Stands for a service: a version serves, if its bundle can be read."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, remains: dict[str, Path]) -> None:
         self._journal = journal
+        self._remains = remains
         self.serving = ""
+        self.bundle = ""
 
     def _up(self, bundle: Bundle) -> None:
+        """Leaves what a version leaves."""
         assert len(bundle.golden()) == 8
+        name = bundle.sha256[:16]
+        bundle.extract(bundle.manifest.artifacts[0], self._remains["artifacts"] / name)
+        self._remains["profiles"].mkdir(exist_ok=True)
+        (self._remains["profiles"] / f"{name}-onnx-fp32.json").write_text("{}")
+        model = bundle.manifest.artifacts[0].files[0].sha256
+        engine = self._remains["engines"] / str(Engine(caches.model_of(model), "a" * 16, "b" * 8))
+        os.close(caches.hold(engine))
+        caches.loaded(engine)
 
     def put(self, bundle: Bundle) -> None:
-        self.serving = bundle.manifest.version
+        self.serving, self.bundle = bundle.manifest.version, bundle.sha256
         self._journal.note(serves=self.serving)
 
     @property
@@ -107,9 +121,10 @@ class Device:
         at = faults.outbox if faults else lambda _: None
         self.outbox = Outbox(state, boot=boot, limit_bytes=LIMIT_BYTES, events_kept=10, at=at)
         disk = FaultyDisk(faults) if faults else Disk()
-        shelf = Shelf(Ledger(state, disk), lambda *_: None)
+        self.remains = {kind: state / kind for kind in ("artifacts", "profiles", "engines")}
+        shelf = Shelf(Ledger(state, disk), Remains(disk, **self.remains), lambda *_: None)
         self.installer = Installer(shelf, healthy_s=0.0, tell=lambda *_: None)
-        self.bench = Bench(self.journal)
+        self.bench = Bench(self.journal, self.remains)
         with contextlib.suppress(EdgemlError):  # nothing serves: the agent ends, and says why
             self._come_up(Shelved(shelf, folder / "tiny-1.edgeml"))
             self.installer.serves("tiny", self.bench)
@@ -269,6 +284,16 @@ def check_counts(journal: Journal, case: str) -> None:
     assert sum(w.outcomes["served"] for w in windows.values()) == sum(cells), case
 
 
+def check_remains(device: Device, case: str) -> None:
+    """Of versions that are no more nothing is left, and of those that are, everything."""
+    needed = sorted(bundle[:16] for bundle in device.installer.records["tiny"].needed)
+    for kind in ("artifacts", "profiles"):
+        found = sorted(path.name[:16] for path in device.remains[kind].iterdir())
+        assert set(needed) >= set(found), (case, kind)
+        assert device.bench.bundle[:16] in found, (case, kind)
+    assert len(list(device.remains["engines"].iterdir())) == 1, case  # all have the same model
+
+
 @pytest.fixture
 def quick(tmp_path: Path) -> Iterator[Path]:
     """A folder in memory, where there is one: the table flushes thousands of times, and what ends
@@ -284,7 +309,9 @@ def quick(tmp_path: Path) -> Iterator[Path]:
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("bundles")
     return {
-        f"tiny-{version}.edgeml": tiny_bundle(folder, version=version, calibration=0).read_bytes()
+        f"tiny-{version}.edgeml": tiny_bundle(
+            folder, version=version, calibration=0, targets=("onnx", "tensorrt")
+        ).read_bytes()
         for version in "12345"
     }
 
@@ -318,6 +345,7 @@ def test_a_fault_at_any_step_leaves_the_old_version_or_the_new_one(
             again.install("5")
             assert again.bench.serving == "5", case
             again.outbox.close()
+            check_remains(again, case)
             assert Device(folder, "boot3").bench.serving == "5", case
             shutil.rmtree(folder)
     with capsys.disabled():

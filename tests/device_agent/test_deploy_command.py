@@ -1,4 +1,4 @@
-"""``edgeml agent deploy`` and ``rollback``, on a running agent."""
+"""``edgeml agent deploy``, ``rollback`` and ``dismiss``, on a running agent."""
 
 from __future__ import annotations
 
@@ -54,6 +54,13 @@ def test_beside_what_serves(agent: AgentProcess, tmp_path: Path, flags: list[str
     shown = agent_command("status", "--once", "--socket", agent.socket).stdout
     assert "beside it 2.0, onnx-fp32, " in shown
     assert version(agent) == "1.0"
+    done = agent_command("dismiss", "tiny", "--socket", agent.socket)
+    assert done.stdout == "Nothing is beside what serves tiny.\n", done.stderr
+    shown = agent_command("status", "--once", "--socket", agent.socket).stdout
+    assert "beside" not in shown
+    done = agent_command("dismiss", "large", "--socket", agent.socket)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "There is no model 'large'. Expected one of: tiny." in done.stderr
 
 
 def test_what_is_refused_leaves_what_serves(agent: AgentProcess, tmp_path: Path):

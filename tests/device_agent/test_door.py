@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -25,9 +26,12 @@ from support.sleeper.sleeper_runtime import HANG
 import edgeml
 from edgeml.device_agent.local import socket_wire as wire
 from edgeml.device_agent.local.call_error import CallError
+from edgeml.device_agent.local.routes import Routes
 from edgeml.device_agent.local.socket_address import connected
+from edgeml.device_agent.local.socket_api import SocketApi
 from edgeml.device_agent.local.socket_client import SocketWire
 from edgeml.device_agent.serving.door import OPEN, WORD, Count, Door, Outside
+from edgeml.device_agent.serving.doorkeeper import Doorkeeper
 
 AT_THE_DOOR = "leaves no room for it"
 
@@ -260,6 +264,39 @@ def test_a_program_of_before_there_were_doors(full: AgentProcess):
         for handle in handles:
             os.close(handle)
     assert outcomes(full)["shed"] == before + 1
+
+
+def test_the_agents_end_waits_for_what_a_program_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The last window is closed after that."""
+    leaving, may_leave = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def leaves(*_: object) -> None:
+        leaving.set()
+        may_leave.wait()
+        order.append("counted")
+
+    monkeypatch.setattr(Doorkeeper, "leaves", leaves)
+    with serving(sleeper_bundle(tmp_path), tmp_path) as desk:
+        routes = Routes(lambda: {"sleeper": desk.service}, Mock(), Mock())
+        api = SocketApi(tmp_path / "agent.sock", routes)
+        api.start()
+
+        def stop() -> None:
+            api.stop()
+            order.append("ended")
+
+        with edgeml.Client(api.path, "sleeper") as client:
+            client.places()
+            ender = threading.Thread(target=stop)
+            ender.start()
+            assert leaving.wait(PATIENCE_S)
+            ender.join(0.3)  # it would have ended by now
+            may_leave.set()
+            ender.join()
+    assert order == ["counted", "ended"]
 
 
 def test_who_turned_back_from_a_version_is_in_its_windows(tmp_path: Path):

@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from support.agents import AgentProcess, Collector, StartAgent
 from support.bundles import tiny_bundle
 from support.disks import mounted
 from support.weights import images
+
+from edgeml.device_agent.closing import Closing
+from edgeml.errors import AgentError
+from edgeml.telemetry import Window
 
 
 @pytest.fixture
@@ -56,3 +61,23 @@ def test_what_closes_while_the_disk_is_full_waits_and_arrives(
     assert agent.terminate() == 0
     assert collector.outcomes == {"served": collector.rows, "late": 0, "shed": 0, "failed": 0}
     assert sum(window.merged for window in collector.windows.values()) > len(collector.windows)
+
+
+def test_the_log_does_not_grow_with_each_try(caplog: pytest.LogCaptureFixture):
+    """It may go to the disk that is full, for a month."""
+    windows = [
+        Window(
+            boot="-", sequence=1, oldest=1, model="tiny", version="1", bundle="0" * 64,
+            artifact="onnx-fp32", start_ms=1, duration_ms=1000, rows=0,
+            outcomes={"served": 1}, baseline="", statistics=[],
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    service, outbox = Mock(window_due=0.0), Mock(damaged="")
+    service.windows.side_effect = [[windows[0]], *([[]] * 9), [windows[1]], *([[]] * 9)]
+    outbox.append.side_effect = AgentError("the disk is full")
+    closing = Closing([service], outbox, closed=Mock(), tell=Mock())
+    for _ in range(20):
+        closing.turn(only_due=True)
+    assert outbox.append.call_count == 20
+    assert [record.message for record in caplog.records] == ["window not stored"] * 2

@@ -25,7 +25,13 @@ from support.weights import images
 import edgeml
 from edgeml.device_agent.local.call_error import CallError
 from edgeml.device_agent.local.metrics import render
-from edgeml.device_agent.local.status import AgentStatus, AwakeState, BrokerState, OutboxState
+from edgeml.device_agent.local.status import (
+    AgentStatus,
+    AwakeState,
+    BrokerState,
+    DiskState,
+    OutboxState,
+)
 from edgeml.device_agent.serving.pairs import Disagreement
 from edgeml.device_agent.serving.snapshot import GuestSnapshot, LatencyHistogram, ModelSnapshot
 
@@ -99,6 +105,10 @@ def test_windows_and_the_outbox(
     assert before["edgeml_outbox_bytes",] > 100
     assert before["edgeml_outbox_limit_bytes",] == 32e6
     assert before["edgeml_broker_connected",] == 1
+    bundle = tmp_path / "tiny-1.0.edgeml"
+    assert before["edgeml_disk_used_bytes", "bundles"] == bundle.stat().st_size
+    assert before["edgeml_disk_used_bytes", "artifacts"] > 100
+    assert before["edgeml_disk_used_bytes", "engines"] == 0
 
 
 def test_an_agent_without_anything_has_metrics_too(start_agent: StartAgent):
@@ -162,6 +172,10 @@ def full_status() -> AgentStatus:
             merged=7,
             dropped=8,
         ),
+        disk=DiskState(
+            used_bytes={"bundles": 8_000_000, "artifacts": 4_000_000, "engines": 0},
+            free_bytes=2_000_000_000,
+        ),
         windows={"digits": 11},
         models=(model,),
     )
@@ -187,6 +201,8 @@ def test_buckets_add_up_and_units_are_prometheus_own():
     assert found["edgeml_standby_workers", "digits"] == 1
     assert found["edgeml_outbox_merged_total",] == 7
     assert found["edgeml_outbox_dropped_total",] == 8
+    assert found["edgeml_disk_used_bytes", "bundles"] == 8e6
+    assert found["edgeml_disk_free_bytes",] == 2e9
     assert found["edgeml_input_overruns_total", "digits"] == 6
     assert found["edgeml_guest_share", "2.0", "digits"] == 0
     assert found["edgeml_shadow_pairs_total", "2.0", "digits"] == 200
@@ -205,6 +221,7 @@ def test_a_person_reads_the_same(capsys: pytest.CaptureFixture[str]):
         "plant-1/cam-7 · edgeml 0.1.0 · up 1 d 1 h · agent 40 MB · 62 °C · memory pressure 25%",
         "cores awake · broker broker:1883 absent",
         "outbox 9.0 kB of 32.0 MB · 6 windows and 1 events wait · 7 merged, 8 given up",
+        "disk 2.0 GB free · bundles 8.0 MB · artifacts 4.0 MB\n",
         "digits 1.0 · tflite-int8 (step 2 of 2) + standby · active",
         "5 served · 1 late · 2 shed · 0 failed · 3 waiting, one running · 6 gaps in the sound",
         "80 MB, limit by cgroup2 · 1 restarts · latest start 250 ms · 11 windows",

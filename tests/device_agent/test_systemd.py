@@ -240,6 +240,6 @@ def test_a_wrong_configuration_shows_now(tmp_path: Path):
 
 
 def test_words_of_a_command_reach_it_whole():
-    text = render_unit(["/usr/bin/x", 'a "b"', "c\\d", ""], stop_s=30)
-    assert 'ExecStart=/usr/bin/x "a \\"b\\"" "c\\\\d" ""\n' in text
+    text = render_unit(["/usr/bin/x", 'a "b"', "c\\d", "", "it's", ";"], stop_s=30)
+    assert 'ExecStart=/usr/bin/x "a \\"b\\"" "c\\\\d" "" "it\'s" ";"\n' in text
     assert "User=" not in text

@@ -62,7 +62,7 @@ def test_where_there_is_less_room_passes_are_taken_back():
     assert taken(program) == 1
 
 
-def test_no_program_can_make_others_wait_or_put_passes_in():
+def test_no_program_can_make_others_wait_or_put_passes_in_with_what_it_was_given():
     turnstile = Turnstile()
     handle = turnstile.handle()
     os.set_blocking(handle, True)
@@ -72,6 +72,20 @@ def test_no_program_can_make_others_wait_or_put_passes_in():
     turnstile.let_in(2, now=0.0)
     turnstile.let_in(1, now=0.0)
     os.close(handle)
+
+
+def test_what_a_program_of_the_agents_own_user_puts_in_is_taken_out_at_the_next_look():
+    """It may open the pipe anew, as it may do anything to the agent."""
+    turnstile = Turnstile()
+    program = Passes(turnstile.handle())
+    turnstile.let_in(2, now=0.0)
+    filling = os.open(f"/proc/self/fd/{turnstile.handle()}", os.O_WRONLY | os.O_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):  # it is full
+        while True:
+            os.write(filling, bytes(1 << 16))
+    os.close(filling)
+    turnstile.let_in(2, now=LOST_S)
+    assert taken(program) == 2
 
 
 @pytest.mark.parametrize("gone", [False, True], ids=["stopped", "gone"])

@@ -6,9 +6,11 @@ import ctypes
 import mmap
 import os
 import platform
+import resource
 import signal
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.agents import PATIENCE_S, SUPPORT, frame, is_gone
 from support.bundles import MODELS
-from support.processes import classes
+from support.processes import children, classes
 from support.sleeper.sleeper_runtime import CRASH, HANG, NAP, SHOUT, SPIN
 from support.weights import BIAS, WEIGHTS, images, scores
 
@@ -296,3 +298,36 @@ def test_a_message_fits_a_datagram(code, number, text):
     datagram = wire.message(code, number, text)
     assert len(datagram) <= wire.MAX_MESSAGE
     assert wire.parse(datagram)[:2] == (code, number)
+
+
+def test_where_descriptors_run_out_a_worker_does_not_start_and_nothing_is_left(tmp_path: Path):
+    """A program may have taken all that the machine has. The model is not given up for a fault."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    start(tmp_path).close()  # what is opened once, for all workers, is open
+    before, have, started = children(os.getpid()), open_files(), 0
+    for first_not_to_be_had in sorted(set(range(1000)) - have)[:30]:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (first_not_to_be_had, hard))
+        try:
+            worker = Worker(spec(), log=tmp_path / "log")
+        except WorkerError:
+            continue
+        else:
+            started += 1
+            worker.close()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert children(os.getpid()) == before
+            wait_until(lambda: open_files() == have)  # the reader of its output closes its own
+    assert 0 < started < 30
+
+
+def open_files() -> set[int]:
+    """But for that which lists them."""
+    return {int(path.name) for path in Path("/proc/self/fd").iterdir() if path.exists()}
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    patience = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < patience
+        time.sleep(0.001)

@@ -99,6 +99,13 @@ class FaultyDisk(Disk):
         self._faults.file(f"remove {_short(path)}")
         super().remove(path)
 
+    def remove_tree(self, folder: Path) -> None:
+        self._faults.file(f"remove {folder.parent.name}/…")
+        for path in sorted(folder.rglob("*"))[:1]:
+            path.unlink()
+        self._faults.file(f"remove the rest of {folder.parent.name}/…")
+        super().remove_tree(folder)
+
 
 def _short(path: Path) -> str:
     return f"{path.parent.name}/…" if len(path.stem) == 64 else path.name

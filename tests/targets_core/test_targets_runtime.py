@@ -191,7 +191,7 @@ def test_onnx_runtime_tells_where_its_nodes_are():
 def test_an_engine_is_not_reused_for_another_model_or_other_options(tmp_path: Path):
     other = tmp_path / "other.onnx"
     other.write_bytes((MODELS / "tiny.onnx").read_bytes() + b"\0")
-    key = tensorrt_runtime.engine_key
+    key = tensorrt_runtime.engine_of
     first = key(MODELS / "tiny.onnx", {"trt_fp16_enable": "1"})
     assert first == key(MODELS / "tiny.onnx", {"trt_fp16_enable": "1"})
     assert first != key(MODELS / "tiny.onnx", {"trt_fp16_enable": "0"})
@@ -232,7 +232,7 @@ class NvidiaDevice:
 
     @property
     def key(self) -> str:
-        return tensorrt_runtime.engine_key(MODELS / "tiny.onnx", {}, system=self.root)
+        return str(tensorrt_runtime.engine_of(MODELS / "tiny.onnx", {}, system=self.root))
 
     def _version(self, name: str) -> str:
         if name not in self.packages:

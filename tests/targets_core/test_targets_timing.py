@@ -21,6 +21,10 @@ FILE = "TensorrtExecutionProvider_cache_sm87.timing"
 HEAD = "of this TensorRT: "
 
 
+class Loaded:
+    """Stands for a session."""
+
+
 class Provider:
     """Builds engines of models whose bytes are the names of their layers.
 
@@ -31,12 +35,14 @@ class Provider:
     def __init__(self) -> None:
         self.timed: list[list[str]] = []
 
-    def open_with(self, providers: Any, entry: Path, **_: Any) -> str:
+    def open_with(self, providers: Any, entry: Path, **_: Any) -> Loaded:
         given: Mapping[str, str] = providers[0][1]
         layers = entry.read_text().split()
         engine = Path(given["trt_engine_cache_path"]) / "model.engine"
         if engine.exists():
-            return "session"
+            if engine.read_text() != "engine":
+                raise RefusedError(f"TensorRT EP could not deserialize engine from cache: {engine}")
+            return Loaded()
         cache = Path(given["trt_timing_cache_path"]) / FILE
         text = cache.read_text() if cache.exists() else HEAD
         if not text.startswith(HEAD):
@@ -47,7 +53,7 @@ class Provider:
             raise RefusedError("TensorRT EP failed to create engine from network")
         engine.write_text("engine")
         cache.write_text(HEAD + " ".join([*known, *self.timed[-1]]))
-        return "session"
+        return Loaded()
 
 
 @pytest.fixture
@@ -61,7 +67,7 @@ def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Provider:
 def open_model(path: Path, layers: str, options: Mapping[str, str] = OPTIONS) -> None:
     path.mkdir(exist_ok=True)
     (path / "model.onnx").write_text(layers)
-    assert runtime.open_session(path / "model.onnx", threads=1, options=options) == "session"
+    assert runtime.open_session(path / "model.onnx", threads=1, options=options)
 
 
 def caches(path: Path) -> list[Path]:
@@ -102,6 +108,19 @@ def test_a_cache_that_cannot_be_read_costs_time_and_not_the_model(
     open_model(tmp_path / "two", "conv1 conv2")
     open_model(tmp_path / "three", "conv2 conv1")
     assert provider.timed == [["conv1"], ["conv1", "conv2"], []]
+
+
+def test_an_engine_that_cannot_be_read_costs_time_and_not_the_model(
+    provider: Provider, tmp_path: Path
+):
+    """ONNX Runtime writes it in place, and refuses the model whose engine was cut short. What was
+    measured to build it is not lost with it."""
+    open_model(tmp_path / "one", "conv1")
+    (engine,) = tmp_path.rglob("*.engine")
+    engine.write_text("eng")
+    open_model(tmp_path / "one", "conv1")
+    assert engine.read_text() == "engine"
+    assert provider.timed == [["conv1"], []]
 
 
 def test_a_graph_that_is_refused_is_not_built_twice(provider: Provider, tmp_path: Path):
@@ -146,11 +165,19 @@ def test_what_was_measured_is_anothers_on_another_device_and_not_with_another_on
     model = tmp_path / "proc/device-tree/model"
     model.parent.mkdir(parents=True)
     model.write_text("NVIDIA Jetson Orin Nano Developer Kit")
-    before = runtime.timing_key({}, system=tmp_path)
+    entry = tmp_path / "model.onnx"
+    entry.write_text("conv1")
+
+    def found() -> tuple[str, str]:
+        engine = runtime.engine_of(entry, {}, system=tmp_path)
+        return str(engine), engine.timing
+
+    before, timing = found()
     versions["onnxruntime-gpu"] = "1.23.0"
-    assert runtime.timing_key({}, system=tmp_path) == before
+    assert found()[0] != before
+    assert found()[1] == timing
     versions["tensorrt"] = "10.10.0"
-    upgraded = runtime.timing_key({}, system=tmp_path)
-    assert upgraded != before
+    _, upgraded = found()
+    assert upgraded != timing
     model.write_text("NVIDIA Jetson AGX Orin Developer Kit")
-    assert runtime.timing_key({}, system=tmp_path) != upgraded
+    assert found()[1] != upgraded
