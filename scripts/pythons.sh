@@ -16,7 +16,7 @@ shift
 cd "$here"
 
 EXTRAS=agent,camera,onnx,tflite,openvino
-TOOLS="pytest pytest-xdist hypothesis psutil tritonclient[http] amqtt"
+TOOLS="pytest pytest-xdist hypothesis psutil scipy scikit-learn tritonclient[http] amqtt"
 TESTS="tests/bundle tests/statistics tests/telemetry tests/device_agent"
 SUMMARY="$folder/summary.txt"
 : >"$SUMMARY"
