@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
     Raises:
         SourceError: the file is no IR, its ``.bin`` is missing, or an option is unknown.
     """
+    # Imported, it reports that to its makers over the internet, from a fork, where this package is.
+    sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
     core: Any = importlib.import_module("openvino").Core()
     try:
         model = core.read_model(str(entry))
