@@ -17,7 +17,8 @@ cd "$here"
 
 EXTRAS=agent,camera,onnx,tflite,openvino
 TOOLS="pytest pytest-xdist hypothesis psutil scipy scikit-learn tritonclient[http] amqtt"
-TESTS="tests/bundle tests/statistics tests/telemetry tests/device_agent"
+TESTS="tests/bundle tests/statistics tests/telemetry tests/device_agent
+       tests/cli/test_bundle_verbs.py tests/cli/test_frame.py"
 SUMMARY="$folder/summary.txt"
 : >"$SUMMARY"
 
