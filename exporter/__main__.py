@@ -100,7 +100,6 @@ def _again(request: ExportRequest | Reproduction, children: Children) -> Again |
     from edgeml.exporter.repeat.again import Again
 
     apart_from_sources(request)  # what comes from the cache is written, too
-
     with ThreadPoolExecutor(1) as beside:
         found = beside.submit(Again, request, Cache())
         importlib.import_module("edgeml.exporter.pipeline")

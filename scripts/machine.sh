@@ -26,7 +26,7 @@
 set -eu
 
 SUITE=bookworm
-PACKAGES="systemd systemd-sysv udev kmod dbus procps iproute2 linux-image-amd64 initramfs-tools
+PACKAGES="systemd systemd-sysv systemd-oomd udev kmod dbus procps iproute2 linux-image-amd64 initramfs-tools
           python3 python3-venv alsa-utils v4l-utils mosquitto"
 PLATFORMS="manylinux_2_35 manylinux_2_34 manylinux_2_31 manylinux_2_28 manylinux_2_27
            manylinux_2_17 manylinux2014"
@@ -59,7 +59,7 @@ setup() {
     cp "$root"/root/boot/initrd.img-* "$root/initrd"
     inside useradd --system --home-dir /var/lib/edgeml --groups video,audio edgeml
     echo device >"$root/root/etc/hostname"
-    inside systemctl --quiet disable mosquitto e2scrub_reap apt-daily.timer apt-daily-upgrade.timer
+    inside systemctl --quiet disable mosquitto systemd-oomd e2scrub_reap apt-daily.timer apt-daily-upgrade.timer
     say "installing edgeml's libraries"
     mkdir -p "$root/root/opt/wheels"
     platforms=$(for name in $PLATFORMS; do echo "--platform ${name}_x86_64"; done)

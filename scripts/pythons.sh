@@ -16,8 +16,9 @@ shift
 cd "$here"
 
 EXTRAS=agent,camera,onnx,tflite,openvino
-TOOLS="pytest pytest-xdist hypothesis psutil tritonclient[http] amqtt"
-TESTS="tests/bundle tests/statistics tests/telemetry tests/device_agent"
+TOOLS="pytest pytest-xdist hypothesis psutil scipy scikit-learn tritonclient[http] amqtt"
+TESTS="tests/bundle tests/statistics tests/telemetry tests/device_agent
+       tests/cli/test_bundle_verbs.py tests/cli/test_frame.py"
 SUMMARY="$folder/summary.txt"
 : >"$SUMMARY"
 

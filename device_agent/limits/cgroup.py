@@ -24,6 +24,10 @@ Version = Literal["cgroup2", "cgroup1"]
 LEAF = "edgeml-agent"
 """The agent's own group, below the one that was delegated to it. Version 2 only."""
 
+_AVOID = "user.oomd_avoid"
+"""``systemd-oomd`` ends a group with this note last: ``ManagedOOMPreference=`` in
+systemd.resource-control(5), which gives no way to say it of a group below the unit's own."""
+
 _PREFIX = "edgeml-worker-"
 _REMOVE_TRIES = 20
 _REMOVE_PAUSE_S = 0.01
@@ -48,6 +52,10 @@ class Files:
     def attribute(self, path: Path, name: str) -> bytes:
         """What somebody noted on it (xattr(7))."""
         return os.getxattr(path, name)
+
+    def note(self, path: Path, name: str, value: bytes) -> None:
+        """Leave such a note; groups of version 2 take them since Linux 5.7."""
+        os.setxattr(path, name, value)
 
     def write(self, path: Path, text: str) -> None:
         """One of its files; it is the kernel's and is never made here."""
@@ -253,6 +261,8 @@ def _delegate(files: Files, own: Path) -> Path:
     with contextlib.suppress(FileExistsError):
         files.make(leaf)
     files.write(leaf / "cgroup.procs", "0")
+    with contextlib.suppress(OSError):  # else it may take the agent, whose pages it sees reclaimed
+        files.note(leaf, _AVOID, b"1")
     try:
         files.write(place / "cgroup.subtree_control", "+memory")
     except OSError:  # other processes live in it: a session of somebody's, not a service's group

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,8 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
 
 def library() -> Any:
     """Imports OpenVINO."""
+    # Imported, it reports that to its makers over the internet, from a fork, where this package is.
+    sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
     return importlib.import_module("openvino")
 
 

@@ -227,6 +227,9 @@ class FakeKernel(Files):
     def remove(self, path: Path) -> None:
         shutil.rmtree(path)
 
+    def note(self, path: Path, name: str, value: bytes) -> None:
+        (path / name).write_bytes(value)
+
     def write(self, path: Path, text: str) -> None:
         if path.name == "cgroup.subtree_control" and self.busy:
             raise OSError(16, "Device or resource busy")
@@ -247,6 +250,8 @@ def test_in_version_2_the_agent_makes_room_for_its_workers_groups(delegated: Pat
     assert parent is not None
     assert (delegated / LEAF / "cgroup.procs").read_text() == "0"
     assert (delegated / "cgroup.subtree_control").read_text() == "+memory"
+    # Of its groups systemd-oomd is to take the agent's last.
+    assert (delegated / LEAF / "user.oomd_avoid").read_bytes() == b"1"
 
     hold = Limiter(parent).hold(60 * MB)
     assert hold.kind == "cgroup2"

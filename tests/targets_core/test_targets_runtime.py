@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +39,18 @@ def test_it_computes_what_the_model_is(target: str):
     found = [session.run({source.name: frames[i : i + 1]})[result.name] for i in range(5)]
     np.testing.assert_allclose(np.concatenate(found), scores(frames), atol=1e-5)
     session.close()
+
+
+OPEN = """
+import pathlib, sys
+from edgeml.targets.runtime import open_session
+open_session("openvino", pathlib.Path(sys.argv[1])).close()
+sys.exit("openvino_telemetry.main" in sys.modules)
+"""
+
+
+def test_openvino_is_kept_from_telling_its_makers_of_each_start():
+    subprocess.run([sys.executable, "-c", OPEN, MODELS / ENTRIES["openvino"]], check=True)
 
 
 @EACH
