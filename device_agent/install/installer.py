@@ -330,7 +330,7 @@ class Installer:
 
     def _unconfirmed(self) -> Iterator[str]:
         for name, record in list(self._shelf.records.items()):
-            if name in self._services and (name in self._unsettled or _to_confirm(record)):
+            if name in self._services and (name in self._unsettled or record.to_confirm):
                 yield name
 
     def _patience(self) -> float | None:
@@ -346,7 +346,7 @@ class Installer:
                 self._since[name] = now
                 continue
             record = self._shelf.records[name]
-            if _to_confirm(record):
+            if record.to_confirm:
                 try:
                     self._shelf.write(record.confirm())
                 except AgentError:
@@ -397,8 +397,3 @@ class Installer:
         self._dismiss(self._services[name], name, reason)
         logs.warn("guest lost", model=name, version=guest.release.version, reason=reason)
         self._tell("guest-lost", reason, name, {"version": guest.release.version})
-
-
-def _to_confirm(record: Record) -> bool:
-    """Whether a healthy period changes it."""
-    return record.on_probation or bool(record.guest and record.guest.starts)

@@ -172,6 +172,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the active version is yet to be confirmed."""
         return self.active is not None and not self.active.confirmed
 
+    @property
+    def to_confirm(self) -> bool:
+        """Whether a healthy period changes anything."""
+        return self.on_probation or bool(self.guest and self.guest.starts)
+
     def confirm(self) -> Record:
         """The active version served for a healthy period, and the guest did no harm."""
         replace = msgspec.structs.replace
