@@ -7,6 +7,7 @@ directory.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -110,6 +111,26 @@ class ExportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """Whether candidates are tried one after another: there are limits, or layers to find that
         stay float."""
         return self.limits.any or self.precision == "mixed"
+
+
+def check_amounts(request: ExportRequest) -> None:
+    """Refuse budgets and limits that nothing could keep to. Where they were written down: JSON has
+    no NaN, and would make nothing asked for of it.
+
+    Raises:
+        UsageError: one is not more than nothing, or not finite.
+    """
+    limits = request.limits
+    amounts = {
+        "--deadline-ms": request.deadline_ms,
+        "--memory-mb": request.memory_mb,
+        "--max-latency": limits.latency_ms,
+        "--max-memory": limits.memory_mb,
+        "--max-size": limits.size_bytes,
+    }
+    for flag, amount in amounts.items():
+        if amount is not None and not 0 < amount < math.inf:
+            raise UsageError(f"{flag} is {amount:g}", expected="more than nothing, and finite")
 
 
 class Reproduction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -31,13 +31,17 @@ def stream_export(
         progress: told what the installation is at.
 
     Raises:
+        UsageError: a budget or a limit that nothing could keep to.
         ToolchainError: there is no toolchain and it cannot be made, or the export died.
     """
     from edgeml.exporter.events import Done, Failure, decode_event
     from edgeml.exporter.folders import remove_leftovers
+    from edgeml.exporter.request import ExportRequest, check_amounts
     from edgeml.toolchain import hop
     from edgeml.toolchain.spec import toolchain
 
+    if isinstance(request, ExportRequest):
+        check_amounts(request)
     with hop.interpreter(toolchain("export"), say=say, progress=progress) as python:
         try:
             yield from hop.stream(

@@ -204,6 +204,12 @@ def test_targets_may_follow_one_another(line: str, expected: str) -> None:
     [
         ("m.pt2 -t onnx --precision int4", ("int4", "auto, fp32, fp16, int8, int8-dynamic")),
         ("m.pt2 -t onnx --tolerance int8:cosine=7", ("tolerance", "cosine")),
+        ("m.pt2 -t onnx --deadline-ms 0", ("--deadline-ms is 0", "more than nothing")),
+        ("m.pt2 -t onnx --deadline-ms nan", ("--deadline-ms is nan",)),
+        ("m.pt2 -t onnx --memory-mb -64", ("--memory-mb is -64",)),
+        ("m.pt2 -t onnx --max-latency 0ms", ("--max-latency is 0",)),
+        ("m.pt2 -t onnx --max-memory 0MB", ("--max-memory is 0",)),
+        ("m.pt2 -t onnx --max-size 0kB", ("--max-size is 0",)),
     ],
 )
 def test_wrong_options_are_refused_before_anything_heavy(
