@@ -7,28 +7,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.exports import SUPPORT, Export, Models, Outcome, finish, start
-from support.nursery import begun
 
 from edgeml.exporter.child import Child
 from edgeml.exporter.children import Children
-from edgeml.exporter.origin import possible
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all processes that run tests have in common."""
-    root = tmp_path_factory.getbasetemp()
-    return root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
-
-
-@pytest.fixture(scope="session")
-def models(shared: Path) -> Models:
+def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     """Made by the first of all processes that run tests."""
-    folder = shared / "models"
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "models"
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
@@ -52,23 +43,12 @@ def _make_models(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def nursery(shared: Path) -> Iterator[Path | None]:
-    """Where the frameworks are imported for the exports of all processes that run tests; None where
-    that cannot be."""
-    if not possible():
-        yield None
-        return
-    with begun(shared):
-        yield shared
-
-
-@pytest.fixture(scope="session")
-def export(tmp_path_factory: pytest.TempPathFactory, nursery: Path | None) -> Export:
+def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
     """Runs an export to its end: ``export(model=…, targets=[…], …)``. It leaves nothing behind."""
 
-    def run(**request: Any) -> Outcome:
+    def run(**request: object) -> Outcome:
         temporary = tmp_path_factory.mktemp("export") / "tmp"
-        outcome = finish(start(temporary, **{"nursery": nursery, **request}))
+        outcome = finish(start(temporary, **request))
         assert list(temporary.iterdir()) == []
         return outcome
 

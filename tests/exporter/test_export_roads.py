@@ -14,10 +14,8 @@ from edgeml.targets.runtime import NamedSession, open_session
 
 @pytest.fixture(scope="module")
 def digits(models: Models, export: Export, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """The whole road: a factory, three targets, float and int8, calibration and evaluation; and all
-    processes of its own."""
+    """The whole road: a factory, three targets, float and int8, calibration and evaluation."""
     return export(
-        nursery=None,
         model=models.factory("trained"),
         targets=["tflite", "openvino", "onnx"],
         calibration=str(models.torch / "calibration.npz"),

@@ -23,7 +23,6 @@ from edgeml.exporter.events import (
     Started,
     decode_event,
 )
-from support.nursery import VARIABLE
 
 SUPPORT = Path(__file__).resolve().parent
 USERS_FILE = SUPPORT / "export_torch.py"
@@ -85,24 +84,12 @@ class Models:
 
 
 def start(
-    temporary: Path,
-    *,
-    cache_folder: Path | None = None,
-    nursery: Path | None = None,
-    **request: object,
+    temporary: Path, *, cache_folder: Path | None = None, **request: object
 ) -> subprocess.Popen[bytes]:
-    """Begin an export whose temporary files, logs and cache stand under or beside ``temporary``.
-
-    Args:
-        temporary: its folder for temporary files.
-        cache_folder: its cache.
-        nursery: the folder of the nursery that its children come from; None: from nowhere else.
-        request: what is asked for.
-    """
+    """Begin an export whose temporary files, logs and cache stand under or beside ``temporary``."""
     temporary.mkdir(parents=True, exist_ok=True)
-    program = ("-m", "edgeml.exporter") if nursery is None else (str(SUPPORT / "nursed_export.py"),)
     process = subprocess.Popen(
-        [sys.executable, "-P", *program],
+        [sys.executable, "-P", "-m", "edgeml.exporter"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={
@@ -110,7 +97,6 @@ def start(
             "TMPDIR": str(temporary),
             "XDG_STATE_HOME": str(temporary.with_name(f"{temporary.name}-state")),
             "EDGEML_CACHE": str(cache_folder or temporary.with_name(f"{temporary.name}-cache")),
-            **({} if nursery is None else {VARIABLE: str(nursery)}),
         },
     )
     assert process.stdin is not None
