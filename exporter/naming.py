@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from edgeml.bundle import SUFFIX
 from edgeml.errors import SourceError, UsageError
+from edgeml.exporter.repeat.cache import atomic
 from edgeml.exporter.request import ExportRequest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -119,6 +121,29 @@ def beside(path: str, option: str, suffixes: tuple[str, ...]) -> None:
             remedy="Make it first, or choose another place.",
         )
     _refuse_folder(given.parent, option)
+
+
+def put(made: Path, path: Path, option: str) -> None:
+    """Copy a file to where it was asked for, whole or not at all. Not for a child, which may be
+    killed.
+
+    Args:
+        made: the file, in the export's own folder.
+        path: where it is to be.
+        option: that asks for it.
+
+    Raises:
+        SourceError: it cannot be written.
+    """
+    try:
+        with made.open("rb") as content, atomic(path) as stream:
+            shutil.copyfileobj(content, stream)
+    except OSError as error:
+        raise SourceError(
+            f"{path} could not be written: {error.strerror or error}",
+            expected="a folder that may be written and has room",
+            remedy=f"Free some space there, or choose another place with {option}.",
+        ) from error
 
 
 def apart_from_sources(request: ExportRequest) -> None:

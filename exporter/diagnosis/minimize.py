@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgeml.errors import EdgemlError, SourceError
+from edgeml.errors import EdgemlError
+from edgeml.exporter import naming
 from edgeml.exporter.candidates import Candidate
-from edgeml.exporter.child import first_line
 from edgeml.exporter.diagnosis.shrink import DIFFERS, ShrinkJob, Shrunk
 from edgeml.exporter.events import Refusal, Stage
 from edgeml.exporter.intake import Material
 from edgeml.exporter.plan import Workshop
-from edgeml.exporter.repeat.cache import atomic
 from edgeml.exporter.trial import Trial, compile_job
 
 
@@ -77,22 +75,10 @@ def _shrunk(job: ShrinkJob, path: Path, shop: Workshop) -> str:
             return f"{found.text}."
         with shop.children.child() as child:
             shown = child.call(f"{module}:confirm", job, bool, step=step)
-        _write(job.output, path)
+        naming.put(job.output, path, "--minimize")
     except EdgemlError as error:
         return f"No smallest model was found: {error.found}."
     way = "" if job.job.source_kind in {"onnx", "classical"} else ", made into ONNX first"
     nodes = "node" if found.nodes == 1 else "nodes"
     sure = "" if shown else " On random input it does not show."
     return f"{path} shows it with {found.nodes} {nodes} of {found.of}{way}.{sure}"
-
-
-def _write(made: Path, path: Path) -> None:
-    """Put the file where it was asked for, whole or not at all. Here: children may be killed."""
-    try:
-        with made.open("rb") as content, atomic(path) as stream:
-            shutil.copyfileobj(content, stream)
-    except OSError as error:
-        raise SourceError(
-            f"{path} cannot be written: {first_line(error)}",
-            remedy="Name another file with --minimize.",
-        ) from error

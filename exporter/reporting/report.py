@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Generator
 from pathlib import Path
 
 import msgspec
 
-from edgeml.errors import SourceError
+from edgeml.exporter import naming
 from edgeml.exporter.events import Done, Refusal, Row
 from edgeml.exporter.plan import Workshop
-from edgeml.exporter.repeat.cache import atomic
 from edgeml.exporter.request import Limits
 
 
@@ -45,20 +43,12 @@ def draw(contents: Contents, shop: Workshop) -> Path:
 
 
 def put(drawn: Path, path: Path) -> None:
-    """Put it where it was asked for, whole or not at all.
+    """Put it where it was asked for.
 
     Raises:
         SourceError: the file cannot be written.
     """
-    try:
-        with drawn.open("rb") as content, atomic(path) as stream:
-            shutil.copyfileobj(content, stream)
-    except OSError as error:
-        raise SourceError(
-            f"The report {path} could not be written: {error.strerror or error}",
-            expected="a folder that may be written and has room",
-            remedy="Free some space there, or choose another place with --report.",
-        ) from error
+    naming.put(drawn, path, "--report")
 
 
 @contextlib.contextmanager
