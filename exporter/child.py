@@ -36,6 +36,7 @@ from edgeml.exporter.repeat.recording import VARIABLE as RECORD
 from edgeml.exporter.repeat.recording import record
 from edgeml.processes import describe_exit, die_with_parent, group_cpu
 from edgeml.targets.frameworks import threads, uncollected
+from edgeml.targets.openvino.reports import withhold
 
 T = TypeVar("T")
 
@@ -348,8 +349,7 @@ def give_way(nothing: None) -> int:  # noqa: ARG001 - every call has a payload
 def main(descriptor: int) -> None:
     """The child: calls on standard input, answers on ``descriptor``, both a line each."""
     die_with_parent(int(os.environ.pop("EDGEML_PARENT")))
-    # OpenVINO and NNCF tell their makers of their use through it, and do without it.
-    sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
+    withhold()
     path = os.environ.get(RECORD)
     sweep = record(path) if path else None
     calls: IO[bytes] = os.fdopen(os.dup(0), "rb")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from edgeml.targets.frameworks import absent, threads
 from edgeml.targets.openvino.convert import float_model
 from edgeml.targets.openvino.layers import WEIGHTED, name_operations, operations_kept
 from edgeml.targets.openvino.mend import widen
+from edgeml.targets.openvino.reports import withhold
 from edgeml.targets.registry import CALIBRATED, SourceKind
 
 # The session option for the activations that share a range in a product with packed weights.
@@ -37,9 +37,7 @@ _BIAS_CORRECTED_LAYERS = 32
 
 def compile(job: CompileJob) -> CompileResult:  # noqa: A001 - the name that all targets share
     """Makes one IR: an ``.xml`` and its ``.bin``."""
-    # Both OpenVINO's converter and NNCF report their use to their makers through this package
-    # where it can be imported, and do without where it cannot.
-    sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
+    withhold()
     ov = sources.framework("openvino")
     with absent(*_UNNEEDED.get(job.source_kind, ("torch",))):
         return _made(ov, job)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeml.errors import RefusedError, SourceError
+from edgeml.targets.openvino.reports import withhold
 from edgeml.targets.runtime import Array, Session, TensorInfo, dtype_name
 
 _NARROWED = {"int64", "uint32", "uint64"}
@@ -57,8 +57,7 @@ def open_session(entry: Path, *, threads: int, options: Mapping[str, str]) -> Se
 
 def library() -> Any:
     """Imports OpenVINO."""
-    # Imported, it reports that to its makers over the internet, from a fork, where this package is.
-    sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
+    withhold()
     return importlib.import_module("openvino")
 
 

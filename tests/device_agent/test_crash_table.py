@@ -13,7 +13,6 @@ are killed in the second test.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import sys
@@ -29,7 +28,7 @@ import pytest
 from support.agents import StartAgent
 from support.bundles import tiny_bundle
 from support.counts import cells_of, packed
-from support.crashes import KINDS, FaultError, Faults, FaultyDisk, Kind
+from support.crashes import KINDS, FaultError, Faults, FaultyDisk, Journal, Kind
 from support.weights import images
 
 from edgeml.bundle import Bundle
@@ -49,21 +48,6 @@ from edgeml.telemetry import Event, Window, decode, encode
 WINDOWS = 10
 LIMIT_BYTES = 1_200
 """Of the outbox: some windows have to be merged."""
-
-
-class Journal:
-    """What an onlooker has seen: survives the device, and is never at fault."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "journal"
-
-    def note(self, **entry: Any) -> None:
-        with self._path.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
-
-    def read(self) -> Iterator[dict[str, Any]]:
-        if self._path.exists():
-            yield from map(json.loads, self._path.read_text().splitlines())
 
 
 class Bench:

@@ -1,4 +1,5 @@
-"""Faults at one step of everything that installs, stores and sends: see test_crash_table.
+"""Faults at one step of everything that installs, stores and sends, and what was seen before one:
+see test_crash_table.
 
 A step is an operation on a file that must survive a power cut, or one of the outbox's. A fault
 comes *at* a step: before it is done, and for a file that is written, after half of it.
@@ -7,11 +8,13 @@ comes *at* a step: before it is done, and for a file that is written, after half
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 from edgeml.device_agent.install.disk import Disk
 
@@ -109,3 +112,18 @@ class FaultyDisk(Disk):
 
 def _short(path: Path) -> str:
     return f"{path.parent.name}/…" if len(path.stem) == 64 else path.name
+
+
+class Journal:
+    """What an onlooker has seen: survives the device, and is never at fault."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "journal"
+
+    def note(self, **entry: Any) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        if self._path.exists():
+            yield from map(json.loads, self._path.read_text().splitlines())
