@@ -1,4 +1,7 @@
-"""``python -m edgeml.exporter``: a request on standard input, events on standard output.
+"""``python -m edgeml.exporter [WORD …]``: a request on standard input, events on standard output.
+
+It may be started while the request is still being made, and begins with what every export needs.
+The words are those of the command line, and tell what this one will. An empty request is none.
 
 Both standard streams of everything else are the log file, from the first moment on.
 """
@@ -8,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import select
 import signal
 import sys
 import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
@@ -26,7 +31,7 @@ from edgeml.exporter.child import first_line, no_room
 from edgeml.exporter.children import Children
 from edgeml.exporter.events import Done, Event, Failure, Note, Started, encode_event
 from edgeml.exporter.folders import PREFIX, claimed, remove_leftovers
-from edgeml.exporter.foresight import foresee
+from edgeml.exporter.foresight import foresee, guess
 from edgeml.exporter.repeat.cache import Cache
 from edgeml.exporter.request import ExportRequest, Reproduction, decode_request
 
@@ -35,19 +40,20 @@ if TYPE_CHECKING:
 
 KEPT_LOGS = 20
 
+_PIPELINE = "edgeml.exporter.pipeline"
+
 
 def main() -> int:
     """Run the export that standard input asks for; returns the exit status."""
     signal.signal(signal.SIGTERM, _interrupt)
-    log = _log_file()
     channel = _Channel(os.dup(1))
-    with log.open("ab") as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
-    channel.send(Started(log=str(log)))
+    log = _log_file()
     try:
-        request = decode_request(sys.stdin.buffer.read())
-        status = _answer(request, channel, log)
+        with log.open("ab") as stream:
+            os.dup2(stream.fileno(), 1)
+            os.dup2(stream.fileno(), 2)
+        channel.send(Started(log=str(log)))
+        status = _answer(sys.argv[1:], channel, log)
     except EdgemlError as error:
         told = _failure(error, log)
         traceback.print_exc()
@@ -64,19 +70,29 @@ def main() -> int:
             Failure(error="Exception", found=found, log=str(log), remedy="Please report it.")
         )
         return 1
+    finally:
+        _tidy(log)
     return status
 
 
-def _answer(request: ExportRequest | Reproduction, channel: _Channel, log: Path) -> int:
+def _tidy(log: Path) -> None:
+    """Remove a log that nothing was written to."""
+    with contextlib.suppress(OSError):
+        if not log.stat().st_size:
+            log.unlink()
+
+
+def _answer(words: Sequence[str], channel: _Channel, log: Path) -> int:
     remove_leftovers()
     with claimed(lambda: Path(tempfile.mkdtemp(prefix=PREFIX))) as folder:
         began_ns = folder.stat().st_mtime_ns
         children = Children(log, temporary=folder, record=folder / "read.txt")
         try:
-            again = _again(request, children)
-            done = again.find(channel.send) if again is not None else None
-            if done is None:
-                done = _work(request, again, channel, children, folder, began_ns)
+            _begin(words, children)
+            given = sys.stdin.buffer.read()
+            if not given:
+                return 0
+            done = _export(decode_request(given), channel, children, folder, began_ns)
         finally:
             # What follows is short, and must be whole.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -86,29 +102,17 @@ def _answer(request: ExportRequest | Reproduction, channel: _Channel, log: Path)
     return done.status
 
 
-def _again(request: ExportRequest | Reproduction, children: Children) -> Again | None:
-    """The export's place in the cache. All that it is made of is hashed for that, which leaves a
-    core free for the imports that are needed where it is not there: this process's own, and those
-    of its first children. One that reads the model and one that converts it begin with half a
-    second of them each, or with two seconds of torch."""
-    if isinstance(request, Reproduction):
-        return None
+def _begin(words: Sequence[str], children: Children) -> None:
+    """Start the first children, one that reads the model and one that converts it; then import what
+    there is time for, until the request is there."""
     children.ahead(2)
-    foresee(request, children)
-    # With NumPy, while those begin.
-    from edgeml.exporter.naming import apart_from_sources
-    from edgeml.exporter.repeat.again import Again
-
-    apart_from_sources(request)  # what comes from the cache is written, too
-    with ThreadPoolExecutor(1) as beside:
-        found = beside.submit(Again, request, Cache())
-        importlib.import_module("edgeml.exporter.pipeline")
-        return found.result()
+    guess(words, children)
+    if not select.select([sys.stdin], [], [], 0)[0]:
+        importlib.import_module(_PIPELINE)
 
 
-def _work(
+def _export(
     request: ExportRequest | Reproduction,
-    again: Again | None,
     channel: _Channel,
     children: Children,
     folder: Path,
@@ -119,9 +123,37 @@ def _work(
         from edgeml.exporter.repeat.reproduction import reproduce
 
         return reproduce(request, emit=channel.send, children=children, folder=folder)
+    again = _again(request, children)
+    found = again.find(channel.send)
+    return found or _made(request, again, channel, children, folder, began_ns)
+
+
+def _again(request: ExportRequest, children: Children) -> Again:
+    """The export's place in the cache. All that it is made of is hashed for that, which leaves a
+    core free for the imports that are needed where it is not there: this process's own, and those
+    of its first children, half a second of them each, or two seconds of torch."""
+    foresee(request, children)
+    # With NumPy, while those begin.
+    from edgeml.exporter.naming import apart_from_sources
+    from edgeml.exporter.repeat.again import Again
+
+    apart_from_sources(request)  # what comes from the cache is written, too
+    with ThreadPoolExecutor(1) as beside:
+        found = beside.submit(Again, request, Cache())
+        importlib.import_module(_PIPELINE)
+        return found.result()
+
+
+def _made(
+    request: ExportRequest,
+    again: Again,
+    channel: _Channel,
+    children: Children,
+    folder: Path,
+    began_ns: int,
+) -> Done:
     from edgeml.exporter.pipeline import export
 
-    assert again is not None
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     emit = again.listening(channel.send)
     done = export(request, emit=emit, children=children, folder=folder)

@@ -7,6 +7,7 @@ dotted name. A verb raises :class:`edgeml.errors.EdgemlError` for what a person 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 
@@ -17,9 +18,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; ``sys.argv[1:]`` by default.
     """
     # A Ctrl-C while modules load is a Ctrl-C like any other.
+    arguments = sys.argv[1:] if argv is None else argv
     try:
-        from edgeml.cli.frame import run
+        from edgeml.cli.ahead import ahead
 
-        return run(argv)
+        with ahead(arguments):
+            from edgeml.cli.frame import run
+
+            return run(arguments)
     except KeyboardInterrupt:
         return 130

@@ -82,9 +82,9 @@ def edgeml(
     """Run a trained model within budget on a fleet of devices, and know when their world drifts."""
 
 
-def run(argv: Sequence[str] | None = None) -> int:
+def run(argv: Sequence[str]) -> int:
     """Run the command line; see :func:`edgeml.cli.main`."""
-    arguments, debug = _take_debug(sys.argv[1:] if argv is None else argv)
+    arguments, debug = _take_debug(argv)
     try:
         # Any other mode would print and exit by itself, in typer's words.
         status: object = app(arguments, prog_name="edgeml", standalone_mode=False)

@@ -47,6 +47,16 @@ def command(folder: Path, *arguments: str) -> list[str]:
     return [*line, "--calibration", data, "--evaluate", data, *arguments]
 
 
+def test_a_line_that_is_wrong_leaves_nothing_of_what_was_begun_for_it(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state")}
+    line = [sys.executable, "-m", "edgeml", "export", str(MODEL), "-t", "onxn"]
+    ended = subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("edgeml: There is no target or device 'onxn'")
+    assert not [path for path in tmp_path.rglob("*") if not path.is_dir()]
+    assert not list(tmp_path.glob("edgeml-*"))
+
+
 def test_a_model_becomes_a_bundle_that_runs_here(tmp_path: Path) -> None:
     ended = subprocess.run(
         command(tmp_path, "--json", "--name", "tiny"), capture_output=True, text=True, check=False

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgeml.exporter.children import Children
-from edgeml.exporter.foresight import foresee
+from edgeml.exporter.foresight import foresee, guess
 from edgeml.exporter.origin import possible
 from edgeml.exporter.request import ExportRequest
 
@@ -59,3 +59,23 @@ def test_nothing_is_imported_for_one_of_them_alone(
 def test_a_wrong_request_is_told_of_later(tmp_path: Path, children: Children):
     foresee(ExportRequest(model=str(tmp_path / "lost.pt2"), targets=("onnx",)), children)
     assert not children.foreseen
+
+
+@pytest.mark.parametrize(
+    ("line", "foreseen"),
+    [
+        ("{model} -t tflite openvino --calibration {data}", True),
+        ("--calibration {data} -t openvino,tflite {model}", True),
+        ("-t openvino {model} --json", True),
+        ("{data} -t openvino --calibration {model}", False),
+        ("-t {model}", False),
+        ("{model}", False),
+        ("", False),
+    ],
+)
+def test_a_command_line_that_nobody_has_read_tells_as_much(
+    tmp_path: Path, children: Children, line: str, foreseen: bool
+) -> None:
+    model = request(tmp_path, "import torch", "openvino").model
+    guess(line.format(model=model, data=tmp_path / "data.npz").split(), children)
+    assert children.foreseen is foreseen

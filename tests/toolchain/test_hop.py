@@ -14,7 +14,8 @@ import pytest
 from support.gone import wait_gone
 
 from edgeml.errors import ToolchainError
-from edgeml.toolchain import hop
+from edgeml.toolchain import hop, store
+from edgeml.toolchain.spec import TOOLCHAINS
 
 
 class Said(msgspec.Struct, tag="said"):
@@ -125,3 +126,61 @@ def test_killing_whoever_hopped_kills_the_part(part: Part) -> None:
         process.kill()
     wait_gone(pids[0])
     os.kill(pids[1], signal.SIGKILL)  # what a part starts is the part's own affair
+
+
+ECHO = (
+    "request = sys.stdin.read()\n"
+    "print(json.dumps({'type': 'said', 'text': ' '.join([*sys.argv[1:], request])}))\n"
+    "print(json.dumps({'type': 'ended', 'status': 0}))\n"
+)
+EXPORT = TOOLCHAINS["export"]
+
+
+@pytest.fixture
+def at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of these tests holds all that the toolchain is for."""
+    monkeypatch.setattr(store, "serves_in_place", lambda spec: True)
+
+
+@pytest.mark.usefixtures("at_hand")
+def test_what_was_begun_ahead_takes_the_first_request_and_no_other(part: Part) -> None:
+    stream = part(ECHO)
+    with hop.ahead(EXPORT, "a_part", ["model.onnx", "-t"]):
+        with hop.interpreter(EXPORT, say=print, progress=print) as python:
+            assert python == Path(sys.executable)
+        assert list(stream(b"one")) == [Said("model.onnx -t one"), Ended(0)]
+        assert list(stream(b"two")) == [Said("two"), Ended(0)]
+
+
+@pytest.mark.usefixtures("at_hand")
+def test_another_part_is_not_taken_for_what_was_begun_ahead(part: Part) -> None:
+    stream = part(ECHO)
+    with hop.ahead(EXPORT, "json.tool", ["--tab"]):
+        assert list(stream(b"one")) == [Said("one"), Ended(0)]
+
+
+@pytest.mark.usefixtures("at_hand")
+def test_what_was_begun_in_vain_is_gone_with_the_block(part: Part, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "begun")
+    part("open(sys.argv[1], 'w').write(str(os.getpid()))\n" + ECHO)
+    pids: list[int] = []
+
+    def interrupted() -> None:
+        with hop.ahead(EXPORT, "a_part", [str(tmp_path / "begun")]):
+            pids.append(int((tmp_path / "begun").read_text()))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    wait_gone(pids[0], timeout_s=0)
+
+
+def test_nothing_is_begun_ahead_in_a_toolchain_that_would_have_to_be_made(
+    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(store.HOME_VARIABLE, str(tmp_path / "toolchains"))
+    monkeypatch.setattr(store, "serves_in_place", lambda spec: False)
+    stream = part(ECHO)
+    with hop.ahead(EXPORT, "a_part", ["model.onnx"]):
+        assert not (tmp_path / "toolchains").exists()
+        assert list(stream(b"one")) == [Said("one"), Ended(0)]
