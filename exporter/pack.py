@@ -94,24 +94,40 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
     """Device profiles that it was asked for."""
 
 
-def golden_rows(count: int, classes: Array | None, *, least: int = GOLDEN_SAMPLES) -> list[int]:
+def golden_rows(
+    count: int, classes: Array | None, clarity: Array | None = None, *, least: int = GOLDEN_SAMPLES
+) -> list[int]:
     """Rows for the golden vectors: one of each class in turn, or else at even distance.
+
+    Of a class those come first that are decided about as clearly as its median. Next to a tie a
+    sound int8 artifact decides otherwise now and then, and eight samples are too few to forgive it:
+    of eight taken as they come, ResNet-8's failed on two in 5 to 15 of 100 sets of photos, though
+    it agreed on .92 to .95 of them all.
 
     Args:
         count: of samples.
         classes: of each sample, if it is known.
+        clarity: of each sample, see :func:`edgeml.bundle.parity.clarity`.
         least: how many rows are wanted; fewer where there are fewer.
     """
     wanted = min(count, least)
     if classes is None:
         return [int(row) for row in np.linspace(0, count - 1, wanted).round()]
-    queues = [list(np.flatnonzero(classes == each)) for each in np.unique(classes)]
+    queues = [list(_typical(np.flatnonzero(classes == c), clarity)) for c in np.unique(classes)]
     rows: list[int] = []
     while len(rows) < wanted:
         for queue in queues:
             if queue and len(rows) < wanted:
                 rows.append(int(queue.pop(0)))
     return sorted(rows)
+
+
+def _typical(rows: Array, clarity: Array | None) -> Array:
+    """Those near the median first."""
+    if clarity is None:
+        return rows
+    mine = clarity[rows]
+    return rows[np.argsort(np.abs(mine - np.median(mine)), kind="stable")]
 
 
 def tools(kind: SourceKind, targets: Iterable[str]) -> dict[str, str]:

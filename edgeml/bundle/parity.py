@@ -90,6 +90,19 @@ def threshold(source: Array) -> float:
     return 0.5 if not source.size or (source.min() >= 0 and source.max() <= 1) else 0.0
 
 
+def clarity(source: Array) -> Array:
+    """How far the source model's decisions are from the next best, [n]; see :func:`decide`.
+
+    Args:
+        source: what it made of samples, [n, columns], or more axes that are taken as one.
+    """
+    flat = source.reshape(len(source), -1).astype(np.float64)
+    if flat.shape[1] == 1:
+        return np.abs(flat[:, 0] - threshold(source))
+    second, first = np.sort(flat, axis=1)[:, -2:].T
+    return first - second
+
+
 def cosine(a: Array, b: Array) -> float:
     """Of two vectors; of two that are zero 1, of one that is 0."""
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.bundle import Accuracy, Certificate
-from edgeml.bundle.parity import compare, decide
+from edgeml.bundle.parity import clarity, compare, decide
 from edgeml.exporter import pack
 from edgeml.exporter.candidates import Candidate, tolerances
 from edgeml.exporter.child import Child
@@ -65,14 +65,15 @@ def not_checkable(name: str) -> str:
 
 def golden_rows(checkset: Checkset) -> list[int]:
     """Which of the samples become golden vectors: of each class, and with and without gaps."""
-    classes = checkset.labels
-    if classes is None and checkset.decisions:
+    classes, clear = checkset.labels, None
+    if checkset.decisions:
         scores = checkset.reference[checkset.decisions[0]]
-        classes = decide(scores, scores)
+        clear = clarity(scores)
+        classes = decide(scores, scores) if classes is None else classes
     if checkset.samples.missing:
         lacking = missing.gaps(checkset.samples)
         classes = lacking if classes is None else 2 * classes + lacking
-    return pack.golden_rows(len(checkset.samples), classes)
+    return pack.golden_rows(len(checkset.samples), classes, clear)
 
 
 class Checker:
@@ -140,6 +141,7 @@ class Checker:
         *,
         cursory: bool = False,
         dropped: bool = False,
+        share: float = 1.0,
     ) -> Checked:
         """Run samples through an artifact, and compare.
 
@@ -149,6 +151,7 @@ class Checker:
             made: it.
             cursory: look at few samples: it is out of the question.
             dropped: it will be, if it fails: look no further once that is certain.
+            share: of what its certificate leaves to chance, where others might be chosen.
 
         Raises:
             EdgemlError: it cannot be opened or run.
@@ -159,7 +162,7 @@ class Checker:
         given_up = 0
         rows = self._order[:CURSORY] if cursory else np.arange(self._count)
         if not cursory and self._limit is not None and judge is not None and judge.paired:
-            rows, found, verdict = self._in_order(child, candidate, made, judge, self._limit)
+            rows, found, verdict = self._in_order(child, candidate, made, judge, self._limit, share)
         elif dropped and not cursory:
             rows, found = self._while_hoped(child, candidate, made)
             given_up = self._count if len(rows) < self._count else 0
@@ -189,6 +192,7 @@ class Checker:
                     limit=0.0 if self._limit is None else self._limit,
                     population=self._count,
                     confidence=self._confidence,
+                    share=share,
                 )
         elif judge is not None and not cursory:
             score = self._score(judge, found, str(candidate))
@@ -224,9 +228,16 @@ class Checker:
         made: CompileResult,
         judge: Judge,
         limit: float,
+        share: float,
     ) -> tuple[Array, dict[str, Array], Verdict]:
         """Samples in random order until the test can tell: which, what came out, and its word."""
-        test = PairedTest(limit, population=self._count, confidence=self._confidence, low=judge.low)
+        test = PairedTest(
+            limit,
+            population=self._count,
+            confidence=self._confidence,
+            low=judge.low,
+            share=share,
+        )
         parts: list[dict[str, Array]] = []
         start, size = 0, CHUNK
         while start < self._count and test.verdict == "open":
@@ -237,7 +248,7 @@ class Checker:
             parts.append(part)
             start, size = start + len(rows), min(2 * size, LARGEST_CHUNK)
             self._shop.emit(Progress(text=f"{candidate}: {start:,} of {self._count:,} samples"))
-        # What was run beyond the sample that decided is not looked at.
+        # What was run beyond the sample that certified it is not looked at.
         found = {
             name: np.concatenate([part[name] for part in parts])[: test.seen] for name in parts[0]
         }

@@ -24,7 +24,7 @@ from edgeml.exporter.child import Child
 from edgeml.exporter.compile import Converters
 from edgeml.exporter.events import Note, Progress, Refusal, Stage
 from edgeml.exporter.intake import Material
-from edgeml.exporter.judging.certificate import points
+from edgeml.exporter.judging.certificate import points, share_of
 from edgeml.exporter.judging.check import Checker, not_checkable
 from edgeml.exporter.judging.figures import missed, satisfies
 from edgeml.exporter.judging.metrics import Judge
@@ -193,7 +193,10 @@ class _Target:
         if not trial.not_checked:
             say(Progress(text=f"{candidate}: checking"))
             hopeless = bool(missed(trial.figures(), ladder.nearly(self._limits)))
-            checked = self._checker.check(self._runner, candidate, made, cursory=hopeless)
+            share = share_of(len(self.trials) + 1, alone=len(self._precisions) == 1)
+            checked = self._checker.check(
+                self._runner, candidate, made, cursory=hopeless, share=share
+            )
             trial = msgspec.structs.replace(trial, checked=checked)
         trial = msgspec.structs.replace(trial, note=note or self._noted(trial))
         self.trials.append(trial)

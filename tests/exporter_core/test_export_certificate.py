@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from edgeml.bundle.manifest import Certificate
-from edgeml.exporter.judging.certificate import PairedTest, bound_for_new, certify, points, sentence
+from edgeml.exporter.judging.certificate import (
+    PairedTest,
+    bound_for_new,
+    certify,
+    points,
+    sentence,
+    share_of,
+)
 
 
 def population(size: int, *, worse: int, better: int = 0) -> np.ndarray:
@@ -53,6 +60,29 @@ def test_the_simulation_would_notice_a_test_that_ignores_how_often_it_looks():
     assert wrong > MOST_WRONG
 
 
+def test_of_many_that_are_just_beyond_the_limit_seldom_one_is_certified():
+    # A search takes the first that is: with 5 % for each of them, some 20 % would have one.
+    rng = np.random.default_rng(7)
+    outcomes = population(600, worse=30, better=20)
+    limit = float(outcomes.sum() - 0.5) / 600
+    certified = sum(
+        any(
+            draw(outcomes, limit, rng, share=share_of(number, alone=False)).verdict == "within"
+            for number in range(1, 9)
+        )
+        for _ in range(100)
+    )
+    assert certified <= 10
+    assert sum(share_of(number, alone=False) for number in range(1, 1000)) < 1
+    assert share_of(1, alone=True) == 1
+
+
+def test_of_a_hopeless_one_all_is_told_that_was_run():
+    test = PairedTest(0.01, population=5000, confidence=0.95)
+    x = np.repeat([1.0, 0.0], [12, 52])  # the first few are enough to refuse it
+    assert (test.update(x), test.seen, test.drop) == ("beyond", 64, 12 / 64)
+
+
 def test_a_clear_answer_comes_early_either_way():
     rng = np.random.default_rng(1)
     good = [draw(population(5000, worse=0), 0.01, rng) for _ in range(20)]
@@ -97,6 +127,13 @@ def test_the_bound_for_new_samples_covers_the_truth():
         x = np.where(u < 0.04, 1.0, np.where(u < 0.06, -1.0, 0.0))  # the true drop is .02
         missed += bound_for_new(x, confidence=0.95) < 0.02
     assert missed <= 15
+
+
+def test_the_bound_for_new_samples_is_not_below_what_was_seen_nor_of_the_order():
+    seen = population(700, worse=36)
+    late, early = (bound_for_new(x, confidence=0.95) for x in (seen[::-1], seen))
+    assert late == early
+    assert 36 / 700 < late < 0.1
 
 
 def test_the_bound_for_new_samples_shrinks_with_their_number():

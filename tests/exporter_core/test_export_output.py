@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeml.bundle.parity import clarity
 from edgeml.errors import EdgemlError, SourceError, UsageError
 from edgeml.exporter.naming import apart, checked_name, destination, model_name
 from edgeml.exporter.pack import golden_rows
@@ -102,6 +103,13 @@ def test_golden_samples_are_spread_over_the_classes():
     rows = golden_rows(len(classes), classes)
     assert len(rows) == len(set(rows)) == 8
     assert set(classes[rows]) == {0, 1, 2}
+
+
+def test_golden_samples_are_no_near_ties():
+    # Of each class: as good as tied, decided as most are, and decided beyond doubt.
+    scores = np.array([[0.51, 0.49], [0.8, 0.2], [1, 0], [0.49, 0.51], [0, 1], [0.25, 0.75]])
+    rows = golden_rows(len(scores), scores.argmax(axis=1), clarity(scores), least=2)
+    assert rows == [1, 5]
 
 
 def test_golden_samples_without_classes_are_spread_over_the_set():
