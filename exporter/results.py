@@ -139,9 +139,10 @@ def unmet(trials: Sequence[Trial], limits: Limits, *, only: Precision | None) ->
     near = min(meant, key=lambda each: distance(each.figures(), limits))
     figures = near.figures()
     over = missed(figures, limits)
+    limited = limits != Limits()
     told = [each.text for each in over]
     if figures.shortfall:
-        told.append(f"its check failed: {figures.shortfall}")
+        told.append(f"its check failed: {figures.shortfall}" if limited else figures.shortfall)
     if not told:
         return Refusal(
             target=near.candidate.target,
@@ -149,13 +150,19 @@ def unmet(trials: Sequence[Trial], limits: Limits, *, only: Precision | None) ->
             remedy="The notes say why none was made; --precision auto takes what there is.",
         )
     name = str(near.candidate).removeprefix(f"{near.candidate.target} ")
-    many = f"None of the {len(meant)} artifacts tried" if len(meant) > 1 else "What was tried"
-    verb = "is" if len(meant) > 1 else "is not"
+    if len(meant) > 1:
+        many = f"None of the {len(meant)} artifacts tried"
+        verb = "is within the limits" if limited else "passes its check"
+    else:
+        many = "What was tried"
+        verb = "is not within the limits" if limited else "does not pass its check"
     remedies = {each.limit: _REMEDIES[each.limit] for each in over}
     return Refusal(
         target=near.candidate.target,
-        reason=f"{many} {verb} within the limits. The nearest, {name}: {', '.join(told)}.",
-        remedy=" ".join(remedies.values()) or "See what the check found.",
+        reason=f"{many} {verb}. The nearest, {name}: {', '.join(told)}.",
+        remedy=" ".join(remedies.values())
+        or "More, and more varied, calibration samples may help. If it is near enough for you, set "
+        f"--tolerance {near.candidate.precision}:cosine=…,agreement=….",
     )
 
 

@@ -158,9 +158,7 @@ def _coarse(layers: Sequence[Layer], exact: Values, samples: Iterable[Feeds]) ->
                 continue
             low[name] = min(low.get(name, 0.0), float(array.min()))
             high[name] = max(high.get(name, 0.0), float(array.max()))
-            axis = axes[name] if -array.ndim <= axes[name] < array.ndim else -1
-            flat = np.moveaxis(array, axis, 0) if array.ndim else array.reshape(1)
-            flat = flat.reshape(len(flat), -1).astype(np.float64)
+            flat = _by_channel(array, axes[name])
             sums = np.stack([np.full(len(flat), flat.shape[1]), flat.sum(1), (flat**2).sum(1)])
             columns.setdefault(name, []).append(sums)
     found: set[str] = set()
@@ -168,7 +166,19 @@ def _coarse(layers: Sequence[Layer], exact: Values, samples: Iterable[Feeds]) ->
         count, total, squares = np.sum(parts, axis=0)
         variance = squares / count - (total / count) ** 2
         step = (high[name] - low[name]) / 255
-        varied = variance[variance > 1e-12 * max(float(variance.max()), 1e-30)]
+        # Of its own energy, not of the largest channel's: that may be anything times as large.
+        varied = variance[variance > np.maximum(1e-12 * squares / count, 1e-30)]
         if varied.size and 10 * math.log10(float(np.median(varied)) / (step**2 / 12)) < COARSE_DB:
             found.add(name)
     return found
+
+
+def _by_channel(array: Array, axis: int) -> Array:
+    """float64 [channels, values]: along the channels' axis, or along the longest where that has a
+    single value, as of a mean over pixels that a converter left in another layout."""
+    if not -array.ndim <= axis < array.ndim:
+        axis = -1
+    if array.ndim and array.shape[axis] == 1:
+        axis = int(np.argmax(array.shape))
+    flat = np.moveaxis(array, axis, 0) if array.ndim else array.reshape(1)
+    return flat.reshape(len(flat), -1).astype(np.float64)

@@ -42,9 +42,16 @@ def noise(layer: LayerSignal) -> float:
 
 
 def ranked(layers: Sequence[LayerSignal]) -> tuple[LayerSignal, ...]:
-    """The layers that add noise, the worst first."""
-    adding = [layer for layer in layers if noise(layer) > LEAST_NOISE]
-    return tuple(sorted(adding, key=noise, reverse=True))
+    """The layers in the order in which they are to stay float: those that add noise, the worst
+    first; then the others, the noisiest first, for noise is the sum over all channels, and a layer
+    that rounds away the small ones may seem to add none."""
+
+    def place(layer: LayerSignal) -> tuple[bool, float]:
+        added = noise(layer)
+        adds = added > LEAST_NOISE
+        return not adds, -added if adds else layer.snr_db
+
+    return tuple(sorted((each for each in layers if each.snr_db < math.inf), key=place))
 
 
 def signals(

@@ -24,7 +24,7 @@ from edgeml.exporter.preprocessing.declaration import (
     Resize,
     Scale,
 )
-from edgeml.exporter.preprocessing.program import compile_input, run
+from edgeml.exporter.preprocessing.program import Op, compile_input, run
 from edgeml.exporter.preprocessing.reference import preprocess
 
 FRAME = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
@@ -159,6 +159,19 @@ def test_a_rounded_resize_is_pillows_own_on_uint8(method: Any):
     pillows = np.array(Image.fromarray(FRAME).resize((41, 30), resample), np.float32)
     assert np.abs(made - pillows).max() <= 1  # it rounds weights to 22 bits
     assert (made == pillows).mean() > 0.98
+
+
+def test_halves_go_up_on_whatever_side_of_them_a_sum_comes_out():
+    step = Resize(size=(48, 32), method="bilinear", antialias=True, round=True)
+    program = compile_input(image(step))
+    black_or_white = np.random.default_rng(1).integers(0, 2, (1, 48, 64, 3), np.uint8)
+    made = run(program, black_or_white)
+    for nudge in (-1e-6, 1e-6):
+        ops = tuple(
+            Op("shift", op.array + np.float32(nudge)) if op.kind == "shift" else op
+            for op in program.ops
+        )
+        np.testing.assert_array_equal(run(program._replace(ops=ops), black_or_white), made)
 
 
 def test_steps_are_done_in_their_order():

@@ -3,9 +3,10 @@
 import math
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from edgeml.bundle.manifest import Measurement, Precision
+from edgeml.bundle.manifest import Measurement, Parity, Precision, Tolerance
 from edgeml.exporter.candidates import Candidate
 from edgeml.exporter.judging.choose import choose
 from edgeml.exporter.judging.figures import Figures, distance, missed, satisfies
@@ -14,7 +15,7 @@ from edgeml.exporter.request import Limits
 from edgeml.exporter.results import rows, unmet
 from edgeml.exporter.searching import ladder
 from edgeml.exporter.searching.sensitivity import noise, ranked
-from edgeml.exporter.trial import Trial
+from edgeml.exporter.trial import Checked, Trial
 from edgeml.targets.compiling import CompileResult
 from edgeml.targets.layers import LayerSignal
 
@@ -147,8 +148,10 @@ def test_the_layer_that_adds_most_noise_stays_float_first():
         layer("bad", 40, 10),
         layer("behind", 10, 9.5),
         layer("clean", 9.5, 9.5),
+        layer("mean", 9.5, 25),  # what it rounds away may not show
+        layer("float already", math.inf, math.inf),
     ]
-    assert [each.name for each in ranked(layers)] == ["bad", "behind", "stem"]
+    assert [each.name for each in ranked(layers)] == ["bad", "behind", "stem", "clean", "mean"]
     assert noise(layers[1]) == pytest.approx(0.1, rel=1e-2)
 
 
@@ -223,6 +226,21 @@ def test_where_nothing_is_within_the_limits_the_nearest_is_told_and_what_to_do(t
     )
     assert "--max-latency" in told.remedy
     assert "--max-size" not in told.remedy
+
+
+def test_where_nothing_passes_and_there_are_no_limits_none_is_spoken_of(tmp_path: Path):
+    broken = Parity(cosine=0.5, max_abs=1, samples=8, tolerance=Tolerance(cosine=0.98))
+    tried = [trial(tmp_path, precision, 300, 12) for precision in ("int8", "mixed")]
+    tried = [
+        msgspec.structs.replace(each, checked=Checked(parity=broken, golden=broken))
+        for each in tried
+    ]
+    told = unmet(tried, Limits(), only="mixed")
+    assert told.reason == (
+        "What was tried does not pass its check. "
+        "The nearest, mixed: cosine 0.50000 (at least 0.98)."
+    )
+    assert "--tolerance mixed:" in told.remedy
 
 
 def test_where_layers_could_not_be_kept_float_that_is_told(tmp_path: Path):

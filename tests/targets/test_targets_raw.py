@@ -38,6 +38,26 @@ from edgeml.targets.compiling import CompileJob, compile_here
 from edgeml.targets.registry import SourceKind
 from edgeml.targets.runtime import NamedSession, open_session
 
+MEL = LogMel(
+    window="hann",
+    length=128,
+    hop=64,
+    fft=128,
+    centre=None,
+    mels=8,
+    fmin=60,
+    fmax=4000,
+    scale="htk",
+    norm=None,
+    power=2,
+    log="ln",
+    floor=1e-6,
+    floor_by="add",
+)
+MAGNITUDES = msgspec.structs.replace(
+    MEL, centre="reflect", scale="slaney", norm="slaney", power=1, log="log10", floor_by="max"
+)
+
 DECLARED: Mapping[str, Any] = {
     "photo": ImageInput(
         shape=(24, 20, 3),
@@ -50,28 +70,30 @@ DECLARED: Mapping[str, Any] = {
             Layout(to="NCHW"),
         ),
     ),
-    "sound": AudioInput(
-        rate=8000,
-        samples=800,
+    "pillow": ImageInput(
+        shape=(24, 20, 3),
+        order="bgr",
         steps=(
-            Scale(factor=1 / 32768),
-            LogMel(
-                window="hann",
-                length=128,
-                hop=64,
-                fft=128,
-                centre=None,
-                mels=8,
-                fmin=60,
-                fmax=4000,
-                scale="htk",
-                norm=None,
-                power=2,
-                log="ln",
-                floor=1e-6,
-                floor_by="add",
-            ),
+            Resize(size=(9, 7), method="bicubic", antialias=True, round=True),
+            Order(to="rgb"),
+            Layout(to="NHWC"),
         ),
+    ),
+    "grey": ImageInput(
+        shape=(24, 20, 1),
+        order="grey",
+        steps=(
+            Resize(size=(18, 15), method="nearest", antialias=False),
+            Resize(size=(7, 8), method="area", antialias=True),
+            Resize(size=(70, 9), method="bicubic", antialias=False),
+            Resize(size=(6, 5), method="bilinear", antialias=False),
+            Crop(size=(5, 4), at=(1, 0)),
+            Scale(factor=1 / 255, offset=-0.5),
+        ),
+    ),
+    "sound": AudioInput(rate=8000, samples=800, steps=(Scale(factor=1 / 32768), MEL)),
+    "tone": AudioInput(
+        rate=8000, samples=800, steps=(Scale(factor=1 / 32768), MAGNITUDES, Layout(to="NCFT"))
     ),
 }
 MADE = {name: compile_input(each).shape for name, each in DECLARED.items()}
@@ -79,14 +101,17 @@ RANDOM = np.random.default_rng(0)
 RAW = {
     "photo": RANDOM.integers(0, 256, (8, 24, 20, 3), np.uint8),
     "sound": RANDOM.normal(0, 3000, (8, 800)).astype(np.int16),
+    "pillow": RANDOM.integers(0, 256, (8, 24, 20, 3), np.uint8),
+    "grey": RANDOM.integers(0, 256, (8, 24, 20, 1), np.uint8),
+    "tone": RANDOM.normal(0, 3000, (8, 800)).astype(np.int16),
 }
 
 
 class Plain(torch.nn.Module):
     """Next to nothing: what comes out is what went in, so that an output shows a preprocessing."""
 
-    def forward(self, photo, sound):
-        return photo * 2, sound * 2
+    def forward(self, photo, pillow, grey, sound, tone):
+        return photo * 2, pillow * 2, grey * 2, sound * 2, tone * 2
 
 
 def save_torch(path: Path) -> None:
@@ -111,7 +136,13 @@ def save_onnx(path: Path) -> None:
 def save_savedmodel(path: Path) -> None:
     module = tf.Module()
     module.call = tf.function(
-        lambda photo, sound: {"photo_made": photo * 2, "sound_made": sound * 2}
+        lambda photo, pillow, grey, sound, tone: {
+            "photo_made": photo * 2,
+            "pillow_made": pillow * 2,
+            "grey_made": grey * 2,
+            "sound_made": sound * 2,
+            "tone_made": tone * 2,
+        }
     )
     specs = [tf.TensorSpec(shape, tf.float32, name=name) for name, shape in MADE.items()]
     signature = module.call.get_concrete_function(*specs)
@@ -159,8 +190,8 @@ def job(kind: SourceKind, path: Path, folder: Path, precision: Precision = "fp32
         inputs=tuple(MADE),
         outputs=tuple(f"{name}_made" for name in MADE),
         workdir=folder,
-        calibration=calibration_folder(folder / "samples", *RAW.values()),
-        spectra=1,
+        calibration=calibration_folder(folder / "samples", *(RAW[name] for name in MADE)),
+        spectra=2,
     )
 
 
@@ -187,7 +218,9 @@ def test_an_artifact_takes_what_sensors_give(
         work = msgspec.structs.replace(work, bridge=request.getfixturevalue("onnx2tf"))
     found = outputs(target, work)
     for name in MADE:
-        np.testing.assert_allclose(found[f"{name}_made"], expected(name), atol=2e-3)
+        off = np.abs(found[f"{name}_made"] - expected(name)) > 2e-3
+        # A number that is rounded may fall to either side.
+        assert off.mean() <= (0.02 if name == "pillow" else 0), name
 
 
 class Wave(torch.nn.Module):

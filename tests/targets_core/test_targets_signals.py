@@ -57,17 +57,23 @@ def test_a_layer_stays_float_alone_where_its_tensors_are_fine():
     assert kept_together(["second"], CHAIN, exact, samples()) == ("second",)
 
 
-def test_layers_stay_float_together_where_the_tensor_between_them_is_too_coarse():
+@pytest.mark.parametrize("times", [1e3, 1e7])
+def test_layers_stay_float_together_where_the_tensor_between_them_is_too_coarse(times: float):
     """One channel a thousand times the others: in eight bits they would all be 0."""
 
     def stretched(feeds):
         wide = feeds["x"].copy()
-        wide[..., 0] *= 1000
+        wide[..., 0] *= times
         return exact(feeds) | {"second": wide}
 
     for name in ("second", "third"):
         assert kept_together([name], CHAIN, stretched, samples()) == ("second", "third")
     assert kept_together(["first"], CHAIN, stretched, samples()) == ("first",)
+
+    def pooled(feeds):  # channels in another place than the target's tensors have them
+        return {name: made[:, :1].swapaxes(1, 2) for name, made in stretched(feeds).items()}
+
+    assert kept_together(["third"], CHAIN, pooled, samples(16)) == ("second", "third")
 
 
 def test_an_unknown_layer_keeps_nothing():
