@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from edgeml.errors import EdgemlError
 from edgeml.exporter import naming
 from edgeml.exporter.candidates import Candidate
@@ -73,8 +75,9 @@ def _shrunk(job: ShrinkJob, path: Path, shop: Workshop) -> str:
             found = child.call(f"{module}:shrink", job, Shrunk, step=step)
         if not found.nodes:
             return f"{found.text}."
+        again = msgspec.structs.replace(job, symptom=found.symptom)
         with shop.children.child() as child:
-            shown = child.call(f"{module}:confirm", job, bool, step=step)
+            shown = child.call(f"{module}:confirm", again, bool, step=step)
         naming.put(job.output, path, "--minimize")
     except EdgemlError as error:
         return f"No smallest model was found: {error.found}."

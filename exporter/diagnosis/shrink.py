@@ -47,6 +47,8 @@ class Shrunk(msgspec.Struct, frozen=True, kw_only=True):
     nodes: int = 0
     of: int = 0
     text: str = ""
+    symptom: str = ""
+    """What it shows: of a model that was made into ONNX first, in ONNX's words."""
 
 
 def shrink(job: ShrinkJob) -> Shrunk:
@@ -66,22 +68,39 @@ def shrink(job: ShrinkJob) -> Shrunk:
         cutter = Cutter(path, feeds)
         count = len(cutter.nodes)
 
-        def shows(items: Items) -> bool:
+        symptom = job.symptom
+
+        def symptom_of(items: Items) -> str:
             model = cutter.cut(items)
             if model is None:
-                return False
+                return ""
             own = Path(folder) / str(next(counter))
             own.mkdir()
-            return _symptom(job, model, own, cutter.values) == _kind(job.symptom)
+            return _symptom(job, model, own, cutter.values)
+
+        def shows(items: Items) -> bool:
+            return _kind(symptom_of(items)) == _kind(symptom)
 
         everything = tuple(range(count))
-        if not shows(everything):
-            way = ", by way of ONNX" if by_way else ""
-            return Shrunk(text=f"The whole model does not show it alone{way}")
-        kept = smallest(count, shows, guesses=_guesses(cutter, job.symptom))
+        whole = symptom_of(everything)
+        if by_way and _unnamed(whole) == _unnamed(job.symptom):
+            symptom = whole  # operators have other names in ONNX
+        if _kind(whole) != _kind(symptom):
+            return Shrunk(text=_otherwise(whole, by_way=by_way))
+        kept = smallest(count, shows, guesses=_guesses(cutter, symptom))
         model = cutter.cut(kept)
         save(model, job.output)
-    return Shrunk(nodes=len(kept), of=count)
+    return Shrunk(nodes=len(kept), of=count, symptom=symptom)
+
+
+def _otherwise(whole: str, *, by_way: bool) -> str:
+    """Why there is nothing to shrink, where the whole model shows something else, or nothing."""
+    if not by_way:
+        return "The whole model does not show it alone"
+    none = "There is no smallest ONNX model: made into ONNX first, the model "
+    if not whole:
+        return f"{none}is not refused, so that its ONNX file is a way round"
+    return f"{none}fails otherwise ({whole})"
 
 
 def confirm(job: ShrinkJob) -> bool:
@@ -96,11 +115,11 @@ def confirm(job: ShrinkJob) -> bool:
             ).astype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
             for value in model.graph.input
         }
-        return _symptom(job, model, Path(folder), values) == _kind(job.symptom)
+        return _kind(_symptom(job, model, Path(folder), values)) == _kind(job.symptom)
 
 
 def _symptom(job: ShrinkJob, model: Any, folder: Path, values: dict[str, Any]) -> str:
-    """What a target does to a model: the kind of error, :data:`DIFFERS`, or nothing."""
+    """What a target does to a model: the error's text, :data:`DIFFERS`, or nothing."""
     path = folder / "part.onnx"
     save(model, path)
     inputs = tuple(str(value.name) for value in model.graph.input)
@@ -123,7 +142,7 @@ def _symptom(job: ShrinkJob, model: Any, folder: Path, values: dict[str, Any]) -
         with NamedSession(session, made.inputs, made.outputs) as named:
             found = named.run(feeds)
     except EdgemlError as error:
-        return _kind(error.found)
+        return error.found
     except KeyError:
         return ""
     reference = _reference(path, feeds, outputs)
@@ -145,6 +164,11 @@ def _kind(symptom: str) -> str:
     """An error's first sentence without the names and numbers that change as a graph is cut."""
     first = re.split(r"(?<=[a-zA-Z\]')])\. ", symptom, maxsplit=1)[0]
     return re.sub(r"'[^']*'|\[[^\]]*\]|\d+", "…", first)
+
+
+def _unnamed(symptom: str) -> str:
+    """Likewise, without the operator that a target lacks."""
+    return re.sub(r"(?<= has no operator for )[\w.:]+", "…", _kind(symptom))
 
 
 def _guesses(cutter: Cutter, symptom: str) -> Iterator[Items]:

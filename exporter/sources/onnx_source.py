@@ -95,6 +95,8 @@ def open_source(job: OpenJob) -> Opened:
         (entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0
     )
     outputs = _outputs(session, model, fixed)
+    if _write_missing(model, outputs):
+        onnx.save(model, str(path))
     stays_open = any(-1 in shape for shape in fixed.values())
     classical = any(node.domain == "ai.onnx.ml" for node in _nodes(model.graph))
     return Opened(
@@ -262,6 +264,16 @@ def _outputs(session: Any, model: Any, fixed: Mapping[str, tuple[int, ...]]) -> 
         for name, array in zip(unknown, session.run(unknown, feeds), strict=True):
             shapes[name] = list(np.asarray(array).shape)
     return shapes
+
+
+def _write_missing(model: Any, shapes: Mapping[str, Any]) -> bool:
+    """Give outputs the shapes that inference left out, as behind a Loop: no model is valid without.
+    Whether there were any."""
+    missing = [v for v in model.graph.output if not v.type.tensor_type.HasField("shape")]
+    for value in missing:
+        kind = value.type.tensor_type.elem_type
+        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, shapes[value.name]))
+    return bool(missing)
 
 
 def _tensor(node: Any, side: str, path: Path, *, stays_open: bool, shape: Any = None) -> Tensor:

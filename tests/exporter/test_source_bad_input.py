@@ -260,6 +260,26 @@ def test_control_flow_works_in_the_source(tmp_path: Path):
     assert opened(path).outputs[0].shape == (1, 4)
 
 
+def test_an_output_whose_shape_no_inference_finds_gets_the_one_that_it_has(tmp_path: Path):
+    """What a Loop carries may change its shape from turn to turn, for all that ONNX infers."""
+    turn = helper.make_graph(
+        [node("Identity", ["go"], ["goes"]), node("Add", ["sum", "x"], ["sums"])],
+        "turn",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            value("sum", 1, 4),
+        ],
+        [helper.make_tensor_value_info("goes", TensorProto.BOOL, []), value("sums", 1, 4)],
+    )
+    weights = (weight("three", np.int64(3)), weight("always", np.bool_(True)))
+    nodes = [node("Loop", ["three", "always", "x"], ["y"], body=turn)]
+    path = save(tmp_path / "net.onnx", nodes, [value("x", 1, 4)], [value("y", 1, 4)], weights)
+    found = opened(path)
+    assert found.outputs[0].shape == (1, 4)
+    onnx.checker.check_model(onnx.load(str(found.path)), full_check=True)
+
+
 def test_a_model_without_inputs_is_refused(export: Export, tmp_path: Path):
     nodes = [node("Constant", [], ["y"], value=weight("c", np.ones((1, 2), np.float32)))]
     path = save(tmp_path / "net.onnx", nodes, [], [value("y", 1, 2)])

@@ -76,9 +76,8 @@ def test_each_event_is_one_line_and_comes_back_as_itself():
         assert decode_event(line) == event
 
 
-def test_statistics_that_nobody_knows_are_refused_before_anything_is_read():
-    request = ExportRequest(
-        model="missing.onnx", targets=("onnx",), statistics={"image": "colours"}
-    )
-    with pytest.raises(UsageError, match=r"no statistics 'colours'.*'image'.*embedding.*none"):
+@pytest.mark.parametrize("family", ["colours", "text"])
+def test_statistics_that_no_input_has_are_refused_before_anything_is_read(family: str):
+    request = ExportRequest(model="missing.onnx", targets=("onnx",), statistics={"image": family})
+    with pytest.raises(UsageError, match=rf"no statistics '{family}'.*'image'.*tensor, none"):
         plan(request)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
 from support.conversions import save_torch
 from support.torch_modules import Camera, bessel
@@ -92,6 +94,33 @@ def test_a_torch_model_goes_by_way_of_onnx_where_there_is_a_way(tmp_path: Path):
     found = shrink(failure(tmp_path, path, "OpenVINO has no operator for i0", samples, "torch"))
     assert found.nodes == 0
     assert "cannot be made into ONNX: ONNX has no operator for" in found.text
+
+
+def volume(x: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.det(torch.tanh(x[:, 0]))
+
+
+def test_an_operator_of_torch_is_found_under_the_name_that_onnx_has_for_it(tmp_path: Path):
+    """OpenVINO refuses ``aten._linalg_det`` of the module, and ``Det`` of the graph."""
+    sample = np.ones((1, 1, 4, 4), "float32")
+    save_torch(Camera(volume), {"t0": sample}, tmp_path / "model.pt2")
+    job = failure(tmp_path, tmp_path / "model.pt2", "", sample, "torch")
+    with pytest.raises(RefusedError, match="no operator for aten") as caught:
+        compile_here(job.target, job.job)
+    job = msgspec.structs.replace(job, symptom=caught.value.found)
+    found = shrink(job)
+    assert found.nodes == 1
+    assert [node.op_type for node in onnx.load(job.output).graph.node] == ["Det"]
+    assert confirm(msgspec.structs.replace(job, symptom=found.symptom))
+
+
+def test_what_is_not_refused_by_way_of_onnx_has_a_way_round(tmp_path: Path):
+    sample = np.ones((1, 1, 4, 4), "float32")
+    save_torch(Camera(torch.relu), {"t0": sample}, tmp_path / "model.pt2")
+    symptom = "OpenVINO has no operator for aten.relu, which the model needs"
+    found = shrink(failure(tmp_path, tmp_path / "model.pt2", symptom, sample, "torch"))
+    assert found.nodes == 0
+    assert "is not refused, so that its ONNX file is a way round" in found.text
 
 
 def test_a_failure_that_is_not_there_is_not_shown(tmp_path: Path):
