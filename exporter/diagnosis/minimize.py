@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import msgspec
 
 from edgeml.errors import EdgemlError
 from edgeml.exporter import naming
+from edgeml.exporter.bridges import bridges
 from edgeml.exporter.candidates import Candidate
 from edgeml.exporter.diagnosis.shrink import DIFFERS, ShrinkJob, Shrunk
 from edgeml.exporter.events import Refusal, Stage
@@ -51,19 +53,23 @@ def minimize(
     shop.emit(Stage(name="explain", title="Looking for the smallest model", steps=len(symptoms)))
     done = shop.steps()
     told: dict[str, str] = {}
-    for index, (name, (candidate, symptom)) in enumerate(symptoms.items()):
-        path = Path(file).resolve()
-        if index:
-            path = path.with_name(f"{path.stem}-{name}{path.suffix}")
-        job = ShrinkJob(
-            target=name,
-            job=compile_job(candidate, material, shop),
-            symptom=symptom,
-            samples=material.checkset.files,
-            output=shop.folder / f"smallest-{name}.onnx",
-        )
-        told[name] = _shrunk(job, path, shop)
-        done(name)
+    with contextlib.ExitStack() as stack:
+        # Whatever the source, ONNX is what goes through from here on.
+        ways = shop.bridges or stack.enter_context(bridges(tuple(symptoms), "onnx", shop.emit))
+        for index, (name, (candidate, symptom)) in enumerate(symptoms.items()):
+            path = Path(file).resolve()
+            if index:
+                path = path.with_name(f"{path.stem}-{name}{path.suffix}")
+            work = compile_job(candidate, material, shop)
+            job = ShrinkJob(
+                target=name,
+                job=msgspec.structs.replace(work, bridge=ways.get(name)),
+                symptom=symptom,
+                samples=material.checkset.files,
+                output=shop.folder / f"smallest-{name}.onnx",
+            )
+            told[name] = _shrunk(job, path, shop)
+            done(name)
     return told
 
 
