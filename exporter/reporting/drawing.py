@@ -145,17 +145,13 @@ def _frame(axes: Any, rows: Sequence[Row], floor: float) -> None:
         axes.set_xlim(max(0, min(times) - 0.22 * span), max(times) + 0.22 * span)
     shown = framework("matplotlib.ticker")
     if rows[0].metric not in ("mse",) and high <= 1.0 + 1e-9:
-        axes.yaxis.set_major_formatter(shown.FuncFormatter(_percent(high - low + 2 * room)))
+        axes.yaxis.set_major_formatter(shown.FuncFormatter(percent))
 
 
-def _percent(span: float) -> Any:
-    digits = 0 if span > 0.05 else 1 if span > 0.005 else 2
-
-    def written(value: float, _: object) -> str:
-        # Room above 100 % is room, and no value.
-        return "" if value > 1 + 1e-9 else f"{value * 100:.{digits}f} %"
-
-    return written
+def percent(value: float, _: object = None) -> str:
+    """A tick of a share, with as many digits as it has: matplotlib's steps may be of 0.25 %."""
+    # Room above 100 % is room, and no value.
+    return "" if value > 1 + 1e-9 else f"{round(value * 100, 4):g} %"
 
 
 def _plain(value: float, _: object) -> str:

@@ -13,6 +13,7 @@ from edgeml.exporter.naming import apart, checked_name, destination, model_name
 from edgeml.exporter.pack import golden_rows
 from edgeml.exporter.plan import plan
 from edgeml.exporter.repeat.dependencies import file_hash
+from edgeml.exporter.reporting.drawing import percent
 from edgeml.exporter.request import ExportRequest
 
 
@@ -139,3 +140,15 @@ def test_what_is_written_stands_apart_from_what_is_read(tmp_path: Path):
     with pytest.raises(UsageError, match=f"--report would write over {code}, which MODEL names"):
         apart("--report", tmp_path / "link.html", read)
     apart("--report", tmp_path / "photos.png", read)
+
+
+def test_the_ticks_of_a_report_s_picture_are_what_they_say():
+    shares = (0.82, 0.8225, 0.825, 0.99995, 1.0, 1.05)
+    assert [percent(share) for share in shares] == [
+        "82 %",
+        "82.25 %",
+        "82.5 %",
+        "99.995 %",
+        "100 %",
+        "",
+    ]
