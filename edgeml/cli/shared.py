@@ -99,8 +99,6 @@ def write_table(
         else:
             break
     table = Table(
-        title=title or None,
-        title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
         show_edge=not close,
@@ -115,6 +113,8 @@ def write_table(
         )
     for row in cells:
         table.add_row(*(row[columns.index(heading)] for heading in shown))
+    if title:  # by itself: Rich would fold it to the width of a narrow table
+        screen.print(Text(title, style="table.title"))
     screen.print(table)
     if left_out:
         sys.stdout.write(f"Left out, since the terminal is narrow: {', '.join(left_out)}\n")

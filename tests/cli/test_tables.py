@@ -49,6 +49,12 @@ def test_a_table_that_has_the_room_is_whole(columns, capsys):
     assert shown[-1].endswith(ROW[-1])
 
 
+def test_a_title_may_be_wider_than_its_table(columns, capsys):
+    columns(80)
+    write_table(("layer", "SNR"), [("stem", "3.0")], title="the layers of 3 that add most noise")
+    assert lines(capsys)[0] == "the layers of 3 that add most noise"
+
+
 @pytest.mark.parametrize("line", ["targets", "devices"])
 def test_names_that_people_type_stay_whole_at_80_columns(line: str, columns, capsys):
     columns(80)
