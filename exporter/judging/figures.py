@@ -54,18 +54,14 @@ def missed(figures: Figures, limits: Limits) -> tuple[Missed, ...]:
                 max(0.0, drop - limits.accuracy_drop) * 10,
             )
         )
-    for limit, value, most, unit in (
-        ("latency", figures.p50_ms, limits.latency_ms, "ms"),
-        ("memory", figures.peak_rss_mb, limits.memory_mb, "MB"),
-        (
-            "size",
-            figures.bytes / 1e6,
-            None if limits.size_bytes is None else limits.size_bytes / 1e6,
-            "MB",
-        ),
+    size = None if limits.size_bytes is None else limits.size_bytes / 1e6
+    for limit, value, most, told in (
+        ("latency", figures.p50_ms, limits.latency_ms, _milliseconds),
+        ("memory", figures.peak_rss_mb, limits.memory_mb, _megabytes),
+        ("size", figures.bytes / 1e6, size, _megabytes),
     ):
         if value is not None and most is not None and value > most:
-            text = f"{limit} {value:.4g} {unit} (at most {most:.4g} {unit})"
+            text = f"{limit} {told(value)} (at most {told(most)})"
             found.append(Missed(limit, text, value / most - 1 if most else float("inf")))
     return tuple(found)
 
@@ -78,3 +74,11 @@ def satisfies(figures: Figures, limits: Limits) -> bool:
 def distance(figures: Figures, limits: Limits) -> float:
     """How far a candidate is from satisfying all, for the order in which near ones are told."""
     return sum(each.excess for each in missed(figures, limits)) + (10 if figures.shortfall else 0)
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.4g} ms"
+
+
+def _megabytes(value: float) -> str:
+    return f"{value:.4g} MB" if value >= 1 else f"{value * 1000:.4g} kB"

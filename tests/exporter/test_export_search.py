@@ -136,7 +136,7 @@ def test_where_nothing_is_within_the_limits_the_nearest_is_told_and_there_is_no_
     assert found.status == 1
     assert found.failure.error == "RefusedError"
     assert "within the limits. The nearest, " in found.failure.found
-    assert "at most 0.001 MB" in found.failure.found
+    assert "at most 1 kB" in found.failure.found
     assert "--max-size" in found.failure.remedy
     assert all(any("size" in text for text in row.missed) for row in found.rows.values())
     assert not (tmp_path / "out").exists()
