@@ -37,6 +37,7 @@ from edgeml.exporter.sources.open_axes import as_onnx
 from edgeml.exporter.sources.served import load_served
 from edgeml.exporter.sources.shapes import (
     closed_shape,
+    fed,
     filled,
     fixed_tensor,
     refuse_unknown,
@@ -116,9 +117,10 @@ def _opened(job: OpenJob, served: _Served, *, sha256: str = "") -> Opened:
         concrete = module.serve.get_concrete_function(**fixed)
     except Exception as error:
         raise SourceError(
-            f"{job.path} does not take a batch of one: {first_line(error)}",
-            expected="a model whose batch axis is open, or 1",
-            remedy="Save it again with a batch axis of None.",
+            f"{job.path} does not take {fed(shapes)}: {first_line(error)}",
+            expected="a model whose batch axis is open, or 1, and that takes such a sample",
+            remedy="Give samples or a --shape of lengths that it takes, or save it again with a "
+            "batch axis of None.",
         ) from error
     module.owner = _needed(concrete, served.owner)
     path = job.workdir / "source"
@@ -262,7 +264,8 @@ def _load_keras(path: Path) -> tuple[Any, str, tuple[str, ...]]:
     tf_keras = framework("tf_keras")
 
     try:
-        model = tf_keras.models.load_model(str(path), compile=False)
+        with framework("tf_keras.src.saving.serialization_lib").SafeModeScope(safe_mode=True):
+            model = tf_keras.models.load_model(str(path), compile=False)
     except Exception as error:  # noqa: BLE001
         raise _unreadable(path, error) from refused
     return (
@@ -277,7 +280,7 @@ def _unreadable(path: Path, error: Exception) -> SourceError:
     unknown = re.search(
         r"(?:Unknown|Could not locate|could not locate)[^'\"]*['\"](\w+)['\"]", text
     )
-    if "Lambda" in text and "unsafe" in text.lower():
+    if "Lambda" in text and ("unsafe" in text.lower() or "arbitrary code" in text):
         return SourceError(
             f"{path} holds a Lambda layer, which is code",
             expected="a model of layers alone",
