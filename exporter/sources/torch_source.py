@@ -248,7 +248,7 @@ def _output_names(out_spec: Any, count: int) -> list[str]:
     if isinstance(tree, Mapping):
         for key, value in cast("Mapping[object, object]", tree).items():
             if isinstance(value, int):
-                names[value] = str(key)
+                names[value] = str(key) or names[value]
     return names
 
 
