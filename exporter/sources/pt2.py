@@ -106,7 +106,7 @@ def _why_unread(path: Path, error: Exception) -> SourceError:
             (member,) = (name for name in archive.namelist() if name.endswith(_GRAPHS))
             program = from_json(archive.read(member), _Program)
     except (OSError, ValueError, zipfile.BadZipFile, msgspec.DecodeError):
-        return damaged(path, _TITLE, first_line(error))
+        return damaged(path, _TITLE, "it holds no program")
     for node in program.graph_module.graph.nodes:
         if not _known(node.target):
             operator = node.target.removeprefix("torch.ops.").replace(".", "::", 1)

@@ -194,13 +194,16 @@ class _Served(NamedTuple):
 
 def _from_savedmodel(job: OpenJob) -> _Served:
     path = job.path
+    if not any(each.stat().st_size for each in path.glob("saved_model.pb*")):
+        raise damaged(path, "a SavedModel with its variables", "its saved_model.pb is empty")
     try:
         signatures = loaded = load_served(path, job.workdir / "served")
         if signatures is None:
             loaded = tf.saved_model.load(str(path))
             signatures = dict(loaded.signatures)
     except Exception as error:
-        raise damaged(path, "a SavedModel with its variables", first_line(error)) from error
+        cause = first_line(error).replace(str(job.workdir / "served"), str(path))
+        raise damaged(path, "a SavedModel with its variables", cause) from error
     signature = signatures.get(_SIGNATURE)
     if signature is None and len(signatures) == 1:
         signature = next(iter(signatures.values()))
