@@ -48,6 +48,10 @@ class RefusedError(EdgemlError):
     """A target cannot make or run this model."""
 
 
+class DoesNotRunError(RefusedError):
+    """An artifact that was made, and that its runtime does not open or run."""
+
+
 class BundleError(EdgemlError):
     """A bundle is damaged, forged, or of a kind that this version does not read."""
 

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from types import TracebackType
 
 from edgeml.bundle import Measurement
+from edgeml.errors import DoesNotRunError
 from edgeml.exporter.candidates import Candidate, spares
 from edgeml.exporter.child import Child
 from edgeml.exporter.compile import Converters, Jobs, Outcome
@@ -150,16 +151,20 @@ class Bulk:
         count = len(planned.candidates)
         self._converted.open(Stage(name="compile", title="Converting", steps=count))
         outcomes = self._converters.finish()
-        made = {c: o for c, o in outcomes.items() if isinstance(o, CompileResult)}
-        refused = _refusals(outcomes, auto=auto, shop=shop)
+        made = _made(outcomes)
         if not made:
-            return Tried(trials=(), refused=refused)
+            return Tried(trials=(), refused=_refusals(outcomes, auto=auto, shop=shop))
         title = f"Checking on {len(material.checkset.samples):,} samples"
         self._verified.open(Stage(name="verify", title=title, steps=len(self._checks)))
-        checked = {candidate: check.result() for candidate, check in self._checks.items()}
+        checked: dict[Candidate, Checked] = {}
+        for candidate, check in self._checks.items():
+            _take(candidate, check, checked, outcomes)
         for each in self._needed(made, checked):
             shop.emit(Progress(text=str(each)))
-            checked[each] = self._checking.submit(self._check, each, made[each]).result()
+            check = self._checking.submit(self._check, each, made[each])
+            _take(each, check, checked, outcomes)
+        made = _made(outcomes)
+        refused = _refusals(outcomes, auto=auto, shop=shop)
         source_accuracy = self._checker.result().source_accuracy()
         self._scoring.close()
         self._checking.submit(self._runners.close).result()
@@ -227,6 +232,23 @@ class Bulk:
             )
             done(str(candidate))
         return tuple(trials)
+
+
+def _take(
+    candidate: Candidate,
+    check: Future[Checked],
+    checked: dict[Candidate, Checked],
+    outcomes: dict[Candidate, Outcome],
+) -> None:
+    """What a check found; or, in place of the artifact, why it does not run."""
+    try:
+        checked[candidate] = check.result()
+    except DoesNotRunError as error:
+        outcomes[candidate] = error
+
+
+def _made(outcomes: Mapping[Candidate, Outcome]) -> dict[Candidate, CompileResult]:
+    return {c: o for c, o in outcomes.items() if isinstance(o, CompileResult)}
 
 
 def _refusals(

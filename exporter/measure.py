@@ -17,7 +17,7 @@ import msgspec
 
 from edgeml.bundle.manifest import Measurement
 from edgeml.data import Samples
-from edgeml.errors import EdgemlError
+from edgeml.errors import DoesNotRunError, EdgemlError
 from edgeml.exporter.candidates import Candidate
 from edgeml.exporter.child import Child
 from edgeml.exporter.children import Children
@@ -133,7 +133,7 @@ def measure(
         bench: has the process.
 
     Raises:
-        EdgemlError: it cannot be opened or run here, or its process died.
+        DoesNotRunError: it cannot be opened or run here, or its process died.
     """
     why = not_measurable(candidate.target)
     if why:
@@ -146,6 +146,8 @@ def measure(
             Measurement,
             step=f"The measurement of {candidate}",
         ), ""
+    except EdgemlError as error:
+        raise DoesNotRunError(error.found, expected=error.expected, remedy=error.remedy) from error
     finally:
         child.close()
 

@@ -32,12 +32,14 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
         nvidia_nodes: device nodes of NVIDIA GPUs that exist.
         libraries: ``find_library`` names that were found.
         system: as ``platform.system`` calls it.
+        machine: as ``platform.machine`` calls it.
     """
 
     distributions: Mapping[str, str]
     nvidia_nodes: tuple[str, ...] = ()
     libraries: frozenset[str] = frozenset()
     system: str = "Linux"
+    machine: str = "x86_64"
 
 
 def host_facts() -> HostFacts:
@@ -61,7 +63,20 @@ def host_facts() -> HostFacts:
         nvidia_nodes=nodes,
         libraries=frozenset(name for name in names if ctypes.util.find_library(name)),
         system=platform.system(),
+        machine=platform.machine(),
     )
+
+
+def to_install(extra: str, machine: str = "") -> str:
+    """The command that brings a target's runtime.
+
+    Args:
+        extra: of the target's row.
+        machine: as ``platform.machine`` calls it; this one when left out.
+    """
+    if extra == "nvidia" and (machine or platform.machine()) == "aarch64":
+        extra = "jetson"  # whose JetPack brings CUDA and cuDNN
+    return f"pip install 'edgeml[{extra}]'"
 
 
 def can_run_here(row: Target | str, facts: HostFacts | None = None) -> Refusal | None:
@@ -86,7 +101,7 @@ def can_run_here(row: Target | str, facts: HostFacts | None = None) -> Refusal |
     if not present:
         return Refusal(
             reason=f"No runtime is installed: {row.title} needs {' or '.join(row.packages)}.",
-            remedy=f"pip install 'edgeml[{row.extra}]'",
+            remedy=to_install(row.extra, facts.machine),
         )
     numpy_major = facts.distributions.get("numpy", "0").partition(".")[0]
     if present == ["tflite-runtime"] and int(numpy_major) >= 2:

@@ -64,7 +64,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         runs_on: the only operating system that has the runtime, as ``platform.system`` calls it;
             empty where any has. Elsewhere an artifact is made and cannot be checked by running it.
         options: session options that every artifact of the target carries by default.
-        extra: the extra of edgeml that brings the runtime.
+        extra: the extra of edgeml that brings the runtime; :func:`edgeml.targets.host.to_install`
+            knows the machine's own.
         bridges: source kind to the toolchain that its conversion goes through on its way.
         refusals: source kind to the reason and the remedy, for each kind not in ``sources``.
         without: likewise, for precisions.
@@ -190,7 +191,7 @@ TARGETS: Mapping[str, Target] = {
             compile="edgeml.targets.onnx_cuda.compile",
             runtime="edgeml.targets.onnx_cuda.runtime",
             packages=("onnxruntime-gpu",),
-            extra="jetson",
+            extra="nvidia",
             providers=("CUDAExecutionProvider",),
             needs_nvidia=True,
             libraries={"cuda": ()},
@@ -206,7 +207,7 @@ TARGETS: Mapping[str, Target] = {
             compile="edgeml.targets.tensorrt.compile",
             runtime="edgeml.targets.tensorrt.runtime",
             packages=("onnxruntime-gpu",),
-            extra="jetson",
+            extra="nvidia",
             providers=("TensorrtExecutionProvider", "CUDAExecutionProvider"),
             needs_nvidia=True,
             libraries={

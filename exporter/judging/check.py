@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edgeml.bundle import Accuracy, Certificate
 from edgeml.bundle.parity import clarity, compare, decide
+from edgeml.errors import DoesNotRunError, EdgemlError
 from edgeml.exporter import pack
 from edgeml.exporter.candidates import Candidate, tolerances
 from edgeml.exporter.child import Child
@@ -154,7 +155,8 @@ class Checker:
             share: of what its certificate leaves to chance, where others might be chosen.
 
         Raises:
-            EdgemlError: it cannot be opened or run.
+            DoesNotRunError: it cannot be opened or run.
+            EdgemlError: a user's metric fails.
         """
         judge = self._judge
         certificate: Certificate | None = None
@@ -292,22 +294,24 @@ class Checker:
         folder.mkdir()
         results = tuple(folder / f"{index}.npy" for index in range(len(made.outputs)))
         everything = len(rows) == self._count and not (np.diff(rows) != 1).any()
-        child.call(
-            "edgeml.exporter.judging.predict:predict",
-            PredictJob(
-                target="onnx" if elsewhere else candidate.target,
-                entry=made.files[0],
-                inputs=made.inputs,
-                outputs=made.outputs,
-                options={} if elsewhere else made.options,
-                names=self._names,
-                samples=self._checkset.files,
-                results=results,
-                rows=None if everything else tuple(int(row) for row in rows),
-            ),
-            int,
-            step=f"The check of {candidate}",
+        job = PredictJob(
+            target="onnx" if elsewhere else candidate.target,
+            entry=made.files[0],
+            inputs=made.inputs,
+            outputs=made.outputs,
+            options={} if elsewhere else made.options,
+            names=self._names,
+            samples=self._checkset.files,
+            results=results,
+            rows=None if everything else tuple(int(row) for row in rows),
         )
+        function = "edgeml.exporter.judging.predict:predict"
+        try:
+            child.call(function, job, int, step=f"The check of {candidate}")
+        except EdgemlError as error:
+            raise DoesNotRunError(
+                error.found, expected=error.expected, remedy=error.remedy
+            ) from error
         return {name: np.load(path) for name, path in zip(made.outputs, results, strict=True)}
 
     def _score(self, judge: Judge, found: Mapping[str, Array], what: str) -> Score:

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from edgeml.bundle.manifest import Precision
-from edgeml.errors import EdgemlError, RefusedError
+from edgeml.errors import DoesNotRunError, EdgemlError, RefusedError
 from edgeml.exporter import measure
 from edgeml.exporter.candidates import Candidate
 from edgeml.exporter.child import Child
@@ -166,21 +166,28 @@ class _Target:
         job = compile_job(candidate, self._material, self._shop)
         made = self._converters.one(self._converter, candidate, job)
         if not isinstance(made, CompileResult):
-            auto = self._request.precision == "auto"
-            told = refusal(candidate, made, auto=auto)
-            self.refused = self.refused or told
-            # What float lacks, all lack.
-            self._hopeless = not self.trials and isinstance(made, RefusedError)
-            if not self._hopeless and len(self._precisions) > 1:
-                text = f"was not made: {made}"
-                say(Note(text=text, target=self._name, precision=candidate.precision))
-            return None
+            return self._not_made(candidate, made)
         if candidate.precision == "mixed":
             same = next((each for each in self.trials if _same(each.made, made)), None)
             if same is not None:  # a layer that the recipe leaves float anyway
                 return same
             # The next one would take its place.
             made = _moved(made, self._shop.folder / "mixed" / self._name / str(len(self.trials)))
+        try:
+            trial = self._looked_at(candidate, made)
+        except DoesNotRunError as error:
+            return self._not_made(candidate, error)
+        trial = msgspec.structs.replace(trial, note=note or self._noted(trial))
+        self.trials.append(trial)
+        return trial
+
+    def _looked_at(self, candidate: Candidate, made: CompileResult) -> Trial:
+        """One that was made, measured and checked.
+
+        Raises:
+            DoesNotRunError: it cannot be opened or run here.
+        """
+        say = self._shop.emit
         say(Progress(text=f"{candidate}: measuring"))
         measured, why = measure.measure(candidate, made, self._samples, self._bench)
         trial = Trial(
@@ -198,9 +205,19 @@ class _Target:
                 self._runner, candidate, made, cursory=hopeless, share=share
             )
             trial = msgspec.structs.replace(trial, checked=checked)
-        trial = msgspec.structs.replace(trial, note=note or self._noted(trial))
-        self.trials.append(trial)
         return trial
+
+    def _not_made(self, candidate: Candidate, why: EdgemlError) -> None:
+        told = refusal(candidate, why, auto=self._request.precision == "auto")
+        self.refused = self.refused or told
+        # What float lacks, all lack.
+        lacks = isinstance(why, RefusedError) and not isinstance(why, DoesNotRunError)
+        self._hopeless = not self.trials and lacks
+        if not self._hopeless and len(self._precisions) > 1:
+            note = Note(
+                text=f"was not made: {why}", target=self._name, precision=candidate.precision
+            )
+            self._shop.emit(note)
 
     def _noted(self, trial: Trial) -> str:
         """What a mixed one bought, over the one with fewer float layers before it."""

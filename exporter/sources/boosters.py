@@ -21,12 +21,16 @@ def from_xgboost_booster(booster: Any) -> Any:
     objective = str(config["learner"]["objective"]["name"])
     classifies = objective.startswith(("binary:", "multi:"))
     model = xgboost.XGBClassifier() if classifies else xgboost.XGBRegressor()
+    # A ranker answers as a regressor does, and is told apart by this alone.
+    booster.set_attr(scikit_learn=None)
     model.load_model(bytearray(booster.save_raw("ubj")))
     return model
 
 
 class LightGbmModel:
     """A booster of LightGBM that answers as scikit-learn's estimators do."""
+
+    IS_LIGHTGBM = True
 
     def __init__(self, booster: Any, classes: int) -> None:
         self.booster = booster

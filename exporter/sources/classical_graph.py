@@ -1,16 +1,16 @@
 """From an estimator to an ONNX graph, and what each of the graph's outputs is to the estimator.
 
-skl2onnx converts; onnxmltools has the parts for XGBoost and LightGBM. What they leave to the caller
-is done here: columns that a pipeline takes by name come in one input, classes that are text become
-numbers, and the scores of a classifier without probabilities have a column a class.
+skl2onnx converts, with onnxmltools' parts for XGBoost and LightGBM
+(:mod:`edgeml.exporter.sources.classical_convert`). What they leave to the caller is done here:
+columns that a pipeline takes by name come in one input, classes that are text become numbers, and
+the scores of a classifier without probabilities have a column a class.
 """
 
 from __future__ import annotations
 
-import contextlib
 import re
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgeml.bundle.manifest import Tensor
 from edgeml.errors import SourceError
 from edgeml.exporter.child import first_line
-from edgeml.exporter.sources import classical_edits
+from edgeml.exporter.sources import booster_edits, classical_convert, classical_edits
 from edgeml.exporter.sources.boosters import LightGbmModel
 from edgeml.exporter.sources.classical_edits import INPUT
 from edgeml.targets.frameworks import framework
@@ -27,12 +27,7 @@ from edgeml.targets.frameworks import framework
 Array = NDArray[Any]
 Answer = Literal["predict", "predict_proba", "decision_function", "transform"]
 
-_OPSETS = {"": 18, "ai.onnx.ml": 3}
 _PROBES = 16
-
-# A tree's thresholds lie at the values that it was trained on: a scaler in front that rounds
-# otherwise than scikit-learn's sends samples down another branch.
-_TREES = ("sklearn.tree", "sklearn.ensemble", "xgboost", "lightgbm")
 
 
 class Graph(NamedTuple):
@@ -59,19 +54,24 @@ def convert(estimator: Any, *, width: int, names: Sequence[str], call: str) -> G
             conversion.
     """
     _refuse_text(estimator, call)
+    boosters = [
+        part for part in classical_convert.parts(estimator) if booster_edits.is_booster(part)
+    ]
+    for booster in boosters:
+        booster_edits.refuse_unknown(booster, call)
     by_name = _takes_names(estimator)
     try:
-        with warnings.catch_warnings(), _whole_numbers(), _nameless(estimator):
-            warnings.simplefilter("ignore")
-            if isinstance(estimator, LightGbmModel):
-                model = _from_lightgbm(estimator, width)
-            else:
-                model = _from_sklearn(estimator, list(names) if by_name else [], width)
+        model = classical_convert.to_onnx(estimator, list(names) if by_name else [], width)
     except SourceError:
         raise
     except Exception as error:
         raise _no_conversion(estimator, call, error) from error
-    return finish(estimator, model, width=width, by_name=by_name, call=call)
+    if len(boosters) == 1:
+        booster_edits.mend(boosters[0], model)
+    graph = finish(estimator, model, width=width, by_name=by_name, call=call)
+    if booster_edits.is_booster(estimator):
+        _refuse_other_answers(estimator, graph, width, call)
+    return graph
 
 
 def answers(estimator: Any, graph: Graph, rows: Array) -> list[Array]:
@@ -88,6 +88,34 @@ def answers(estimator: Any, graph: Graph, rows: Array) -> list[Array]:
                 value = np.stack([-value, value], axis=1)
             found.append(value.reshape(len(rows), *tensor.shape[1:]).astype(tensor.dtype))
     return found
+
+
+def _refuse_other_answers(estimator: Any, graph: Graph, width: int, call: str) -> None:
+    """Refuse what onnxmltools makes of a booster where it answers otherwise than the booster."""
+    rows = _probes(width)
+    whole = booster_edits.categories(estimator)
+    rows[:, whole] = np.abs(rows[:, whole]).round()
+    try:
+        expected = answers(estimator, graph, rows)
+    except Exception as error:
+        raise SourceError(
+            f"{call}: it takes no rows of plain numbers, as devices give them",
+            expected="a model that was trained on numbers",
+            remedy="Number the categories before (pandas: .cat.codes), and train it on the array "
+            "of all columns (to_numpy), with 'c' in feature_types for those.",
+        ) from error
+    found = [_run(graph.model, row[None]) for row in rows]
+    for at, (tensor, truth) in enumerate(zip(graph.outputs, expected, strict=True)):
+        made = np.concatenate([each[at] for each in found])
+        if truth.dtype.kind == "f" and not np.allclose(made, truth, rtol=1e-3, atol=1e-3):
+            worst = np.unravel_index(np.abs(made - truth).argmax(), truth.shape)
+            raise SourceError(
+                f"{call}: what onnxmltools makes of it computes something else: {tensor.name} is "
+                f"{made[worst]:.4g} where the model itself says {truth[worst]:.4g}",
+                expected="a model whose ONNX answers as it does itself",
+                remedy="Train it with a plain objective; the root of reg_sqrt can be taken of "
+                "the targets before.",
+            )
 
 
 def finish(estimator: Any, model: Any, *, width: int, by_name: bool, call: str) -> Graph:
@@ -172,124 +200,9 @@ def _titles(estimator: Any, methods: Sequence[Answer]) -> list[str]:
     return ["label" if labelled else "prediction"]
 
 
-def _from_sklearn(estimator: Any, columns: list[str], width: int) -> Any:
-    skl2onnx = framework("skl2onnx")
-    types = framework("skl2onnx.common.data_types")
-    _register_boosters()
-
-    if columns:
-        given = [(name, types.FloatTensorType([1, 1])) for name in columns]
-    else:
-        given = [(INPUT, types.FloatTensorType([1, width]))]
-    options: dict[int, dict[str, Any]] = {}
-    if any(type(part).__module__.startswith(_TREES) for part in _parts(estimator)):
-        scalers = (part for part in _parts(estimator) if type(part).__name__ == "StandardScaler")
-        options = {id(part): {"div": "div"} for part in scalers}
-    keywords: dict[str, Any] = {"initial_types": given, "target_opset": _OPSETS}
-    if hasattr(estimator, "classes_"):
-        flat = {**options, id(estimator): {"zipmap": False}}
-        with contextlib.suppress(NameError):  # this one has no dictionaries to switch off
-            return skl2onnx.to_onnx(estimator, options=flat, **keywords)
-    return skl2onnx.to_onnx(estimator, options=options or None, **keywords)
-
-
-def _from_lightgbm(estimator: LightGbmModel, width: int) -> Any:
-    onnxmltools = framework("onnxmltools")
-    types = framework("onnxmltools.convert.common.data_types")
-
-    return onnxmltools.convert_lightgbm(
-        estimator.booster,
-        initial_types=[(INPUT, types.FloatTensorType([1, width]))],
-        zipmap=False,
-        target_opset=15,
-    )
-
-
-def _register_boosters() -> None:
-    """Tells skl2onnx of the estimators that onnxmltools converts, wherever in a pipeline."""
-    skl2onnx = framework("skl2onnx")
-    shapes = framework("skl2onnx.common.shape_calculator")
-    classify = shapes.calculate_linear_classifier_output_shapes
-    regress = shapes.calculate_linear_regressor_output_shapes
-    options = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
-    for library, alias, part in (
-        ("xgboost", "XGBoostXGB", "onnxmltools.convert.xgboost.operator_converters.XGBoost"),
-        ("lightgbm", "LightGbmLGBM", "onnxmltools.convert.lightgbm.operator_converters.LightGbm"),
-    ):
-        module, parts = framework(library), framework(part)
-        made = getattr(parts, f"convert_{library}")
-        prefix = alias[-3:] if library == "xgboost" else "LGBM"
-        skl2onnx.update_registered_converter(
-            getattr(module, f"{prefix}Classifier"),
-            f"{alias}Classifier",
-            classify,
-            made,
-            options=options,
-        )
-        skl2onnx.update_registered_converter(
-            getattr(module, f"{prefix}Regressor"),
-            f"{alias}Regressor",
-            regress,
-            made,
-            options={"split": None} if library == "lightgbm" else None,
-        )
-
-
-@contextlib.contextmanager
-def _whole_numbers() -> Generator[None, None, None]:
-    """skl2onnx 1.20 hands the booleans of histogram trees to onnx, which takes integers only."""
-    trees = framework("skl2onnx.common.tree_ensemble")
-    original = trees.add_node
-    missing = "nodes_missing_value_tracks_true"
-
-    def add_node(*args: Any, **keywords: Any) -> None:
-        if missing in keywords:
-            keywords[missing] = int(keywords[missing])
-        original(*args, **keywords)
-
-    trees.add_node = add_node
-    try:
-        yield
-    finally:
-        trees.add_node = original
-
-
-@contextlib.contextmanager
-def _nameless(estimator: Any) -> Generator[None, None, None]:
-    """onnxmltools reads the columns of XGBoost's trees off names such as f0 alone."""
-    taken: list[tuple[Any, Any]] = []
-    for part in _parts(estimator):
-        if hasattr(part, "get_booster"):
-            booster = part.get_booster()
-            taken.append((booster, booster.feature_names))
-            booster.feature_names = None
-    try:
-        yield
-    finally:
-        for booster, names in taken:
-            booster.feature_names = names
-
-
-def _parts(estimator: Any) -> Iterator[Any]:
-    """An estimator and what it is made of, wherever scikit-learn nests it."""
-    yield estimator
-    for _, step in getattr(estimator, "steps", ()):
-        yield from _parts(step)
-    for _, step, _ in getattr(estimator, "transformers_", ()):
-        yield from _parts(step)
-    for _, step in getattr(estimator, "transformer_list", ()):
-        yield from _parts(step)
-    ensemble = getattr(estimator, "estimators_", ())
-    if hasattr(estimator, "final_estimator_") or hasattr(estimator, "voting"):
-        for step in ensemble:
-            yield from _parts(step)
-    if hasattr(estimator, "final_estimator_"):
-        yield from _parts(estimator.final_estimator_)
-
-
 def _takes_names(estimator: Any) -> bool:
     """Whether a part of it picks its columns by name."""
-    for part in _parts(estimator):
+    for part in classical_convert.parts(estimator):
         for _, _, columns in getattr(part, "transformers_", ()):
             chosen: Array = np.asarray(columns).ravel()
             if chosen.dtype.kind in "OU" and all(map(_text, chosen)):
@@ -298,7 +211,7 @@ def _takes_names(estimator: Any) -> bool:
 
 
 def _refuse_text(estimator: Any, call: str) -> None:
-    for part in _parts(estimator):
+    for part in classical_convert.parts(estimator):
         lists: Any = getattr(part, "categories_", ())
         text = [each for known in lists for each in map(_text, known) if each]
         text += list(map(str, getattr(part, "vocabulary_", ())))
@@ -319,14 +232,24 @@ def _text(value: object) -> str:
 def _no_conversion(estimator: Any, call: str, error: Exception) -> SourceError:
     text = " ".join(str(error).split())
     unknown = re.search(r"(?:type|for) '?<class '([\w.]+)'>", text)
-    what = unknown.group(1).rpartition(".")[2] if unknown else type(estimator).__name__
+    what = unknown.group(1).rpartition(".")[2] if unknown else _title(estimator)
+    remedy = "Use a model or an objective that is converted: see skl2onnx.supported_converters()."
+    if hasattr(estimator, "steps"):
+        remedy = (
+            "Take that step out of the pipeline and do it before the samples are given, or use "
+            "one that is converted: see skl2onnx.supported_converters()."
+        )
     why = "" if unknown else f": {first_line(error)}"
     return SourceError(
         f"{call}: {what} has no conversion to ONNX{why}",
         expected="steps and models that skl2onnx and onnxmltools convert",
-        remedy="Take that step out of the pipeline and do it before the samples are given, or use "
-        "one that is converted: see skl2onnx.supported_converters().",
+        remedy=remedy,
     )
+
+
+def _title(estimator: Any) -> str:
+    name = type(estimator).__name__
+    return "LightGBM's Booster" if isinstance(estimator, LightGbmModel) else name
 
 
 def _two_scores(

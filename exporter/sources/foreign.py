@@ -303,11 +303,11 @@ def hand_over(
 
 
 def _torch(job: OpenJob, host: Host, answer: Mapping[str, Any]) -> Opened:
-    from edgeml.exporter.sources import onnx_source, torch_source
+    from edgeml.exporter.sources import onnx_source, pt2, torch_source
 
     program, file, why = hand_over(
         str(answer["path"]),
-        torch_source.load_program,
+        pt2.load_program,
         lambda: str(host.order("onnx", folder=str(job.workdir.resolve()))["path"]),
     )
     version = str(answer["version"]).partition("+")[0]

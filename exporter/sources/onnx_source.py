@@ -50,6 +50,11 @@ _NEWEST = re.compile(
 )
 """ONNX Runtime's own words."""
 
+_RUNNING = re.compile(r"while running (\S+) node\. Name:'([^']*)' Status Message: (.*)")
+_NO_ROOM = re.compile(r"Failed to allocate memory for requested buffer of size (\d+)")
+_UNKNOWN = re.compile(r"No Op registered for (\S+) with domain_version of (\d+)")
+"""ONNX's and ONNX Runtime's own words."""
+
 _STANDARD = {"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training"}
 _RUNTIMES = ("com.microsoft", "com.ms.", "org.pytorch.aten")
 """Domains whose operators ONNX Runtime has built in."""
@@ -67,11 +72,14 @@ def open_source(job: OpenJob) -> Opened:
     _refuse_custom(model, job.path)
     for value in model.graph.output:
         _refuse_other(value, "output", job.path)
+    _refuse_repeated(model, job.path)
     weights = {tensor.name for tensor in model.graph.initializer}
     feeds = [value for value in model.graph.input if value.name not in weights]
     axes = {value.name: _axes(job, value) for value in feeds}
     refuse_unknown(job, list(axes))
     fixed = {name: closed_shape(job, name, each) for name, each in axes.items()}
+    for value in feeds:  # ONNX Runtime's own words for one that it does not take are no help
+        fixed_tensor(value.name, fixed[value.name], _dtype(value), side="input", path=job.path)
     del model.graph.input[:]  # old files list weights among the inputs, as overridable
     for value in feeds:
         for number, (axis, size) in enumerate(
@@ -128,7 +136,7 @@ def _load(path: Path) -> Any:
     try:
         model = onnx.load(str(path))
     except Exception as error:
-        if "external" in str(error).lower() or "stored in" in str(error):
+        if any(words in str(error) for words in ("xternal", "stored in", "outside the directory")):
             raise SourceError(
                 f"The weights of {path} in a file beside it cannot be read: {first_line(error)}",
                 expected="the file of its weights, whole, in the same folder",
@@ -140,6 +148,14 @@ def _load(path: Path) -> Any:
     try:
         onnx.checker.check_model(model)
     except Exception as error:
+        if unknown := _UNKNOWN.search(str(error)):
+            raise SourceError(
+                f"{path} has the operator {unknown[1]}, which ONNX does not have in opset "
+                f"{unknown[2]}",
+                expected="operators of ONNX, which a device's runtime has",
+                remedy="Export the model again for an opset that has it, or with that operator "
+                "written in others.",
+            ) from error
         raise damaged(path, "a valid ONNX model", first_line(error)) from error
     return model
 
@@ -191,9 +207,32 @@ def reference(job: ReferenceJob) -> int:
     with writers(job.outputs) as results:
         for sample in rows(job.inputs):
             feeds = dict(zip(names, sample, strict=True))
-            for into, found in zip(results, session.run(wanted, feeds), strict=True):
+            try:
+                outputs = session.run(wanted, feeds)
+            except Exception as error:
+                raise _failed(error) from error
+            for into, found in zip(results, outputs, strict=True):
                 into.append(found)
     return results[0].count
+
+
+def _failed(error: Exception) -> SourceError:
+    """The error for a model that fails on a sample, in fewer words than ONNX Runtime's."""
+    text = " ".join(str(error).split())
+    where = _RUNNING.search(text)
+    node = f" at {where[1]} (node {where[2]!r})" if where else ""
+    if room := _NO_ROOM.search(text):
+        return SourceError(
+            f"The source model fails on the samples{node}: it asks for a tensor of "
+            f"{int(room[1]) / 1e9:,.1f} GB",
+            expected="tensors that fit into this machine's memory",
+            remedy="Give the model smaller samples, in parts, or export on a larger machine.",
+        )
+    return SourceError(
+        f"The source model fails on the samples{node}: {(where[3] if where else text)[:300]}",
+        expected="a model that takes such samples",
+        remedy="Check the samples' shapes and the range of their values.",
+    )
 
 
 def _session(path: Path, shown: Path) -> Any:
@@ -231,6 +270,19 @@ def _refuse_other(value: Any, side: str, path: Path) -> None:
         )
 
 
+def _refuse_repeated(model: Any, path: Path) -> None:
+    """Two tensors of one name, of which a runtime would give one, or none."""
+    seen = {value.name for value in model.graph.input}
+    for value in model.graph.output:
+        if value.name in seen:
+            raise SourceError(
+                f"The output {value.name!r} of {path} is an input, or another output, as well",
+                expected="a name for each input and output, and outputs that are computed",
+                remedy="Leave it out of the model's outputs: whoever runs the model has it.",
+            )
+        seen.add(value.name)
+
+
 def _axes(job: OpenJob, value: Any) -> list[int | None]:
     _refuse_other(value, "input", job.path)
     kind = value.type.tensor_type
@@ -249,6 +301,11 @@ def _axes(job: OpenJob, value: Any) -> list[int | None]:
         None if size == 0 and (number == 0 or len(asked) == len(sizes)) else size
         for number, size in enumerate(sizes)
     ]
+
+
+def _dtype(value: Any) -> str:
+    name = str(onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)).lower()
+    return {"float": "float32", "double": "float64"}.get(name, name)
 
 
 def _outputs(session: Any, model: Any, fixed: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from edgeml.exporter.child import first_line
 
 def main(path: Path) -> str:
     """Why a ``.pt2`` cannot be read here; empty where it can."""
-    from edgeml.exporter.sources.torch_source import load_program
+    from edgeml.exporter.sources.pt2 import load_program
 
     try:
         load_program(path)

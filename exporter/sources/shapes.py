@@ -115,6 +115,11 @@ def refuse_open(job: OpenJob) -> None:
             )
 
 
+def fed(shapes: Mapping[str, Sequence[int]]) -> str:
+    """The shapes that a model is tried with, in words."""
+    return ", ".join(f"{name} {_shown(shape)}" for name, shape in shapes.items())
+
+
 def refuse_size(name: str, shape: Sequence[int], *, side: str, path: Path) -> None:
     """Refuse a tensor without elements, or with more than anything can count.
 

@@ -37,6 +37,7 @@ from edgeml.exporter.sources.open_axes import as_onnx
 from edgeml.exporter.sources.served import load_served
 from edgeml.exporter.sources.shapes import (
     closed_shape,
+    fed,
     filled,
     fixed_tensor,
     refuse_unknown,
@@ -116,9 +117,10 @@ def _opened(job: OpenJob, served: _Served, *, sha256: str = "") -> Opened:
         concrete = module.serve.get_concrete_function(**fixed)
     except Exception as error:
         raise SourceError(
-            f"{job.path} does not take a batch of one: {first_line(error)}",
-            expected="a model whose batch axis is open, or 1",
-            remedy="Save it again with a batch axis of None.",
+            f"{job.path} does not take {fed(shapes)}: {first_line(error)}",
+            expected="a model whose batch axis is open, or 1, and that takes such a sample",
+            remedy="Give samples or a --shape of lengths that it takes, or save it again with a "
+            "batch axis of None.",
         ) from error
     module.owner = _needed(concrete, served.owner)
     path = job.workdir / "source"
@@ -192,13 +194,16 @@ class _Served(NamedTuple):
 
 def _from_savedmodel(job: OpenJob) -> _Served:
     path = job.path
+    if not any(each.stat().st_size for each in path.glob("saved_model.pb*")):
+        raise damaged(path, "a SavedModel with its variables", "its saved_model.pb is empty")
     try:
         signatures = loaded = load_served(path, job.workdir / "served")
         if signatures is None:
             loaded = tf.saved_model.load(str(path))
             signatures = dict(loaded.signatures)
     except Exception as error:
-        raise damaged(path, "a SavedModel with its variables", first_line(error)) from error
+        cause = first_line(error).replace(str(job.workdir / "served"), str(path))
+        raise damaged(path, "a SavedModel with its variables", cause) from error
     signature = signatures.get(_SIGNATURE)
     if signature is None and len(signatures) == 1:
         signature = next(iter(signatures.values()))
@@ -262,7 +267,8 @@ def _load_keras(path: Path) -> tuple[Any, str, tuple[str, ...]]:
     tf_keras = framework("tf_keras")
 
     try:
-        model = tf_keras.models.load_model(str(path), compile=False)
+        with framework("tf_keras.src.saving.serialization_lib").SafeModeScope(safe_mode=True):
+            model = tf_keras.models.load_model(str(path), compile=False)
     except Exception as error:  # noqa: BLE001
         raise _unreadable(path, error) from refused
     return (
@@ -277,7 +283,7 @@ def _unreadable(path: Path, error: Exception) -> SourceError:
     unknown = re.search(
         r"(?:Unknown|Could not locate|could not locate)[^'\"]*['\"](\w+)['\"]", text
     )
-    if "Lambda" in text and "unsafe" in text.lower():
+    if "Lambda" in text and ("unsafe" in text.lower() or "arbitrary code" in text):
         return SourceError(
             f"{path} holds a Lambda layer, which is code",
             expected="a model of layers alone",

@@ -24,16 +24,13 @@ from edgeml.bundle.manifest import Tensor
 from edgeml.columns import rows, writers
 from edgeml.errors import SourceError
 from edgeml.exporter.child import first_line
-from edgeml.exporter.sources.forms import (
-    Opened,
-    OpenJob,
-    ReferenceJob,
-    damaged,
-)
+from edgeml.exporter.sources.forms import Opened, OpenJob, ReferenceJob
 from edgeml.exporter.sources.open_axes import as_onnx
+from edgeml.exporter.sources.pt2 import load_program
 from edgeml.exporter.sources.shapes import (
     at_hand,
     closed_shape,
+    fed,
     filled,
     fixed_tensor,
     refuse_unknown,
@@ -155,18 +152,6 @@ def _keep_freed_memory() -> None:
             mallopt(parameter, 1 << 28)
 
 
-def load_program(path: Path) -> Any:
-    """Read a ``.pt2``.
-
-    Raises:
-        SourceError: it is damaged, or of a version that this torch does not read.
-    """
-    try:
-        return torch.export.load(str(path))
-    except Exception as error:
-        raise damaged(path, "a file that torch.export.save wrote", first_line(error)) from error
-
-
 def _from_file(job: OpenJob) -> tuple[Any, tuple[str, ...]]:
     program = load_program(job.path)
     places = _placeholders(program)
@@ -193,10 +178,11 @@ def _from_file(job: OpenJob) -> tuple[Any, tuple[str, ...]]:
             )
     except Exception as error:
         raise SourceError(
-            f"{job.path} does not take a batch of one: {first_line(error)}",
-            expected="a program whose open axes allow batch 1, the data's shapes, and what "
-            "--shape keeps open",
-            remedy="Export it again with torch.export.export on a batch of one sample.",
+            f"{job.path} does not take {fed(shapes)}: {first_line(error)}",
+            expected="a program whose open axes allow a batch of one, the data's shapes, and what "
+            "--shape asks for",
+            remedy="Give samples or a --shape of lengths that it takes, or export it again with "
+            "torch.export.export on a batch of one such sample, with module.eval() before.",
         ) from error
     return fixed, filled(job, axes)
 
@@ -262,7 +248,7 @@ def _output_names(out_spec: Any, count: int) -> list[str]:
     if isinstance(tree, Mapping):
         for key, value in cast("Mapping[object, object]", tree).items():
             if isinstance(value, int):
-                names[value] = str(key)
+                names[value] = str(key) or names[value]
     return names
 
 

@@ -94,9 +94,11 @@ def open_with(
         _load_nvidia_wheels(runtime, tensorrt=wanted == "TensorrtExecutionProvider")
     available: list[str] = runtime.get_available_providers()
     if wanted not in available:
+        from edgeml.targets.host import to_install
+
         raise RefusedError(
             f"This build of ONNX Runtime has no {wanted}; it has {', '.join(available)}",
-            remedy="pip uninstall onnxruntime, then pip install 'edgeml[jetson]'",
+            remedy=f"pip uninstall onnxruntime, then {to_install('nvidia')}",
         )
     settings = runtime.SessionOptions()
     settings.intra_op_num_threads = threads

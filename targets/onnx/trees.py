@@ -10,6 +10,9 @@ import numpy as np
 from edgeml.targets.onnx.plain import Builder, refused
 from edgeml.targets.runtime import Array
 
+_LOWEST = np.finfo(np.float32).min
+"""In place of an infinity, which LiteRT compares otherwise."""
+
 
 class Forest(NamedTuple):
     """All trees' nodes in one row; a leaf's children are the leaf itself."""
@@ -18,7 +21,9 @@ class Forest(NamedTuple):
     """Index of each tree's root, int64 [trees]."""
     feature: Array
     threshold: Array
-    """float32 [nodes]: a sample goes left where its feature is at most this."""
+    """float32 [nodes]: a sample goes left where its feature is at most this …"""
+    least: Array
+    """… and at least this, float32 [nodes]: the lowest, but where it looks for a category."""
     left: Array
     right: Array
     missing_left: Array
@@ -106,6 +111,7 @@ def _forest(build: Builder, attributes: Mapping[str, Any]) -> Forest:
     own = np.arange(count)
     left, right = own.copy(), own.copy()
     threshold = np.asarray(attributes["nodes_values"], np.float32).copy()
+    least = np.full(count, _LOWEST, np.float32)
     tracks = np.asarray(attributes.get("nodes_missing_value_tracks_true") or [0] * count, bool)
     missing_left = tracks.copy()
     for index, (tree, mode) in enumerate(zip(trees, modes, strict=True)):
@@ -116,6 +122,8 @@ def _forest(build: Builder, attributes: Mapping[str, Any]) -> Forest:
         if mode in {"BRANCH_LT", "BRANCH_GTE"}:
             # x < t is x <= the number before t.
             threshold[index] = np.nextafter(threshold[index], np.float32(-np.inf))
+        elif mode == "BRANCH_EQ":
+            least[index] = threshold[index]
         elif mode not in {"BRANCH_LEQ", "BRANCH_GT"}:
             raise refused(build.node, f"its nodes compare by {mode}")
         if mode in {"BRANCH_GT", "BRANCH_GTE"}:
@@ -127,6 +135,7 @@ def _forest(build: Builder, attributes: Mapping[str, Any]) -> Forest:
         roots=roots,
         feature=np.asarray(attributes["nodes_featureids"], np.int64),
         threshold=threshold,
+        least=least,
         left=left,
         right=right,
         missing_left=missing_left,
@@ -175,11 +184,15 @@ def _walk(build: Builder, forest: Forest, values: Array) -> str:
     }
     splits = forest.left != np.arange(len(forest.left))
     missing = build.constant(forest.missing_left) if (forest.missing_left & splits).any() else ""
+    least = build.constant(forest.least) if (forest.least > _LOWEST).any() else ""
     here = build.constant(forest.roots.astype(np.int64))
     for _ in range(forest.depth):
         value = build.add("Gather", x, build.add("Gather", tables["feature"], here))
         threshold = build.add("Gather", tables["threshold"], here)
         goes_left = build.add("LessOrEqual", value, threshold)
+        if least:
+            enough = build.add("GreaterOrEqual", value, build.add("Gather", least, here))
+            goes_left = build.add("And", goes_left, enough)
         if missing:
             lost = build.add("And", build.add("IsNaN", value), build.add("Gather", missing, here))
             goes_left = build.add("Or", goes_left, lost)

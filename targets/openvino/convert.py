@@ -75,8 +75,13 @@ def _float_model(
         path = source
         by_name = dict(zip(inputs, model.inputs, strict=True))
         results = dict(zip(outputs, model.outputs, strict=True))
-        shapes = [tuple(tensor.shape) for tensor in sources.flat_examples(program)]
-        model.reshape({port: list(shape) for port, shape in zip(model.inputs, shapes, strict=True)})
+        examples = sources.flat_examples(program)
+        for port, example in zip(model.inputs, examples, strict=True):
+            # Else an input that meets a whole number first has no type: x - 1.
+            port.get_node().set_element_type(ov.Type(example.numpy().dtype))
+        shapes = [list(example.shape) for example in examples]
+        model.reshape(dict(zip(model.inputs, shapes, strict=True)))
+        _part_from_inputs(model)
     else:
         job = CompileJob(
             source_kind=kind,
@@ -108,6 +113,17 @@ def _float_model(
     if kind in {"onnx", "classical"}:
         check_shapes(model, output_shapes(path))
     return model
+
+
+def _part_from_inputs(model: Any) -> None:
+    """Puts a node that changes nothing before each output that is an input: else the two are one
+    tensor, with one name."""
+    opset = sources.framework("openvino.opset13")
+    for result in model.results:
+        given = result.input_value(0)
+        if given.get_node().get_type_name() == "Parameter":
+            kind = given.get_element_type().get_type_name()
+            result.input(0).replace_source_output(opset.convert(given, kind).output(0))
 
 
 def _decoded(program: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, load, save
-from support.exports import Export, Models, finish
+from support.exports import SUPPORT, Export, Models, finish
 
 from edgeml.exporter.events import Collapse
 
@@ -217,3 +217,27 @@ def test_a_full_disk_is_a_plain_error(models: Models, tmp_path: Path):
     assert f"There is no room left in {tmp_path}" in outcome.failure.found
     assert "TMPDIR" in outcome.failure.remedy
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+@pytest.mark.parametrize("limits", [{}, {"accuracy_drop": 0.5}], ids=["bulk", "search"])
+def test_an_artifact_that_its_runtime_does_not_open_takes_nothing_from_the_others(
+    models: Models,
+    export: Export,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limits: dict[str, float],
+):
+    path = [str(SUPPORT / "unopened"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
+    outcome = export(
+        model=str(models.torch / "net.onnx"),
+        targets=["openvino", "onnx"],
+        precision="fp32",
+        evaluation=str(models.torch / "evaluation.npz"),
+        limits=limits,
+        output=str(tmp_path),
+    )
+    assert outcome.status == 1
+    assert "cannot compile it" in outcome.refused["openvino"].reason
+    assert outcome.refused["openvino"].remedy == "Use another target's."
+    assert [artifact.id for artifact in outcome.bundle().manifest.artifacts] == ["onnx-fp32"]

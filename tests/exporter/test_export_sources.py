@@ -146,6 +146,17 @@ def other_pb(source: Path, path: Path) -> None:
     (path / "saved_model.pb").write_bytes(b"not a protocol buffer")
 
 
+def empty_pb(_: Path, path: Path) -> None:
+    path.mkdir()
+    (path / "saved_model.pb").touch()
+
+
+def cut_variables(source: Path, path: Path) -> None:
+    shutil.copytree(source, path)
+    member = "variables/variables.data-00000-of-00001"
+    cut(source / member, path / member)
+
+
 def cut_pb(source: Path, path: Path) -> None:
     shutil.copytree(source, path)
     cut(source / "saved_model.pb", path / "saved_model.pb")
@@ -159,6 +170,8 @@ def cut_pb(source: Path, path: Path) -> None:
         ("saved", "saved", without_variables),
         ("saved", "saved", other_pb),
         ("saved", "saved", cut_pb),
+        ("saved", "saved", empty_pb),
+        ("saved", "saved", cut_variables),
     ],
     ids=[
         "h5 cut short",
@@ -166,6 +179,8 @@ def cut_pb(source: Path, path: Path) -> None:
         "no variables",
         "no protocol buffer",
         "protocol buffer cut short",
+        "empty protocol buffer",
+        "variables cut short",
     ],
 )
 def test_a_damaged_keras_model(
@@ -180,6 +195,7 @@ def test_a_damaged_keras_model(
     with pytest.raises(SourceError, match="damaged, or something else") as caught:
         read(tensorflow_child, str(tmp_path / name), tmp_path)
     assert caught.value.remedy
+    assert "served" not in caught.value.found  # no folder of ours
 
 
 def test_an_onnx_model_that_is_not_valid(models: Models, tmp_path: Path):

@@ -58,9 +58,15 @@ def test_a_torch_factory_hands_over_a_program(child: Child, abroad: str, tmp_pat
     np.testing.assert_allclose(found.detach().numpy(), theirs[:1], atol=1e-5)
 
 
-def test_a_torch_of_another_version_hands_over_onnx(child: Child, abroad: str, tmp_path: Path):
-    opened = read(child, f"{FILE}:of_another_version", tmp_path, python=abroad)
+@pytest.mark.parametrize(
+    ("factory", "opset"), [("of_another_version", "opset 18"), ("of_torch_1_12", "opset 16")]
+)
+def test_a_torch_of_another_version_hands_over_onnx(
+    child: Child, abroad: str, tmp_path: Path, factory: str, opset: str
+):
+    opened = read(child, f"{FILE}:{factory}", tmp_path, python=abroad)
     assert opened.kind == "onnx"
+    assert opset in opened.title
     assert "do not read each other's files" in opened.notes[0]
     assert [tensor.name for tensor in opened.inputs] == ["image", "gain"]
     theirs = reference(child, opened, IMAGES, GAINS)["scores"]
@@ -108,6 +114,7 @@ def test_errors_of_theirs_are_told(
         read(child, f"{FILE}:{factory}", tmp_path, python=abroad)
     assert found in caught.value.found
     assert remedy in caught.value.remedy
+    assert "\n" not in str(caught.value)
     if factory in {"raises", "lacks"}:
         assert caught.value.found.startswith(f"{FILE}:")
 

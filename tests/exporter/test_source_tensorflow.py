@@ -1,13 +1,19 @@
-"""What TensorFlow's models are normalised to holds all that they compute with."""
+"""What TensorFlow's models are normalised to holds all that they compute with, and no code."""
 
+import base64
+import json
+import marshal
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
-from support.exports import SUPPORT
+import pytest
+from support.exports import SUPPORT, Models
 from support.opening import read, reference
 
+from edgeml.errors import SourceError
 from edgeml.exporter.child import Child
 from edgeml.exporter.children import Children
 
@@ -34,3 +40,33 @@ def test_what_training_left_in_a_model_is_not_loaded(tensorflow_child: Child, tm
         (folder / "saved_model.pb").stat().st_size for folder in (model, tmp_path / "served")
     )
     assert cut < whole / 2
+
+
+def test_a_layer_of_a_keras_2_file_that_is_code(
+    tensorflow_child: Child, models: Models, tmp_path: Path
+):
+    """Keras 3 refuses the file for another reason first, and tf-keras would run it."""
+    mark = tmp_path / "it-ran"
+    layer = eval(f"lambda x: (open({str(mark)!r}, 'w'), x)[1]")
+    path = tmp_path / "old.h5"
+    path.write_bytes((models.keras / "old.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        layers = {each["config"]["name"]: each for each in config["config"]["layers"]}
+        flatten = layers["flatten"]
+        flatten["class_name"] = "Lambda"
+        flatten["config"] = {
+            "name": "flatten",
+            "function": [base64.b64encode(marshal.dumps(layer.__code__)).decode(), None, None],
+            "function_type": "lambda",
+            "module": "__main__",
+            "output_shape": None,
+            "output_shape_type": "raw",
+            "output_shape_module": None,
+            "arguments": {},
+        }
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(SourceError, match="holds a Lambda layer, which is code") as caught:
+        read(tensorflow_child, str(path), tmp_path)
+    assert "SavedModel" in caught.value.remedy
+    assert not mark.exists()

@@ -39,6 +39,23 @@ def of_another_version():
     return net()
 
 
+def of_torch_1_12():
+    """As if this torch had no programs, and knew no newer ONNX than that one."""
+    import torch
+
+    del torch.export.save
+    export = torch.onnx.export
+
+    def older(model, args, f, *, input_names, output_names, opset_version):
+        if opset_version > 16:
+            raise ValueError(f"Unsupported ONNX opset version: {opset_version}")
+        names = {"input_names": input_names, "output_names": output_names}
+        export(model, args, f, opset_version=opset_version, dynamo=False, **names)
+
+    torch.onnx.export = older
+    return net()
+
+
 def logistic():
     from sklearn.datasets import load_iris
     from sklearn.linear_model import LogisticRegression
@@ -106,7 +123,7 @@ def lacks():
 
 
 def raises():
-    raise ValueError("the weights are gone")
+    raise ValueError("the weights are gone\nand so is the rest")
 
 
 def number():

@@ -1,4 +1,7 @@
-"""A torch program in OpenVINO's operators is what torch's own decompositions make of it."""
+"""A torch program in OpenVINO's operators is what torch's own decompositions make of it, and its
+inputs have types and names."""
+
+from pathlib import Path
 
 import numpy as np
 import openvino as ov
@@ -7,7 +10,9 @@ import torch
 from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 from torch import nn
 
+from edgeml.targets.compiling import CompileJob, compile_here
 from edgeml.targets.openvino.composed import as_taken
+from edgeml.targets.runtime import NamedSession, open_session
 
 IMAGE = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -85,3 +90,28 @@ def test_other_operators_are_left_to_torch(module: nn.Module):
 def test_an_open_axis_is_left_to_torch():
     shapes = ({2: torch.export.Dim.DYNAMIC},)
     assert as_taken(exported(nn.Conv2d(1, 1, 3).eval(), dynamic_shapes=shapes)) is None
+
+
+class Early(nn.Module):
+    """A whole number meets the input before any weight does, and the input is an output, too."""
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return image - 1, image
+
+
+def test_an_input_has_a_type_and_a_name_of_its_own(tmp_path: Path):
+    torch.export.save(exported(Early()), tmp_path / "early.pt2")
+    job = CompileJob(
+        source_kind="torch",
+        source=tmp_path / "early.pt2",
+        precision="fp32",
+        inputs=("image",),
+        outputs=("less", "same"),
+        workdir=tmp_path / "work",
+    )
+    made = compile_here("openvino", job)
+    session = open_session("openvino", made.files[0], options=made.options)
+    with NamedSession(session, made.inputs, made.outputs) as named:
+        found = named.run({"image": IMAGE.numpy()})
+    np.testing.assert_allclose(found["less"], IMAGE.numpy() - 1)
+    np.testing.assert_array_equal(found["same"], IMAGE.numpy())

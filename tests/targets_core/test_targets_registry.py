@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import subprocess
 import sys
 
 import pytest
+from packaging.requirements import Requirement
 
 from edgeml.bundle.manifest import PRECISIONS as MANIFEST_PRECISIONS
 from edgeml.errors import UsageError
@@ -52,6 +54,25 @@ def test_it_says_what_it_needs_to_run(row: Target):
     assert refusal is not None
     assert row.packages[0] in refusal.reason
     assert refusal.remedy == f"pip install 'edgeml[{row.extra}]'"
+    # What pip would bring then is that runtime.
+    requirements = [Requirement(line) for line in importlib.metadata.requires("edgeml") or ()]
+    brought = {each.name for each in requirements if holds(each, row.extra)}
+    assert brought & set(row.packages)
+
+
+def holds(requirement: Requirement, extra: str) -> bool:
+    marker = requirement.marker
+    return marker is not None and marker.evaluate({"extra": extra})
+
+
+@pytest.mark.parametrize("name", ["onnx-cuda", "tensorrt"])
+@pytest.mark.parametrize(("machine", "extra"), [("x86_64", "nvidia"), ("aarch64", "jetson")])
+def test_a_gpus_runtime_comes_with_cuda_on_a_pc_and_without_on_a_jetson(
+    name: str, machine: str, extra: str
+):
+    refusal = can_run_here(name, HostFacts(distributions={}, machine=machine))
+    assert refusal is not None
+    assert refusal.remedy == f"pip install 'edgeml[{extra}]'"
 
 
 @ROWS

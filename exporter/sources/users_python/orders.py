@@ -91,6 +91,14 @@ def place(error, folder):
     return own[-1] if own else ""
 
 
+def shown(error):
+    """An error as a line: its class, and the first line of its text that says something."""
+    last = traceback.format_exception_only(type(error), error)[-1]
+    kind, colon, text = last.strip().partition(": ")
+    lines = [line.strip() for line in text.splitlines()]
+    return (kind + colon + next(filter(None, lines), ""))[:400]
+
+
 def recording():
     """Note what the user's code reads, where the exporter asks for it; a function to call later."""
     path = os.environ.get("EDGEML_DEPENDENCIES")
@@ -124,8 +132,7 @@ def main(descriptor):
                 answer = {"wrong": list(error.args)}
             except (Exception, SystemExit) as error:
                 traceback.print_exc()
-                lines = traceback.format_exception_only(type(error), error)
-                answer = {"error": lines[-1].strip()[:400], "place": place(error, folder)}
+                answer = {"error": shown(error), "place": place(error, folder)}
             sweep()
             sys.stdout.flush()
             answers.write(json.dumps(answer) + "\n")

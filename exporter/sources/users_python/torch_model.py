@@ -108,28 +108,54 @@ def write_onnx(module, args, kwargs, outputs, path):
     parameters = inspect.signature(torch.onnx.export).parameters
     names = [*leading_names(module, None)[: len(args)], *kwargs]
     keywords: dict[str, Any] = {"input_names": names, "output_names": outputs}
-    if importlib.util.find_spec("onnxscript") and importlib.util.find_spec("onnx"):
-        keywords["opset_version"] = 18
-        if "dynamo" in parameters:
-            keywords["dynamo"] = True
-    else:
-        if "dynamo" in parameters:
-            keywords["dynamo"] = False
-        keywords["opset_version"] = 17
-        if importlib.util.find_spec("onnx") is None:
-            raise Wrong(
-                f"torch {torch.__version__} and the converters' torch do not read each "
-                f"other's files, and {sys.executable} has no onnx to export with",
-                "the packages onnx and onnxscript there",
-                f"{sys.executable} -m pip install onnx onnxscript",
-            )
+    newer = "dynamo" in parameters and importlib.util.find_spec("onnxscript")
+    if "dynamo" in parameters:
+        keywords["dynamo"] = bool(newer)
+    if importlib.util.find_spec("onnx") is None:
+        raise Wrong(
+            f"torch {torch.__version__} and the converters' torch do not read each "
+            f"other's files, and {sys.executable} has no onnx to export with",
+            "the packages onnx and onnxscript there",
+            f"{sys.executable} -m pip install onnx onnxscript",
+        )
     given = args, path
     if "kwargs" in parameters:
         keywords["kwargs"] = kwargs
-    else:
-        given = (*args, *kwargs.values()), path
-    with torch.no_grad():
-        torch.onnx.export(module, *given, **keywords)
+    elif kwargs:
+        module, given = by_position(torch, module, list(kwargs)), ((*args, *kwargs.values()), path)
+    for opset in (18,) if newer else range(17, 8, -1):
+        if exported(torch, module, given, dict(keywords, opset_version=opset)):
+            return
+
+
+def by_position(torch, module, names):
+    """A module that takes its last inputs by position where another takes them by these names,
+    which an older exporter cannot."""
+
+    class ByPosition(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, *given: Any):
+            first = len(given) - len(names)
+            named = dict(zip(names, given[first:]))  # noqa: B905
+            return self.module(*given[:first], **named)
+
+    return ByPosition()
+
+
+def exported(torch, module, given, keywords):
+    """Export a module, unless this torch's older exporter does not know the opset: 16 is the newest
+    of torch 1.12."""
+    try:
+        with torch.no_grad():
+            torch.onnx.export(module, *given, **keywords)
+    except ValueError as error:
+        if "nsupported ONNX opset" in str(error) and keywords["opset_version"] in range(10, 18):
+            return False
+        raise
+    return True
 
 
 def leading_names(module, given):
