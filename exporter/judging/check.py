@@ -31,7 +31,7 @@ from edgeml.exporter.judging.certificate import PairedTest, Verdict, certify
 from edgeml.exporter.judging.hope import Hope
 from edgeml.exporter.judging.metrics import Judge
 from edgeml.exporter.judging.predict import PredictJob
-from edgeml.exporter.judging.scoring import Score, ScoreJob
+from edgeml.exporter.judging.scoring import Score, ScoreJob, Users
 from edgeml.exporter.plan import Plan, Workshop
 from edgeml.exporter.samples import missing
 from edgeml.exporter.trial import Checked
@@ -110,6 +110,15 @@ class Checker:
         self._right: Array | None = None
 
     def __enter__(self) -> Checker:
+        """
+        Raises:
+            SourceError: a user's metric is not there: told now, before hours of work.
+        """
+        judge = self._judge
+        if judge is not None and judge.metric.path is not None:
+            users = Users(judge.metric.path, judge.metric.name)
+            function = "edgeml.exporter.judging.scoring:look"
+            self._judging(judge).call(function, users, int, step=f"Reading {users.path}")
         return self
 
     def __exit__(
@@ -315,11 +324,6 @@ class Checker:
         return {name: np.load(path) for name, path in zip(made.outputs, results, strict=True)}
 
     def _score(self, judge: Judge, found: Mapping[str, Array], what: str) -> Score:
-        assert judge.labels is not None
-        if self._scorer is None:
-            self._scorer = self._stack.enter_context(self._shop.children.child())
-            np.save(self._folder / "labels.npy", judge.labels)
-            self._files("source", self._checkset.reference)
         job = ScoreJob(
             metric=judge.metric.name,
             path=judge.metric.path,
@@ -331,9 +335,18 @@ class Checker:
             confidence=self._confidence,
             seed=self._seed,
         )
-        return self._scorer.call(
+        return self._judging(judge).call(
             "edgeml.exporter.judging.scoring:score", job, Score, step=f"Judging {what}"
         )
+
+    def _judging(self, judge: Judge) -> Child:
+        """The process that scores, with the labels and the source's outputs beside it."""
+        if self._scorer is None:
+            assert judge.labels is not None
+            self._scorer = self._stack.enter_context(self._shop.children.child())
+            np.save(self._folder / "labels.npy", judge.labels)
+            self._files("source", self._checkset.reference)
+        return self._scorer
 
     def _accuracy_of(self, judge: Judge, score: Score) -> Accuracy:
         return Accuracy(

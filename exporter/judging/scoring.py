@@ -37,6 +37,16 @@ USERS_DRAWS = 200
 """A user's function may be slow."""
 
 
+_FUNCTION = "a function (labels, outputs) → float"
+
+
+class Users(msgspec.Struct, frozen=True):
+    """A user's function."""
+
+    path: Path
+    name: str
+
+
 class ScoreJob(msgspec.Struct, frozen=True, kw_only=True):
     """What to judge."""
 
@@ -65,6 +75,16 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     drop: float
     beyond: float
     """One-sided upper bound of the drop."""
+
+
+def look(metric: Users) -> int:
+    """In the child: import a user's function, before there is anything to judge.
+
+    Raises:
+        SourceError: the file cannot be imported, or holds none of that name.
+    """
+    load_attribute(metric.path, metric.name, _FUNCTION)
+    return 0
 
 
 def score(job: ScoreJob) -> Score:
@@ -177,7 +197,7 @@ def _ranked_apart(is_one: Array, values: Array) -> float:
 
 def _users(job: ScoreJob, path: Path, labels: Array, outputs: Outputs) -> Compute:
     doing = f"{path}:{job.metric}"
-    function = load_attribute(path, job.metric, "a function (labels, outputs) → float")
+    function = load_attribute(path, job.metric, _FUNCTION)
     with blaming(path, doing):
         wants_inputs = len(inspect.signature(function).parameters) > 2
     inputs = {name: load(file) for name, file in job.inputs.items()} if wants_inputs else {}

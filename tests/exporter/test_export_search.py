@@ -206,3 +206,20 @@ def test_values_are_judged_by_a_function_of_the_users(export: Export, tmp_path: 
     assert row.certificate is not None
     assert row.certificate.method == "bootstrap"
     assert row.certificate.drop <= 0.01
+
+
+def test_a_function_that_is_not_there_is_told_before_there_is_anything_to_judge(
+    export: Export, tmp_path: Path
+):
+    np.savez(tmp_path / "data.npz", x=X, labels=X @ WEIGHTS)
+    (tmp_path / "scores.py").write_text("def explained(labels, outputs):\n    return 1.0\n")
+    found = export(
+        model=linear(tmp_path / "m.onnx", WEIGHTS, sigmoid=False),
+        targets=["onnx"],
+        evaluation=str(tmp_path / "data.npz"),
+        metric=f"{tmp_path}/scores.py:explaned",
+        output=str(tmp_path / "m.edgeml"),
+    )
+    assert found.failure.found == f"{tmp_path}/scores.py has no 'explaned'"
+    assert found.failure.remedy == f"Did you mean {tmp_path}/scores.py:explained?"
+    assert found.stages == ["source", "calibrate"]
