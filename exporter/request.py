@@ -131,6 +131,12 @@ def check_amounts(request: ExportRequest) -> None:
     for flag, amount in amounts.items():
         if amount is not None and not 0 < amount < math.inf:
             raise UsageError(f"{flag} is {amount:g}", expected="more than nothing, and finite")
+    drop = limits.accuracy_drop
+    if drop is not None and not 0 <= drop <= 1:
+        raise UsageError(
+            f"--max-accuracy-drop is {drop:g}",
+            expected="a share from 0 to 1: .01 is one point",
+        )
 
 
 class Reproduction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -24,12 +24,18 @@ _BYTES = {
 
 
 def parse_drop(text: str) -> float:
-    """``1%`` or ``.01``: a share, 0 to 1.
+    """``1%`` or ``.01``: a share, 0 to 1. A bare ``1`` is refused: it is written for one point.
 
     Raises:
         UsageError: it is none.
     """
     share = _quantity(text, _SHARES, "a loss of accuracy", "1% or .01, the same")
+    if share == 1 and text.strip()[-1] in "0123456789.":
+        raise UsageError(
+            f"{text!r} is all of the accuracy, as a share",
+            expected="1% or .01, the same",
+            remedy="Write 1% for one point, or 100%.",
+        )
     if share > 1:
         raise UsageError(
             f"{text!r} is more than all of the accuracy",
