@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+import msgspec
+
 from edgeml.api.result import ExportResult, Gathering
 from edgeml.errors import SourceError, UsageError
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from edgeml.api.samples import Written
     from edgeml.exporter.events import AnyEvent
     from edgeml.exporter.repeat.cache import Cache
+    from edgeml.exporter.request import ExportRequest
 
 Paths = str | os.PathLike[str]
 
@@ -137,7 +140,7 @@ def exporting(
     from edgeml.api.hopping import stream_export
     from edgeml.exporter import units
     from edgeml.exporter.events import Note, Started
-    from edgeml.exporter.request import Choice, ExportRequest, Limits, ToleranceOverride
+    from edgeml.exporter.request import Choice, ExportRequest, Limits
     from edgeml.targets.devices import resolve
 
     if precision not in get_args(Choice):
@@ -166,10 +169,7 @@ def exporting(
             name=name,
             version=version,
             output=os.fspath(output),
-            tolerances={
-                cast("Any", key): ToleranceOverride(**fields)
-                for key, fields in (tolerances or {}).items()
-            },
+            tolerances=cast("Any", tolerances or {}),
             deadline_ms=budgets.deadline_ms if deadline_ms is None else deadline_ms,
             memory_mb=budgets.memory_mb if memory_mb is None else memory_mb,
             seed=seed,
@@ -192,10 +192,27 @@ def exporting(
             minimize=os.fspath(minimize),
             cache=cache,
         )
-        for event in stream_export(request, say=say or _say, progress=lambda _: None):
+        for event in stream_export(_checked(request), say=say or _say, progress=lambda _: None):
             yield event
             if isinstance(event, Started):
                 yield from (Note(text=text) for text in inputs.notes)
+
+
+def _checked(request: ExportRequest) -> ExportRequest:
+    """The request as the exporter will read it: Python has not looked at the types.
+
+    Raises:
+        UsageError: an option has another type.
+    """
+    from edgeml.decoding import from_plain
+    from edgeml.exporter.request import ExportRequest
+
+    try:
+        return from_plain(msgspec.to_builtins(request), ExportRequest)
+    except (TypeError, msgspec.ValidationError) as error:
+        raise UsageError(
+            f"An option cannot be used: {error}", expected="the types of edgeml.exporting"
+        ) from error
 
 
 def _say(text: str) -> None:

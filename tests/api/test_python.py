@@ -49,10 +49,38 @@ def test_a_session_runs_the_best_artifact_or_the_one_named(tmp_path: Path):
         bare = session.run(image[0])  # one input, no batch axis
         with pytest.raises(SourceError, match="has shape"):
             session.run(image[0, :, :4])
+        with pytest.raises(SourceError, match="is no array"):
+            session.run([[1.0], [1.0, 2.0]])
+        with pytest.raises(SourceError, match="dtype float64"):
+            session.run(image.astype(float))
+        with pytest.raises(SourceError, match=r"inputs \['picture'\]"):
+            session.run({"picture": image})
+        with edgeml.Session(bundle, "onnx") as beside:  # several at once
+            assert beside.run(image)["scores"] == pytest.approx(scores(image), abs=1e-3)
     assert named["scores"] == pytest.approx(scores(image), abs=1e-3)
     assert np.array_equal(named["scores"], bare["scores"])
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"The session of .* is closed"):
+            session.run(image)
+        session.close()
     with pytest.raises(UsageError):
         edgeml.Session(bundle, "coreml")
+    with pytest.raises(UsageError, match="threads is 0"):
+        edgeml.Session(bundle, threads=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"version": 2}, r"got `int` - at `\$\.version`"),
+        ({"shapes": {"image": "1,3"}}, r"at `\$\.shapes"),
+        ({"tolerances": {"int8": {"cos": 0.9}}}, "unknown field `cos`"),
+        ({"tolerances": {"int9": {"cosine": 0.9}}}, "'int9'"),
+    ],
+)
+def test_an_option_of_another_type_is_wrong_usage(options: dict[str, Any], found: str):
+    with pytest.raises(UsageError, match=found):
+        edgeml.export("net.onnx", "onnx", **options)
 
 
 def test_what_an_export_returns_is_the_document_of_json_typed():
