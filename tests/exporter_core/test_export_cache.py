@@ -9,13 +9,25 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgeml.cli import main
+from edgeml.decoding import from_json
+from edgeml.exporter.events import Done, Event
 from edgeml.exporter.repeat import keys
+from edgeml.exporter.repeat.again import Again
 from edgeml.exporter.repeat.cache import Cache, Damaged
-from edgeml.exporter.repeat.dependencies import ABSENT, read_record, states
-from edgeml.exporter.request import ExportRequest
+from edgeml.exporter.repeat.changes import since_kept
+from edgeml.exporter.repeat.dependencies import (
+    ABSENT,
+    beside_code,
+    changed,
+    read_record,
+    states,
+    written_since,
+)
+from edgeml.exporter.request import ExportRequest, Limits
 
 
 @pytest.fixture
@@ -96,6 +108,23 @@ def test_an_entry_holds_as_long_as_the_files_that_it_hangs_on_are_as_they_were(
 
     other.write_text("{}")
     assert cache.find("conversion", "a") is None
+
+
+def test_weights_beside_code_count_which_libraries_read_unseen(tmp_path: Path):
+    (tmp_path / "model.py").write_text("")
+    (tmp_path / "checkpoints").mkdir()
+    weights = tmp_path / "checkpoints" / "net.weights.h5"
+    weights.write_text("1")
+    (name,) = beside_code([str(tmp_path / "model.py"), f"{tmp_path}/", str(tmp_path / "w.bin")])
+    was = states([name])
+    assert changed(was) == ""
+    (tmp_path / "log.txt").write_text("no weights")
+    assert changed(was) == ""
+    weights.write_text("22")
+    assert changed(was) == name
+    was = states([name])
+    (tmp_path / "new.safetensors").write_text("3")
+    assert changed(was) == name
 
 
 def test_the_least_recently_used_goes_first(cache: Cache):
@@ -262,39 +291,163 @@ def request(folder: Path, **changes: object) -> ExportRequest:
     return ExportRequest(**fields)  # type: ignore[arg-type]
 
 
-def test_a_key_hangs_on_contents_and_not_on_where_the_result_goes(tmp_path: Path):
+def basis(folder: Path, **changes: object) -> keys.Basis:
+    """As it comes back from the cache."""
+    found = keys.basis(request(folder, **changes))
+    assert found is not None
+    again = from_json(msgspec.json.encode(found), keys.Basis)
+    assert since_kept(again, found) == ()
+    assert again.key == found.key
+    return again
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
     (tmp_path / "net.onnx").write_bytes(b"1")
     (tmp_path / "data.npz").write_bytes(b"2")
-    first = keys.export_key(request(tmp_path))
-    assert first == keys.export_key(request(tmp_path, output="elsewhere"))
-    drawn = keys.export_key(request(tmp_path, report="pareto.png"))
-    assert drawn == keys.export_key(request(tmp_path, report="elsewhere.png"))
+    return tmp_path
+
+
+def test_a_key_hangs_on_contents_and_not_on_where_the_result_goes(given: Path):
+    first = basis(given).key
+    assert first == basis(given, output="elsewhere").key
+    drawn = basis(given, report="pareto.png").key
+    assert drawn == basis(given, report="elsewhere.png").key
     # What holds no report, or a page for a picture, is not the same again.
     others = [{"report": "pareto.html"}, {"minimize": "small.onnx"}]
-    assert len({first, drawn, *(keys.export_key(request(tmp_path, **o)) for o in others)}) == 4
-    assert first != keys.export_key(request(tmp_path, seed=1))
-    assert first != keys.export_key(request(tmp_path, statistics={"image": "none"}))
-    (tmp_path / "data.npz").write_bytes(b"3")
-    assert first != keys.export_key(request(tmp_path))
-    (tmp_path / "data.npz").unlink()
-    assert keys.export_key(request(tmp_path)) == ""
+    assert len({first, drawn, *(basis(given, **other).key for other in others)}) == 4
+    assert first != basis(given, seed=1).key
+    assert first != basis(given, statistics={"image": "none"}).key
+    (given / "data.npz").write_bytes(b"3")
+    assert first != basis(given).key
+    (given / "data.npz").unlink()
+    assert keys.basis(request(given)) is None
 
 
 def test_code_counts_with_the_folder_that_it_finds_files_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    (tmp_path / "model.py").write_text("")
-    (tmp_path / "data.npz").write_bytes(b"2")
-    code = request(tmp_path, model=f"{tmp_path}/model.py:build")
-    monkeypatch.chdir(tmp_path)
-    here = keys.export_key(code)
+    (given / "model.py").write_text("")
+    monkeypatch.chdir(given)
+    here = basis(given, model=f"{given}/model.py:build")
     monkeypatch.chdir("/")
-    assert here != keys.export_key(code)
+    elsewhere = basis(given, model=f"{given}/model.py:build")
+    assert here.key != elsewhere.key
+    assert since_kept(here, elsewhere) == (f"the folder ({given} then, / now)",)
+
+
+def test_every_field_that_a_key_hangs_on_is_told_where_it_differs(given: Path):
+    (given / "rows.npy").write_bytes(b"4")
+    (given / "front.toml").write_text("")
+    then = basis(given)
+    told = {
+        "precision (auto then, int8 now)": {"precision": "int8"},
+        "targets (onnx then, onnx tflite now)": {"targets": ("onnx", "tflite")},
+        "max-latency (none then, 20 now)": {"limits": Limits(latency_ms=20)},
+        "max-memory (none then, 9 now)": {"limits": Limits(memory_mb=9)},
+        "report (none then, .html now)": {"report": "pareto.html"},
+        f"evaluate (none then, {given}/rows.npy now)": {"evaluation": f"{given}/rows.npy"},
+        f"preprocess (none then, {given}/front.toml now)": {"preprocessing": f"{given}/front.toml"},
+        f"python (none then, {sys.executable} now)": {"python": sys.executable},
+        'shapes (none then, {"x":[1,3]} now)': {"shapes": {"x": (1, 3)}},
+    }
+    for text, changes in told.items():
+        now = basis(given, **changes)
+        assert now.key != then.key
+        assert since_kept(then, now) == (text,)
+    for field in then.request:
+        other = {"latency_ms": 1} if field == "limits" else ["something else"]
+        now = msgspec.structs.replace(then, request={**then.request, field: other})
+        assert len(since_kept(then, now)) == 1, field
+    for field in keys.Environment.__struct_fields__:
+        other = {"torch": "1.0"} if field == "tools" else "something else"
+        here = msgspec.structs.replace(then.here, **{field: other})
+        assert len(since_kept(then, msgspec.structs.replace(then, here=here))) == 1, field
+    (given / "data.npz").write_bytes(b"3")
+    assert since_kept(then, basis(given)) == (f"what {given}/data.npz holds",)
+    assert since_kept(then, then) == ()
+
+
+def test_of_many_versions_the_first_are_told(given: Path):
+    then = basis(given)
+    tools = {f"tool{number}": "1" for number in range(9)}
+    one, other = (
+        msgspec.structs.replace(then, here=msgspec.structs.replace(then.here, tools=each))
+        for each in (tools, dict.fromkeys(tools, "2"))
+    )
+    (told,) = since_kept(one, other)
+    assert told.startswith("versions: tool0 1 then, 2 now, tool1")
+    assert told.endswith("tool3 1 then, 2 now, and 5 more")
+
+
+def test_a_file_in_a_folder_that_was_written_meanwhile_is_noticed(tmp_path: Path):
+    deep = tmp_path / "saved" / "variables"
+    deep.mkdir(parents=True)
+    (deep / "weights").write_text("1")
+    for path in (tmp_path / "saved", deep, deep / "weights"):
+        os.utime(path, (1000, 1000))
+    moment = 2000 * 10**9
+    assert written_since([str(tmp_path / "saved")], moment) == ""
+    os.utime(deep / "weights", (3000, 3000))
+    assert written_since([str(tmp_path / "saved")], moment) == str(deep / "weights")
+    assert written_since([f"{tmp_path}/saved/"], moment) == ""  # its names alone count
+
+
+def test_the_versions_beside_an_old_interpreter_count(tmp_path: Path):
+    """Python knows ``-P`` since 3.11, and a user's may be older."""
+    old = tmp_path / "python"
+    old.write_text(f'#!/bin/sh\n[ "$1" = -P ] && exit 2\nexec {sys.executable} "$@"\n')
+    old.chmod(0o755)
+    theirs = keys.theirs(str(old))
+    assert theirs["msgspec"] == msgspec.__version__
+    assert theirs["python"].startswith("3.")
+    assert keys.theirs(str(tmp_path / "none")) == {"python": "unknown"}
+
+
+def test_of_an_export_all_files_come_from_the_cache_or_none(given: Path):
+    cache = Cache(given / "cache")
+    wanted = request(
+        given,
+        targets=("onnx", "openvino"),
+        output=str(given / "net.edgeml"),
+        report=str(given / "pareto.html"),
+        minimize=str(given / "small.onnx"),
+    )
+    (given / "small-onnx.onnx").write_text("of another export")
+    made = {name: given / name for name in ("net.edgeml", "pareto.html", "small-openvino.onnx")}
+    again = Again(wanted, cache)
+    for name, path in made.items():
+        path.write_text(f"the new {name}")
+    done = Done(bundle=str(made["net.edgeml"]), name="net", version="1", bytes=1)
+    code = given / "model.py"
+    code.write_text("")
+    assert again.keep(done, (str(code),), began_ns=time.time_ns(), created="now") == ""
+    for path in (*made.values(), given / "small-onnx.onnx"):
+        path.unlink()
+    found = Again(wanted, cache).find(lambda _: None)
+    assert found is not None
+    assert {name: path.read_text() for name, path in made.items()} == {
+        name: f"the new {name}" for name in made
+    }
+    assert not (given / "small-onnx.onnx").exists()  # none of its own
+
+    for name in made:
+        (given / name).write_text("of before")
+    (entry,) = cache.entries()
+    (entry.folder / "bundle.edgeml").write_bytes(b"damaged")
+    said: list[Event] = []
+    assert Again(wanted, cache).find(said.append) is None
+    assert {path.read_text() for path in made.values()} == {"of before"}
+    assert "damaged" in getattr(said[0], "text", "")
+
+    # Beside the code that was read: retrained weights, which its libraries open unseen.
+    assert again.keep(done, (str(code),), began_ns=time.time_ns(), created="now") == ""
+    (given / "net.weights.h5").write_text("of a later training")
+    assert Again(wanted, cache).find(said.append) is None
+    assert f"what it reads: {given}, a file of weights in it" in getattr(said[1], "text", "")
 
 
 def test_everything_installed_is_known_by_its_version():
-    import msgspec
-
     assert keys.distributions()["msgspec"] == msgspec.__version__
 
 
