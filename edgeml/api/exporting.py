@@ -154,7 +154,7 @@ def exporting(
         return parse(value) if isinstance(value, str) else value
 
     size = quantity(max_size, lambda text: units.parse_bytes(text, "a size"))
-    with _Inputs(keep=cache, say=say or _say) as inputs:
+    with Inputs(keep=cache, say=say or _say) as inputs:
         data = {
             "calibration": inputs.samples(calibration, "calibration"),
             "evaluation": inputs.samples(evaluate, "evaluate"),
@@ -219,7 +219,7 @@ def _say(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-class _Inputs:
+class Inputs:
     """Live models and samples as files: in the cache by their content, or in a temporary folder.
 
     In the cache the same content has the same path, so that the same export is found again.
@@ -236,7 +236,7 @@ class _Inputs:
         self._shown: Written | None = None
         self._count = 0
 
-    def __enter__(self) -> _Inputs:
+    def __enter__(self) -> Inputs:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -293,6 +293,9 @@ class _Inputs:
 
         key = file_hash(folder)
         files = {str(f.relative_to(folder)): f for f in folder.rglob("*") if f.is_file()}
+        entry = self._cache.find("input", key)
+        if entry is not None and not entry.intact():
+            self._cache.drop(entry)
         if self._cache.keep("input", key, files, None, model=what):
             return folder
         entry = self._cache.find("input", key)

@@ -146,8 +146,8 @@ class Again:
             differs = (
                 f"what it reads: {name.replace(f'/{WEIGHTS}', ', a file of weights in it')}",
             )
-        since = f"since the export of {kept.created}"
-        emit(Note(text=f"Made anew, for there changed {since}: {'; '.join(differs)}."))
+        since = f"Changed since the export of {kept.created}"
+        emit(Note(text=f"Made anew. {since}: {'; '.join(differs)}."))
 
     def _model(self) -> str:
         path = self._path("model")

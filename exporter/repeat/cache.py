@@ -138,6 +138,15 @@ class Entry:
             os.fsync(stream.fileno())
             yield
 
+    def intact(self) -> bool:
+        """Whether all of its files are what was kept: for who uses them where they lie."""
+        with contextlib.suppress(OSError):
+            return all(
+                file_hash(self.folder / name) == stored.sha256
+                for name, stored in self.record.files.items()
+            )
+        return False
+
     def count(self) -> None:
         """Note that it was used."""
         with contextlib.suppress(OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -21,6 +22,10 @@ _CALLED = {
     "size_bytes": "max-size",
 }
 """Fields of a request and of its limits, as its author wrote them, where that is otherwise."""
+
+
+_HASH = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{56}\b")
+"""In the paths of what Python gave from memory."""
 
 
 def since_locked(then: Lock, now: Lock) -> dict[str, str]:
@@ -58,7 +63,7 @@ def since_kept(then: Basis, now: Basis) -> tuple[str, ...]:
         for field in _unlike(then.given, now.given)
         if then.request.get(field) == now.request.get(field)
     ]
-    if then.folder != now.folder:
+    if then.folder and now.folder and then.folder != now.folder:  # else there was no code
         found.append(f"the folder ({then.folder} then, {now.folder} now)")
     theirs = _versions(then.theirs, now.theirs, most=_MOST)
     if theirs and were["python"] == are["python"]:
@@ -112,7 +117,7 @@ def _brief(value: object) -> str:
     if value is None or value in ("", [], {}, ()):
         return "none"
     if isinstance(value, str):
-        return value
+        return _HASH.sub(lambda found: f"{found[1]}…", value)
     if isinstance(value, list | tuple):
         return " ".join(map(str, cast("list[object]", value)))
     return msgspec.json.encode(value).decode()

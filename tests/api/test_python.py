@@ -19,9 +19,11 @@ from support.weights import images, scores
 
 import edgeml
 from edgeml.api import samples
+from edgeml.api.exporting import Inputs
 from edgeml.api.result import Gathering
 from edgeml.errors import SourceError, UsageError
 from edgeml.exporter.events import Done, Note, Refusal, Row, Started
+from edgeml.exporter.repeat.cache import Cache
 
 IMAGES = np.arange(5 * 6, dtype=np.float32).reshape(5, 2, 3)
 
@@ -126,6 +128,20 @@ def test_an_array_becomes_a_file(tmp_path: Path):
     written = samples.write(IMAGES, tmp_path, "calibration")
     assert written.name == "samples.npy"
     assert np.array_equal(np.load(tmp_path / written.name), IMAGES)
+
+
+def test_samples_in_the_cache_that_are_damaged_are_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("EDGEML_CACHE", str(tmp_path / "cache"))
+    for _ in range(3):
+        with Inputs(keep=True, say=print) as inputs:
+            path = inputs.samples(IMAGES, "calibration")
+        assert path is not None
+        assert np.array_equal(np.load(path), IMAGES)
+        (entry,) = Cache().entries()
+        assert Path(path).parent == entry.folder  # the same content has the same path
+        Path(path).write_bytes(b"damaged")
 
 
 def test_named_arrays_become_one_file_whose_bytes_are_always_the_same(tmp_path: Path):

@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from edgeml.cli import main
-from edgeml.decoding import from_json
-from edgeml.exporter.events import Done, Event
-from edgeml.exporter.repeat import keys
-from edgeml.exporter.repeat.again import Again
 from edgeml.exporter.repeat.cache import Cache, Damaged
-from edgeml.exporter.repeat.changes import since_kept
-from edgeml.exporter.repeat.dependencies import (
-    ABSENT,
-    beside_code,
-    changed,
-    read_record,
-    states,
-    written_since,
-)
-from edgeml.exporter.request import ExportRequest, Limits
+from edgeml.exporter.repeat.dependencies import ABSENT, states
 
 
 @pytest.fixture
@@ -110,23 +97,6 @@ def test_an_entry_holds_as_long_as_the_files_that_it_hangs_on_are_as_they_were(
     assert cache.find("conversion", "a") is None
 
 
-def test_weights_beside_code_count_which_libraries_read_unseen(tmp_path: Path):
-    (tmp_path / "model.py").write_text("")
-    (tmp_path / "checkpoints").mkdir()
-    weights = tmp_path / "checkpoints" / "net.weights.h5"
-    weights.write_text("1")
-    (name,) = beside_code([str(tmp_path / "model.py"), f"{tmp_path}/", str(tmp_path / "w.bin")])
-    was = states([name])
-    assert changed(was) == ""
-    (tmp_path / "log.txt").write_text("no weights")
-    assert changed(was) == ""
-    weights.write_text("22")
-    assert changed(was) == name
-    was = states([name])
-    (tmp_path / "new.safetensors").write_text("3")
-    assert changed(was) == name
-
-
 def test_the_least_recently_used_goes_first(cache: Cache):
     for age, key in enumerate(("old", "older", "oldest")):
         put(cache, key, bytes(300))
@@ -190,6 +160,30 @@ def test_two_processes_keep_the_same_at_once(tmp_path: Path):
     assert list((cache.folder / "tmp").iterdir()) == []
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from edgeml.exporter.repeat.cache import Cache
+
+os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)  # when the first file is there
+Cache(Path(sys.argv[1])).keep("export", "a", {"f": Path(sys.argv[2])}, None, model="m")
+"""
+
+
+def test_who_is_killed_while_he_keeps_something_leaves_no_half_of_it(cache: Cache, tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"weights")
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, cache.folder, tmp_path / "file"], check=False
+    )
+    assert ended.returncode == -signal.SIGKILL
+    assert list((cache.folder / "tmp").iterdir()) != []
+    assert cache.entries() == []
+    assert cache.find("export", "a") is None
+    assert cache.keep("export", "a", {"f": tmp_path / "file"}, None, model="m") == ""
+    assert cache.find("export", "a") is not None
+    assert list((cache.folder / "tmp").iterdir()) == []
+
+
 DIE = """
 import os, signal, sys
 from pathlib import Path
@@ -234,221 +228,6 @@ def test_a_folder_that_somebody_tidied_up_before_it_was_locked_is_made_again(tmp
     with claimed(make) as folder:
         assert folder == made[1]
         assert folder.is_dir()
-
-
-READ = """
-import glob, pathlib, sys
-from edgeml.exporter.repeat.recording import record
-
-sweep = record(sys.argv[1], ignore=[sys.argv[2]])
-import helper
-pathlib.Path("weights.bin").read_bytes()
-glob.glob("images/*.png")
-pathlib.Path("written.txt").write_text("not read")
-pathlib.Path(sys.argv[2], "scratch.txt").write_text("x")
-pathlib.Path(sys.argv[2], "scratch.txt").read_text()
-try:
-    open("override.json")
-except FileNotFoundError:
-    pass
-import json, html.parser  # of the environment
-import numpy
-mapped = numpy.memmap("mapped.bin", mode="r")
-sweep()
-"""
-
-
-def test_what_code_reads_is_recorded_as_a_compiler_does(tmp_path: Path):
-    for name in ("helper.py", "weights.bin", "mapped.bin"):
-        (tmp_path / name).write_bytes(b"\n")
-    (tmp_path / "images").mkdir()
-    (tmp_path / "ours").mkdir()
-    record = tmp_path / "ours" / "record.txt"
-    for _ in range(2):  # the second time, helper comes from its compiled file
-        record.unlink(missing_ok=True)
-        subprocess.run(
-            [sys.executable, "-c", READ, record, tmp_path / "ours"],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(tmp_path)},
-            check=True,
-        )
-        assert set(read_record(record)) == {
-            str(tmp_path / "helper.py"),
-            f"{tmp_path}/images/",
-            str(tmp_path / "mapped.bin"),
-            str(tmp_path / "override.json"),
-            str(tmp_path / "weights.bin"),
-        }
-
-
-def request(folder: Path, **changes: object) -> ExportRequest:
-    fields: dict[str, object] = {
-        "model": str(folder / "net.onnx"),
-        "targets": ("onnx",),
-        "calibration": str(folder / "data.npz"),
-        **changes,
-    }
-    return ExportRequest(**fields)  # type: ignore[arg-type]
-
-
-def basis(folder: Path, **changes: object) -> keys.Basis:
-    """As it comes back from the cache."""
-    found = keys.basis(request(folder, **changes))
-    assert found is not None
-    again = from_json(msgspec.json.encode(found), keys.Basis)
-    assert since_kept(again, found) == ()
-    assert again.key == found.key
-    return again
-
-
-@pytest.fixture
-def given(tmp_path: Path) -> Path:
-    (tmp_path / "net.onnx").write_bytes(b"1")
-    (tmp_path / "data.npz").write_bytes(b"2")
-    return tmp_path
-
-
-def test_a_key_hangs_on_contents_and_not_on_where_the_result_goes(given: Path):
-    first = basis(given).key
-    assert first == basis(given, output="elsewhere").key
-    drawn = basis(given, report="pareto.png").key
-    assert drawn == basis(given, report="elsewhere.png").key
-    # What holds no report, or a page for a picture, is not the same again.
-    others = [{"report": "pareto.html"}, {"minimize": "small.onnx"}]
-    assert len({first, drawn, *(basis(given, **other).key for other in others)}) == 4
-    assert first != basis(given, seed=1).key
-    assert first != basis(given, statistics={"image": "none"}).key
-    (given / "data.npz").write_bytes(b"3")
-    assert first != basis(given).key
-    (given / "data.npz").unlink()
-    assert keys.basis(request(given)) is None
-
-
-def test_code_counts_with_the_folder_that_it_finds_files_from(
-    given: Path, monkeypatch: pytest.MonkeyPatch
-):
-    (given / "model.py").write_text("")
-    monkeypatch.chdir(given)
-    here = basis(given, model=f"{given}/model.py:build")
-    monkeypatch.chdir("/")
-    elsewhere = basis(given, model=f"{given}/model.py:build")
-    assert here.key != elsewhere.key
-    assert since_kept(here, elsewhere) == (f"the folder ({given} then, / now)",)
-
-
-def test_every_field_that_a_key_hangs_on_is_told_where_it_differs(given: Path):
-    (given / "rows.npy").write_bytes(b"4")
-    (given / "front.toml").write_text("")
-    then = basis(given)
-    told = {
-        "precision (auto then, int8 now)": {"precision": "int8"},
-        "targets (onnx then, onnx tflite now)": {"targets": ("onnx", "tflite")},
-        "max-latency (none then, 20 now)": {"limits": Limits(latency_ms=20)},
-        "max-memory (none then, 9 now)": {"limits": Limits(memory_mb=9)},
-        "report (none then, .html now)": {"report": "pareto.html"},
-        f"evaluate (none then, {given}/rows.npy now)": {"evaluation": f"{given}/rows.npy"},
-        f"preprocess (none then, {given}/front.toml now)": {"preprocessing": f"{given}/front.toml"},
-        f"python (none then, {sys.executable} now)": {"python": sys.executable},
-        'shapes (none then, {"x":[1,3]} now)': {"shapes": {"x": (1, 3)}},
-    }
-    for text, changes in told.items():
-        now = basis(given, **changes)
-        assert now.key != then.key
-        assert since_kept(then, now) == (text,)
-    for field in then.request:
-        other = {"latency_ms": 1} if field == "limits" else ["something else"]
-        now = msgspec.structs.replace(then, request={**then.request, field: other})
-        assert len(since_kept(then, now)) == 1, field
-    for field in keys.Environment.__struct_fields__:
-        other = {"torch": "1.0"} if field == "tools" else "something else"
-        here = msgspec.structs.replace(then.here, **{field: other})
-        assert len(since_kept(then, msgspec.structs.replace(then, here=here))) == 1, field
-    (given / "data.npz").write_bytes(b"3")
-    assert since_kept(then, basis(given)) == (f"what {given}/data.npz holds",)
-    assert since_kept(then, then) == ()
-
-
-def test_of_many_versions_the_first_are_told(given: Path):
-    then = basis(given)
-    tools = {f"tool{number}": "1" for number in range(9)}
-    one, other = (
-        msgspec.structs.replace(then, here=msgspec.structs.replace(then.here, tools=each))
-        for each in (tools, dict.fromkeys(tools, "2"))
-    )
-    (told,) = since_kept(one, other)
-    assert told.startswith("versions: tool0 1 then, 2 now, tool1")
-    assert told.endswith("tool3 1 then, 2 now, and 5 more")
-
-
-def test_a_file_in_a_folder_that_was_written_meanwhile_is_noticed(tmp_path: Path):
-    deep = tmp_path / "saved" / "variables"
-    deep.mkdir(parents=True)
-    (deep / "weights").write_text("1")
-    for path in (tmp_path / "saved", deep, deep / "weights"):
-        os.utime(path, (1000, 1000))
-    moment = 2000 * 10**9
-    assert written_since([str(tmp_path / "saved")], moment) == ""
-    os.utime(deep / "weights", (3000, 3000))
-    assert written_since([str(tmp_path / "saved")], moment) == str(deep / "weights")
-    assert written_since([f"{tmp_path}/saved/"], moment) == ""  # its names alone count
-
-
-def test_the_versions_beside_an_old_interpreter_count(tmp_path: Path):
-    """Python knows ``-P`` since 3.11, and a user's may be older."""
-    old = tmp_path / "python"
-    old.write_text(f'#!/bin/sh\n[ "$1" = -P ] && exit 2\nexec {sys.executable} "$@"\n')
-    old.chmod(0o755)
-    theirs = keys.theirs(str(old))
-    assert theirs["msgspec"] == msgspec.__version__
-    assert theirs["python"].startswith("3.")
-    assert keys.theirs(str(tmp_path / "none")) == {"python": "unknown"}
-
-
-def test_of_an_export_all_files_come_from_the_cache_or_none(given: Path):
-    cache = Cache(given / "cache")
-    wanted = request(
-        given,
-        targets=("onnx", "openvino"),
-        output=str(given / "net.edgeml"),
-        report=str(given / "pareto.html"),
-        minimize=str(given / "small.onnx"),
-    )
-    (given / "small-onnx.onnx").write_text("of another export")
-    made = {name: given / name for name in ("net.edgeml", "pareto.html", "small-openvino.onnx")}
-    again = Again(wanted, cache)
-    for name, path in made.items():
-        path.write_text(f"the new {name}")
-    done = Done(bundle=str(made["net.edgeml"]), name="net", version="1", bytes=1)
-    code = given / "model.py"
-    code.write_text("")
-    assert again.keep(done, (str(code),), began_ns=time.time_ns(), created="now") == ""
-    for path in (*made.values(), given / "small-onnx.onnx"):
-        path.unlink()
-    found = Again(wanted, cache).find(lambda _: None)
-    assert found is not None
-    assert {name: path.read_text() for name, path in made.items()} == {
-        name: f"the new {name}" for name in made
-    }
-    assert not (given / "small-onnx.onnx").exists()  # none of its own
-
-    for name in made:
-        (given / name).write_text("of before")
-    (entry,) = cache.entries()
-    (entry.folder / "bundle.edgeml").write_bytes(b"damaged")
-    said: list[Event] = []
-    assert Again(wanted, cache).find(said.append) is None
-    assert {path.read_text() for path in made.values()} == {"of before"}
-    assert "damaged" in getattr(said[0], "text", "")
-
-    # Beside the code that was read: retrained weights, which its libraries open unseen.
-    assert again.keep(done, (str(code),), began_ns=time.time_ns(), created="now") == ""
-    (given / "net.weights.h5").write_text("of a later training")
-    assert Again(wanted, cache).find(said.append) is None
-    assert f"what it reads: {given}, a file of weights in it" in getattr(said[1], "text", "")
-
-
-def test_everything_installed_is_known_by_its_version():
-    assert keys.distributions()["msgspec"] == msgspec.__version__
 
 
 def test_the_verb_lists_prunes_and_clears(
