@@ -4,6 +4,7 @@ running a bundle."""
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import subprocess
 import sys
@@ -20,10 +21,22 @@ from support.weights import images, scores
 import edgeml
 from edgeml.api import samples
 from edgeml.api.exporting import Inputs
+from edgeml.api.options import Options
 from edgeml.api.result import Gathering
+from edgeml.cli import main
 from edgeml.errors import SourceError, UsageError
-from edgeml.exporter.events import Done, Note, Refusal, Row, Started
+from edgeml.exporter.events import (
+    Collapse,
+    Done,
+    LayerNoise,
+    Note,
+    Parted,
+    Refusal,
+    Row,
+    Started,
+)
 from edgeml.exporter.repeat.cache import Cache
+from edgeml.exporter.request import ExportRequest
 
 IMAGES = np.arange(5 * 6, dtype=np.float32).reshape(5, 2, 3)
 
@@ -71,6 +84,55 @@ def test_a_session_runs_the_best_artifact_or_the_one_named(tmp_path: Path):
         edgeml.Session(bundle, threads=0)
 
 
+def test_every_option_of_the_command_line_is_one_in_python(monkeypatch: pytest.MonkeyPatch):
+    asked: list[ExportRequest] = []
+
+    def record(request: ExportRequest, **_: object) -> Iterator[Done]:
+        asked.append(request)
+        yield Done(bundle="n.edgeml", name="n", version="2", bytes=1)
+
+    monkeypatch.setattr("edgeml.api.hopping.stream_export", record)
+    line = (
+        "m.pt2 -t tflite onnx --calibration c.npz --evaluate e.npz --preprocess p.toml --seed 3 "
+        "--precision mixed --max-accuracy-drop 1% --max-latency 20ms --max-memory 64MB "
+        "--max-size 2MB --metric auc --confidence .9 --tolerance int8:cosine=.5 "
+        "--shape image=1,3,32,32 --statistics image=none --python /usr/bin/python3 --trust "
+        "--minimize small.onnx --name n --version 2 -o out --deadline-ms 20 --memory-mb 100 "
+        "--report r.html --no-cache --json"
+    )
+    assert main(["export", *line.split()]) == 0
+    options: dict[str, Any] = {
+        "calibration": "c.npz",
+        "evaluate": Path("e.npz"),
+        "preprocess": "p.toml",
+        "seed": 3,
+        "precision": "mixed",
+        "max_accuracy_drop": 0.01,
+        "max_latency": 20,
+        "max_memory": 64,
+        "max_size": "2MB",
+        "metric": "auc",
+        "confidence": 0.9,
+        "tolerances": {"int8": {"cosine": 0.5}},
+        "shapes": {"image": (1, 3, 32, 32)},
+        "statistics": {"image": "none"},
+        "python": "/usr/bin/python3",
+        "trust": True,
+        "minimize": "small.onnx",
+        "name": "n",
+        "version": "2",
+        "output": Path("out"),
+        "deadline_ms": 20,
+        "memory_mb": 100,
+        "report": "r.html",
+        "cache": False,
+    }
+    edgeml.export("m.pt2", ["tflite", "onnx"], **options)
+    assert asked[0] == asked[1]
+    given = inspect.signature(edgeml.exporting).parameters.keys() - {"model", "targets"}
+    assert given == Options.__annotations__.keys() == options.keys() | {"examples", "say"}
+
+
 @pytest.mark.parametrize(
     ("options", "found"),
     [
@@ -95,6 +157,21 @@ def test_what_an_export_returns_is_the_document_of_json_typed():
         Note(text="The labels are few."),
         row,
         Refusal(target="coreml", reason="No ONNX.", remedy="Give the model."),
+        Collapse(
+            target="onnx",
+            precision="int8",
+            text="The first bad layer is 'norm'",
+            layers=(LayerNoise(name="norm", operator="Mul", shape=(1, 8), snr_db=0.7),),
+        ),
+        Parted(
+            target="onnx",
+            precision="fp32",
+            text="Parts",
+            output="y",
+            sample=0,
+            index=(3,),
+            source=1.0,
+        ),
         Done(
             bundle="/a/b.edgeml",
             name="b",
@@ -115,7 +192,8 @@ def test_what_an_export_returns_is_the_document_of_json_typed():
     assert set(document) == set(typed.__struct_fields__)
     plain = json.loads(msgspec.json.encode(typed, enc_hook=str))
     for name in set(document) - {"artifacts", "refused", "notes"}:
-        assert document[name] == plain[name], name
+        assert json.loads(msgspec.json.encode(document[name])) == plain[name], name
+    assert len(typed.collapses) == len(typed.partings) == 1
     for name in ("artifacts", "refused", "notes"):
         made = [
             type(each)(**fields)
