@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.disks import mounted
 
 from edgeml.cli import main
 from edgeml.exporter.repeat.cache import Cache, Damaged
@@ -266,3 +267,22 @@ def test_the_verb_lists_prunes_and_clears(
 @pytest.mark.parametrize("option", [("--older-than", "soon"), ("--keep", "much")])
 def test_an_age_or_a_size_that_is_none_is_wrong_usage(option: tuple[str, str]):
     assert main(["cache", "prune", *option]) == 2
+
+
+def test_what_may_not_be_written_is_used_and_not_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    with mounted(tmp_path, "64k") as disk:
+        put(Cache(disk / "cache"), "a", b"weights")
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        cache = Cache(disk / "cache")
+        entry = cache.find("conversion", "a")
+        assert entry is not None
+        entry.copy("model.bin", tmp_path / "copy")
+        entry.count()
+        assert cache.keep("export", "b", {"f": tmp_path / "copy"}, None, model="net") != ""
+        monkeypatch.setenv("EDGEML_CACHE", str(cache.folder))
+        for verb in ("clear", "prune"):
+            assert main(["cache", verb]) == 2
+            assert "Nothing can be removed" in capsys.readouterr().err
+        assert cache.find("conversion", "a") is not None
