@@ -8,6 +8,7 @@ import inspect
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,19 @@ def test_what_is_iterated_over_is_given_again_item_by_item(tmp_path: Path, make:
 
 def _values(item: Any) -> list[Any]:
     return list(item.values()) if isinstance(item, dict) else list(item)
+
+
+def test_an_exception_of_the_caller_s_generator_is_what_he_gets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def given() -> Iterator[Any]:
+        yield IMAGES[0]
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ZeroDivisionError):
+        edgeml.export("net.onnx", "onnx", calibration=given(), output=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
