@@ -102,3 +102,15 @@ def msgpack_decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
         with _learning:
             found = _msgpack[kind] = msgspec.msgpack.Decoder(kind)
     return found
+
+
+def json_schema(kind: Any) -> bytes:
+    """The JSON Schema (2020-12) of a type, indented, as it is published in docs/schema."""
+    import inspect  # which programs on devices do without
+
+    schema = msgspec.json.schema(kind)
+    # Python 3.13 takes a docstring's indentation away, earlier ones leave it.
+    for definition in schema["$defs"].values():
+        if "description" in definition:
+            definition["description"] = inspect.cleandoc(definition["description"])
+    return msgspec.json.format(msgspec.json.encode(schema, order="sorted"), indent=2) + b"\n"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 
 from edgeml.errors import ToolchainError
@@ -130,6 +131,12 @@ class Children:
             return ()
         own = () if self._temporary is None else (self._temporary,)
         return read_record(self._record, ignore=own)
+
+    def depend_on(self, folders: Iterable[Path]) -> None:
+        """Note that the names in some folders are among what the export hangs on, too."""
+        if self._record is not None:
+            with self._record.open("ab", buffering=0) as stream:
+                stream.write(b"".join(os.fsencode(f"{folder}/\n") for folder in folders))
 
     def close(self) -> None:
         """Kill all children; no more can be started. Calls that wait for one fail."""

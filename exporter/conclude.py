@@ -124,7 +124,13 @@ def conclude(
             planned.output,
             results.contents(planned, material, described, targets, source),
             [results.finished(each) for each in chosen],
-            lock=draft(request, targets, shop.children.dependencies(), source=given),
+            lock=draft(
+                request,
+                targets,
+                shop.children.dependencies(),
+                source=given,
+                bridges={t: shop.bridges[t] for t in targets if t in shop.bridges},
+            ),
         )
     converted = None if tried.converted is None else round(tried.converted - began, 2)
     return msgspec.structs.replace(

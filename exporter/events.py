@@ -7,16 +7,19 @@ measured and chosen; a :class:`Collapse` or a :class:`Parted` an artifact that f
 last :class:`Done`, or :class:`Failure` where there is no bundle. Whichever
 comes last, the process then exits with its ``status``. A stream that ends with neither means that
 the process was killed.
+
+``python -m edgeml.exporter.events > docs/schema/events.json`` prints their JSON Schema.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Literal
 
 import msgspec
 
 from edgeml.bundle.manifest import Certificate, Precision
-from edgeml.decoding import json_decoder
+from edgeml.decoding import json_decoder, json_schema
 
 StageName = Literal[
     "toolchain",
@@ -292,3 +295,6 @@ def decode_event(line: bytes) -> AnyEvent:
 
 
 _DECODER = json_decoder(AnyEvent)
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(json_schema(AnyEvent))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 from edgeml.bundle import SUFFIX
@@ -135,15 +137,44 @@ def put(made: Path, path: Path, option: str) -> None:
     Raises:
         SourceError: it cannot be written.
     """
-    try:
-        with made.open("rb") as content, atomic(path) as stream:
+    with laid_beside(made, path, option):
+        pass
+
+
+@contextlib.contextmanager
+def laid_beside(made: Path, path: Path, option: str) -> Generator[None]:
+    """Likewise, when the block ends: until then its content lies beside ``path`` under another
+    name, so that there is room for it. An error or a Ctrl-C in the block leaves what stood there.
+    """
+    with contextlib.ExitStack() as stack:
+        with _told(path, option), made.open("rb") as content:
+            stream = stack.enter_context(atomic(path))
             shutil.copyfileobj(content, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        yield
+        with _told(path, option):
+            stack.close()
+
+
+@contextlib.contextmanager
+def _told(path: Path, option: str) -> Generator[None]:
+    try:
+        yield
     except OSError as error:
         raise SourceError(
             f"{path} could not be written: {error.strerror or error}",
             expected="a folder that may be written and has room",
             remedy=f"Free some space there, or choose another place with {option}.",
         ) from error
+
+
+def smallest_models(request: ExportRequest) -> list[Path]:
+    """Where ``--minimize`` may write: a file, or one a target from the second on."""
+    if not request.minimize:
+        return []
+    small = Path(request.minimize)
+    return [small, *(small.with_stem(f"{small.stem}-{name}") for name in request.targets)]
 
 
 def apart_from_sources(request: ExportRequest) -> None:
@@ -153,10 +184,7 @@ def apart_from_sources(request: ExportRequest) -> None:
         UsageError: it would.
     """
     written = [("--report", Path(request.report))] if request.report else []
-    if request.minimize:
-        small = Path(request.minimize)
-        others = (small.with_stem(f"{small.stem}-{name}") for name in request.targets)
-        written += [("--minimize", each) for each in (small, *others)]
+    written += [("--minimize", each) for each in smallest_models(request)]
     read = {
         "MODEL": request.model,
         "--calibration": request.calibration or "",

@@ -25,6 +25,7 @@ from edgeml.exporter.intake import Material, Stock, take_in
 from edgeml.exporter.judging import metrics
 from edgeml.exporter.plan import Emit, Workshop, plan
 from edgeml.exporter.repeat.cache import Cache
+from edgeml.exporter.repeat.keys import site_packages
 from edgeml.exporter.repeat.shelf import Shelf
 from edgeml.exporter.request import ExportRequest
 from edgeml.exporter.results import Identity, describe, identify, observe
@@ -74,6 +75,8 @@ def export(request: ExportRequest, *, emit: Emit, children: Children, folder: Pa
                 targets = tuple(dict.fromkeys(each.target for each in stock.plan.candidates))
                 found = stack.enter_context(bridges(targets, stock.source.kind, emit))
             shop = msgspec.structs.replace(shop, bridges=found)
+            for python in found.values():  # whose versions nobody knew when the key was made
+                children.depend_on(site_packages(python))
             if bulk is not None:
                 bulk.begin(stock, shop)
 

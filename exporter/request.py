@@ -50,7 +50,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self != Limits()
 
 
-class ToleranceOverride(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ToleranceOverride(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
     """A user's change to the tolerance of one precision; None leaves the default."""
 
     cosine: float | None = None

@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+import msgspec
+
 from edgeml.api.result import ExportResult, Gathering
 from edgeml.errors import SourceError, UsageError
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from edgeml.api.samples import Written
     from edgeml.exporter.events import AnyEvent
     from edgeml.exporter.repeat.cache import Cache
+    from edgeml.exporter.request import ExportRequest
 
 Paths = str | os.PathLike[str]
 
@@ -137,7 +140,7 @@ def exporting(
     from edgeml.api.hopping import stream_export
     from edgeml.exporter import units
     from edgeml.exporter.events import Note, Started
-    from edgeml.exporter.request import Choice, ExportRequest, Limits, ToleranceOverride
+    from edgeml.exporter.request import Choice, ExportRequest, Limits
     from edgeml.targets.devices import resolve
 
     if precision not in get_args(Choice):
@@ -151,7 +154,7 @@ def exporting(
         return parse(value) if isinstance(value, str) else value
 
     size = quantity(max_size, lambda text: units.parse_bytes(text, "a size"))
-    with _Inputs(keep=cache, say=say or _say) as inputs:
+    with Inputs(keep=cache, say=say or _say) as inputs:
         data = {
             "calibration": inputs.samples(calibration, "calibration"),
             "evaluation": inputs.samples(evaluate, "evaluate"),
@@ -166,10 +169,7 @@ def exporting(
             name=name,
             version=version,
             output=os.fspath(output),
-            tolerances={
-                cast("Any", key): ToleranceOverride(**fields)
-                for key, fields in (tolerances or {}).items()
-            },
+            tolerances=cast("Any", tolerances or {}),
             deadline_ms=budgets.deadline_ms if deadline_ms is None else deadline_ms,
             memory_mb=budgets.memory_mb if memory_mb is None else memory_mb,
             seed=seed,
@@ -192,17 +192,34 @@ def exporting(
             minimize=os.fspath(minimize),
             cache=cache,
         )
-        for event in stream_export(request, say=say or _say, progress=lambda _: None):
+        for event in stream_export(_checked(request), say=say or _say, progress=lambda _: None):
             yield event
             if isinstance(event, Started):
                 yield from (Note(text=text) for text in inputs.notes)
+
+
+def _checked(request: ExportRequest) -> ExportRequest:
+    """The request as the exporter will read it: Python has not looked at the types.
+
+    Raises:
+        UsageError: an option has another type.
+    """
+    from edgeml.decoding import from_plain
+    from edgeml.exporter.request import ExportRequest
+
+    try:
+        return from_plain(msgspec.to_builtins(request), ExportRequest)
+    except (TypeError, msgspec.ValidationError) as error:
+        raise UsageError(
+            f"An option cannot be used: {error}", expected="the types of edgeml.exporting"
+        ) from error
 
 
 def _say(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-class _Inputs:
+class Inputs:
     """Live models and samples as files: in the cache by their content, or in a temporary folder.
 
     In the cache the same content has the same path, so that the same export is found again.
@@ -219,7 +236,7 @@ class _Inputs:
         self._shown: Written | None = None
         self._count = 0
 
-    def __enter__(self) -> _Inputs:
+    def __enter__(self) -> Inputs:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -276,6 +293,9 @@ class _Inputs:
 
         key = file_hash(folder)
         files = {str(f.relative_to(folder)): f for f in folder.rglob("*") if f.is_file()}
+        entry = self._cache.find("input", key)
+        if entry is not None and not entry.intact():
+            self._cache.drop(entry)
         if self._cache.keep("input", key, files, None, model=what):
             return folder
         entry = self._cache.find("input", key)

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
+from edgeml.errors import SourceError, UsageError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -31,7 +33,7 @@ class Session:
 
     Raises:
         BundleError: the file is damaged, or no bundle.
-        UsageError: the bundle holds nothing of that name.
+        UsageError: the bundle holds nothing of that name, or ``threads`` is below 1.
         RefusedError: nothing in it can run here.
     """
 
@@ -41,7 +43,10 @@ class Session:
         from edgeml.api.choosing import opened, runnable
         from edgeml.bundle import open_bundle
 
+        if threads < 1:
+            raise UsageError(f"threads is {threads}", expected="at least 1")
         self._stack = contextlib.ExitStack()
+        self._closed = False
         self.bundle: Bundle = open_bundle(Path(bundle))
         """The open bundle: its manifest, golden vectors and baseline."""
         self.artifact: Artifact = runnable(self.bundle, target)[0][0]
@@ -72,21 +77,32 @@ class Session:
 
         Raises:
             SourceError: an input is missing or unknown, or has another shape or dtype.
+            UsageError: the session is closed.
         """
         import numpy as np
 
+        if self._closed:
+            raise UsageError(
+                f"The session of {self.bundle.path.name} is closed", expected="an open one"
+            )
         named = cast("Mapping[str, Any]", feeds)
         if not isinstance(feeds, Mapping):
             named = {self.inputs[0].name: feeds}
         ranks = {info.name: len(info.shape) for info in self.inputs}
         arrays: dict[str, Any] = {}
         for name, value in named.items():
-            found: Any = np.asarray(value)
+            try:
+                found: Any = np.asarray(value)
+            except ValueError as error:  # a list whose rows are unlike
+                raise SourceError(
+                    f"Input {name!r} is no array: {error}", expected="numbers of one shape"
+                ) from error
             arrays[name] = found[np.newaxis] if found.ndim == ranks.get(name, 0) - 1 else found
         return self._session.run(arrays)
 
     def close(self) -> None:
-        """Let go of the model's memory and files."""
+        """Let go of the model's memory and files. A second time it does nothing."""
+        self._closed = True
         self._stack.close()
 
     def __enter__(self) -> Session:

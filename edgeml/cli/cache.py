@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -13,7 +14,7 @@ from edgeml.cli.shared import Json, human_bytes, verb_app, write_json, write_tab
 from edgeml.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeml.exporter.repeat.cache import Entry
+    from edgeml.exporter.repeat.cache import Cache, Entry
 
 app = verb_app(no_args_is_help=True, help="Show and prune what exports left to be taken again.")
 
@@ -76,7 +77,7 @@ def prune(
     """Remove entries by age or down to a size; without either, down to the cache's own bound."""
     from edgeml.exporter.repeat.cache import Cache
 
-    cache = Cache()
+    cache = _writable(Cache())
     most = None if keep is None else parse_size(keep)
     if older_than is None and keep is None:
         most = cache.most_bytes
@@ -91,7 +92,7 @@ def clear(*, as_json: Json = False) -> None:
     """Remove everything in the cache."""
     from edgeml.exporter.repeat.cache import Cache
 
-    _tell(Cache().clear(), as_json=as_json)
+    _tell(_writable(Cache()).clear(), as_json=as_json)
 
 
 def parse_age(text: str) -> float:
@@ -124,6 +125,16 @@ def human_age(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
+
+
+def _writable(cache: Cache) -> Cache:
+    if cache.folder.exists() and not os.access(cache.folder, os.W_OK):
+        raise UsageError(
+            f"Nothing can be removed from {cache.folder}",
+            expected="a folder that may be written",
+            remedy="EDGEML_CACHE names another one.",
+        )
+    return cache
 
 
 def _describe(entry: Entry) -> dict[str, Any]:

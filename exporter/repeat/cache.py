@@ -26,7 +26,7 @@ import msgspec
 
 from edgeml.decoding import from_json
 from edgeml.exporter.folders import claimed, remove_abandoned
-from edgeml.exporter.repeat.dependencies import file_hash, unchanged
+from edgeml.exporter.repeat.dependencies import changed, file_hash
 
 VARIABLE = "EDGEML_CACHE"
 SIZE_VARIABLE = "EDGEML_CACHE_SIZE"
@@ -94,7 +94,7 @@ class Entry:
     @property
     def used(self) -> float:
         """When it was used last, or else made: seconds since the epoch."""
-        return self._hits().st_mtime if self._hits_exist() else 0.0
+        return _used(self.folder)
 
     def value(self, kind: type[T]) -> T:
         """Its document.
@@ -114,6 +114,13 @@ class Entry:
             Damaged: the file is not what was kept.
             OSError: ``to`` cannot be written.
         """
+        with self.laid_beside(name, to):
+            pass
+
+    @contextlib.contextmanager
+    def laid_beside(self, name: str, to: Path) -> Generator[None]:
+        """Likewise, when the block ends: until then it lies beside ``to`` under another name, so
+        that there is room for it, and an error in the block leaves what stood there."""
         stored = self.record.files[name]
         digest = hashlib.sha256()
         with atomic(to) as stream:
@@ -127,6 +134,18 @@ class Entry:
                     stream.write(chunk)
             if digest.hexdigest() != stored.sha256:
                 raise Damaged(f"{name} of {self.key} has changed")
+            stream.flush()
+            os.fsync(stream.fileno())
+            yield
+
+    def intact(self) -> bool:
+        """Whether all of its files are what was kept: for who uses them where they lie."""
+        with contextlib.suppress(OSError):
+            return all(
+                file_hash(self.folder / name) == stored.sha256
+                for name, stored in self.record.files.items()
+            )
+        return False
 
     def count(self) -> None:
         """Note that it was used."""
@@ -165,9 +184,16 @@ class Cache:
         with contextlib.suppress(OSError):
             for folder in sorted(parent.glob(f"{key}*")):
                 entry = self._read(folder)
-                if entry is not None and unchanged(entry.record.dependencies):
+                if entry is not None and not changed(entry.record.dependencies):
                     return entry
         return None
+
+    def latest(self, kind: Kind, most: int) -> list[Entry]:
+        """Those used last, the last one first."""
+        with contextlib.suppress(OSError):
+            folders = sorted((self.folder / kind).iterdir(), key=_used, reverse=True)
+            return list(filter(None, map(self._read, folders[:most])))
+        return []
 
     def keep(
         self,
@@ -339,6 +365,14 @@ def _sync(path: Path) -> None:
 
 def _path(kind: type, value: Any) -> Any:
     return kind(value)
+
+
+def _used(folder: Path) -> float:
+    """When an entry was used last, or else made: seconds since the epoch."""
+    try:
+        return (folder / _HITS).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _most_bytes() -> int:

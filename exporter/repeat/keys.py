@@ -44,13 +44,56 @@ _UNSTABLE = frozenset({"fingerprint.pb"})
 """TensorFlow puts a random number into this file of a SavedModel and reads it for nothing else."""
 
 
-def export_key(request: ExportRequest) -> str:
-    """Of a whole export; empty where it cannot be told, since a file is missing.
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """What converts, and where."""
+
+    edgeml: str
+    """Hash of edgeml's own code, as far as it decides what is made."""
+    python: str
+    platform: str
+    tools: dict[str, str]
+    """Everything installed where the converters are: name and version."""
+    machine: str
+    isa: str
+
+
+class Given(msgspec.Struct, frozen=True):
+    """A file or folder of a request."""
+
+    place: str
+    """Of code, which finds other files by it; else empty."""
+    sha256: str
+
+
+class Basis(msgspec.Struct, frozen=True, kw_only=True):
+    """All that decides what an export gives, but for what its code reads."""
+
+    request: dict[str, Any]
+    """As it was :func:`asked`."""
+    beside: tuple[str, bool]
+    """Of the report the suffix, and whether the smallest model is wanted: a bundle made without
+    them is not all that one with them gives."""
+    given: dict[str, Given]
+    """By the request's field."""
+    folder: str
+    """Where code runs; empty without any."""
+    theirs: dict[str, str]
+    """What stands in the interpreter that runs a factory; empty where it is our own."""
+    here: Environment
+
+    @property
+    def key(self) -> str:
+        """What the export is found by."""
+        return _digest(self)
+
+
+def basis(request: ExportRequest) -> Basis | None:
+    """What an export hangs on; None where it cannot be told, since a file is missing.
 
     MODEL, DATA and the other files count by what is in them. Where code is among them its path and
     the working directory count too, since code finds other files by them.
     """
-    files: dict[str, Any] = {}
+    given: dict[str, Given] = {}
     code = False
     for field in NAMED:
         text: str = getattr(request, field) or ""
@@ -58,30 +101,37 @@ def export_key(request: ExportRequest) -> str:
         if path is None:
             if field in ("preprocessing", "metric") or not text:
                 continue
-            return ""
+            return None
         try:
-            files[field] = (str(path.resolve()) if is_code else "", file_hash(path))
+            given[field] = Given(str(path.resolve()) if is_code else "", file_hash(path))
         except OSError:
-            return ""
+            return None
         code = code or is_code
-    return _digest(
-        {
-            "request": asked(request),
-            # A bundle made without a report is not all that one with a report gives.
-            "beside": (Path(request.report).suffix, bool(request.minimize)),
-            "files": files,
-            "folder": os.getcwd() if code else "",  # noqa: PTH109
-            "theirs": _their_environment(request.python),
-            **_here(_CODE),
-            "isa": machine.isa(),
-            "machine": machine.processor(),
-        }
+    return Basis(
+        request=asked(request),
+        beside=(Path(request.report).suffix, bool(request.minimize)),
+        given=given,
+        folder=os.getcwd() if code else "",  # noqa: PTH109
+        theirs=theirs(request.python),
+        here=environment(),
+    )
+
+
+def environment() -> Environment:
+    """This one."""
+    return Environment(
+        edgeml=own_code(),
+        python=platform.python_version(),
+        platform=_platform(),
+        tools=distributions(),
+        machine=machine.processor(),
+        isa=machine.isa(),
     )
 
 
 def asked(request: ExportRequest) -> dict[str, Any]:
     """A request as plain fields, without where its results go."""
-    fields = msgspec.to_builtins(request)
+    fields = from_json(msgspec.json.encode(request), dict[str, Any])  # lists, as they come back
     return {name: value for name, value in fields.items() if name not in _WHERE_IT_GOES}
 
 
@@ -110,12 +160,13 @@ def conversion_key(target: str, job: msgspec.Struct) -> str:
         fields["calibration"] = None
     bridge = fields.pop("bridge", None)
     if bridge is not None:  # another environment's interpreter, which has a part in it
-        fields["bridge"] = distributions([str(f) for f in bridge.parents[1].glob("lib/python*/*")])
+        fields["bridge"] = installed(bridge)
     for name, value in fields.items():
         if isinstance(value, Path):
             fields[name] = content(value)
     isa = machine.isa() if measured else ""
-    return _digest({"target": target, "job": fields, "isa": isa, **_here(_CONVERTING)})
+    made_by = (own_code(_CONVERTING), distributions(), platform.python_version(), _platform())
+    return _digest({"target": target, "job": fields, "isa": isa, "by": made_by})
 
 
 @cache
@@ -147,6 +198,20 @@ def distributions(folders: Sequence[str] | None = None) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def installed(python: Path) -> dict[str, str]:
+    """Likewise, of a toolchain.
+
+    Args:
+        python: its interpreter.
+    """
+    return distributions([str(folder) for folder in site_packages(python)])
+
+
+def site_packages(python: Path) -> list[Path]:
+    """The folders of a toolchain's distributions."""
+    return list(python.parents[1].glob("lib/python*/site-packages"))
+
+
 @cache
 def own_code(parts: tuple[str, ...] = _CODE) -> str:
     """The hash of edgeml's own code, as far as it decides what is made."""
@@ -164,30 +229,28 @@ def _sources(path: Path) -> Iterable[Path]:
     return [file for file in path.glob("**/*") if file.suffix in (".py", ".toml", ".txt")]
 
 
-def _here(parts: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "edgeml": own_code(parts),
-        "distributions": distributions(),
-        "python": platform.python_version(),
-        "platform": f"{sys.platform} {platform.machine()}",
-    }
+@cache
+def theirs(python: str) -> dict[str, str]:
+    """What stands in the interpreter that runs a factory, ``python`` itself among it.
 
-
-def _their_environment(python: str) -> Any:
-    """What stands in the interpreter that runs a factory; None where it is our own."""
+    Args:
+        python: its path; empty for our own, of which nothing is told here.
+    """
     if not python:
-        return None
-    code = "import json, sys; print(json.dumps([sys.version, sys.path]))"
+        return {}
+    # Without what a -P would keep out, which only Python 3.11 knows: the working directory's files.
+    code = "import sys; sys.path = [p for p in sys.path if p]; import json; "
+    code += "print(json.dumps([sys.version, sys.path]))"
     try:
-        said = subprocess.run(
-            [python, "-P" if sys.version_info >= (3, 11) else "-I", "-c", code],
-            capture_output=True,
-            check=True,
-        ).stdout
+        said = subprocess.run([python, "-c", code], capture_output=True, check=True).stdout
         version, folders = from_json(said, tuple[str, list[str]])
     except (OSError, subprocess.SubprocessError, msgspec.DecodeError):
-        return python
-    return [python, version, distributions(folders)]
+        return {"python": "unknown"}
+    return {"python": version.replace("\n", ""), **distributions(folders)}
+
+
+def _platform() -> str:
+    return f"{sys.platform} {platform.machine()}"
 
 
 def _digest(document: object) -> str:

@@ -7,15 +7,12 @@ seeds and the machine. What was measured is in the manifest.
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from edgeml import machine
 from edgeml.bundle import Provenance
 from edgeml.bundle.manifest import Precision
 from edgeml.decoding import from_json, from_plain
@@ -68,8 +65,24 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
     platform: str
     tools: dict[str, str]
     """Everything installed where the converters are: name and version."""
+    theirs: dict[str, str] = {}
+    """Everything installed in the interpreter that ran a factory, where that was another one."""
+    bridges: dict[str, dict[str, str]] = {}
+    """Everything installed in the other toolchains that conversions went through, by target."""
     machine: str
     isa: str
+
+    @property
+    def here(self) -> keys.Environment:
+        """What converted, and where."""
+        return keys.Environment(
+            edgeml=self.edgeml,
+            python=self.python,
+            platform=self.platform,
+            tools=self.tools,
+            machine=self.machine,
+            isa=self.isa,
+        )
 
 
 def hashes(request: ExportRequest) -> dict[str, str]:
@@ -88,6 +101,7 @@ def draft(
     dependencies: Iterable[str],
     *,
     source: Mapping[str, str],
+    bridges: Mapping[str, Path],
 ) -> Lock:
     """A lock without samples and artifacts.
 
@@ -96,6 +110,7 @@ def draft(
         targets: those that something was made for.
         dependencies: paths of what code read.
         source: its :func:`hashes`.
+        bridges: interpreters of other toolchains that conversions went through, by target.
     """
     fields = keys.asked(request)
     named = _named(request)
@@ -112,12 +127,9 @@ def draft(
         dependencies={_short(name): found for name, found in files.items() if found != ABSENT},
         seed=request.seed,
         targets=tuple(targets),
-        edgeml=keys.own_code(),
-        python=platform.python_version(),
-        platform=f"{sys.platform} {platform.machine()}",
-        tools=keys.distributions(),
-        machine=machine.processor(),
-        isa=machine.isa(),
+        theirs=keys.theirs(request.python),
+        bridges={target: keys.installed(python) for target, python in bridges.items()},
+        **msgspec.structs.asdict(keys.environment()),
     )
 
 
@@ -176,41 +188,6 @@ def request_again(lock: Lock, changes: Mapping[str, str]) -> ExportRequest:
             expected="one that this edgeml knows",
             remedy="Use the edgeml that made the bundle.",
         ) from error
-
-
-def changes(then: Lock, now: Lock) -> dict[str, str]:
-    """What is not as it was, by what it is, each in words; empty where all is."""
-    found: dict[str, str] = {}
-    for name in sorted(then.source.keys() | now.source.keys()):
-        if then.source.get(name) != now.source.get(name):
-            found[name] = f"{then.request.get(name)} is not the same file"
-    read = [
-        name
-        for name in sorted(then.dependencies.keys() | now.dependencies.keys())
-        if then.dependencies.get(name) != now.dependencies.get(name)
-    ]
-    if read:
-        found["dependencies"] = f"files that the code reads: {', '.join(read)}"
-    for name in ("calibration", "evaluation"):
-        if getattr(then, name) != getattr(now, name):
-            found[f"{name} samples"] = f"the {name} samples are others"
-    tools = _changed({"python": then.python, **then.tools}, {"python": now.python, **now.tools})
-    if tools:
-        found["tools"] = f"versions: {tools}"
-    if then.edgeml != now.edgeml:
-        found["edgeml"] = "edgeml's own code"
-    here = (then.machine, then.isa, then.platform), (now.machine, now.isa, now.platform)
-    if here[0] != here[1]:
-        found["machine"] = f"the machine: {', '.join(here[0])} then, {', '.join(here[1])} now"
-    return found
-
-
-def _changed(then: Mapping[str, str], now: Mapping[str, str]) -> str:
-    return ", ".join(
-        f"{name} {then.get(name, 'absent')} then, {now.get(name, 'absent')} now"
-        for name in sorted(then.keys() | now.keys())
-        if then.get(name) != now.get(name)
-    )
 
 
 def _short(text: str) -> str:

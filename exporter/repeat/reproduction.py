@@ -27,6 +27,7 @@ from edgeml.exporter.events import Cause, Difference, Done, Stage
 from edgeml.exporter.intake import Material, Stock, take_in
 from edgeml.exporter.plan import Emit, Plan, Workshop, plan
 from edgeml.exporter.repeat import keys, lock
+from edgeml.exporter.repeat.changes import since_locked
 from edgeml.exporter.request import ExportRequest, Reproduction
 from edgeml.exporter.steps import Steps
 from edgeml.exporter.trial import compile_job
@@ -64,13 +65,14 @@ def reproduce(request: Reproduction, *, emit: Emit, children: Children, folder: 
         naming.apart("-o", rebuilt, {"BUNDLE": request.bundle})
     again = _request(then, request, bundle, folder)
     shop = Workshop(emit=emit, children=children, folder=folder)
-    planned, material, made = _make(again, then, shop)
+    planned, material, made, interpreters = _make(again, then, shop)
     emit(Stage(name="pack", title="Packing and comparing"))
     now = lock.draft(
         planned.request,
         then.targets,
         children.dependencies(),
         source=lock.hashes(planned.request),
+        bridges={name: interpreters[name] for name in then.targets if name in interpreters},
     )
     now = msgspec.structs.replace(now, request=then.request)
     old = bundle.manifest
@@ -148,8 +150,9 @@ def _request(then: lock.Lock, wanted: Reproduction, bundle: Bundle, folder: Path
 
 def _make(
     again: ExportRequest, then: lock.Lock, shop: Workshop
-) -> tuple[Plan, Material, dict[str, CompileResult]]:
-    """Convert by the recipes of the lock; artifacts by their ids."""
+) -> tuple[Plan, Material, dict[str, CompileResult], Mapping[str, Path]]:
+    """Convert by the recipes of the lock; artifacts by their ids, and the interpreters of other
+    toolchains that they went through, by target."""
     planned = plan(again)
     wanted = [Candidate(each.target, each.precision, each.keep_float) for each in then.artifacts]
     names = tuple(dict.fromkeys(each.target for each in wanted))
@@ -160,12 +163,14 @@ def _make(
         converted = Steps(shop.emit)
 
         def begin(stock: Stock) -> None:
-            found = interpreters
+            nonlocal interpreters
             if stock.source.kind != kind:  # it showed only when the model was opened
-                found = stack.enter_context(bridges(names, stock.source.kind, shop.emit))
+                interpreters = stack.enter_context(bridges(names, stock.source.kind, shop.emit))
             jobs: dict[str, Jobs] = {}
             for each in wanted:
-                own = msgspec.structs.replace(shop, folder=shop.folder / each.id, bridges=found)
+                own = msgspec.structs.replace(
+                    shop, folder=shop.folder / each.id, bridges=interpreters
+                )
                 job = (each, compile_job(each, stock, own))
                 jobs[each.target] = [*jobs.get(each.target, ()), job]
             converters.begin(jobs, done=lambda candidate, _: converted(str(candidate)))
@@ -178,7 +183,7 @@ def _make(
         if isinstance(outcome, EdgemlError):
             raise outcome
         made[candidate.id] = outcome
-    return material.plan, material, made
+    return material.plan, material, made, interpreters
 
 
 def _packed(was: Artifact, made: CompileResult) -> pack.Packed:
@@ -216,7 +221,7 @@ def _explain(
         if getattr(bundle.manifest, name) != getattr(new.manifest, name)
     ]
     emit(Difference(member="manifest.json", fields=tuple(fields)))
-    causes = lock.changes(then, lock.decode(new.read(LOCK)))
+    causes = since_locked(then, lock.decode(new.read(LOCK)))
     for kind, text in causes.items():
         emit(Cause(kind=kind, text=text))
     if not causes:

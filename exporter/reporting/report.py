@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
 from pathlib import Path
 
 import msgspec
@@ -51,16 +50,7 @@ def put(drawn: Path, path: Path) -> None:
     naming.put(drawn, path, "--report")
 
 
-@contextlib.contextmanager
-def beside(drawn: Path | None, path: Path) -> Generator[None]:
-    """The report stands where it was asked for when the block begins, and stays there unless an
-    error or a Ctrl-C leaves it: without the bundle no report of it."""
-    if drawn is None:
-        yield
-        return
-    put(drawn, path)
-    try:
-        yield
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+def beside(drawn: Path | None, path: Path) -> contextlib.AbstractContextManager[None]:
+    """Put it there when the block ends, which packs the bundle it belongs to: an error or a Ctrl-C
+    that leaves the block leaves the report that stood there before."""
+    return naming.laid_beside(drawn, path, "--report") if drawn else contextlib.nullcontext()

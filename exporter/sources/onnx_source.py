@@ -9,6 +9,7 @@ Inputs and outputs keep the graph's names. Runs in a child process.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -128,11 +129,16 @@ def _load(path: Path) -> Any:
         raise _too_large(f"{path} has {path.stat().st_size / 1e9:.2f} GB")
     try:
         bare = onnx.load(str(path), load_external_data=False)
-        held = bare.ByteSize() + sum(map(_outside, bare.graph.initializer))
+        outside = [entry for entry in map(_outside, _tensors(bare)) if entry]
+        held = bare.ByteSize() + sum(int(entry.get("length", 0)) for entry in outside)
     except Exception as error:
         raise damaged(path, _TITLE, first_line(error)) from error
     if held >= _ONE_FILE_BYTES:
         raise _too_large(f"{path} holds {held / 1e9:.2f} GB of weights")
+    for name in {str(entry.get("location")) for entry in outside}:
+        # ONNX opens them in native code, of which no record of what is read is told.
+        with contextlib.suppress(OSError, ValueError), (path.parent / name).open("rb"):
+            pass
     try:
         model = onnx.load(str(path))
     except Exception as error:
@@ -169,19 +175,35 @@ def _too_large(found: str) -> SourceError:
     )
 
 
-def _outside(tensor: Any) -> int:
-    """Bytes that a weight has in a file beside the model."""
+def _outside(tensor: Any) -> dict[str, str]:
+    """Where a weight is, in a file beside the model; empty where it is in the model."""
     fields = {entry.key: entry.value for entry in tensor.external_data}
-    return int(fields.get("length", 0)) if tensor.data_location == tensor.EXTERNAL else 0
+    return fields if tensor.data_location == tensor.EXTERNAL else {}
+
+
+def _tensors(model: Any) -> Iterator[Any]:
+    """The weights of a model, those inside nodes among them."""
+    for graph in _graphs(model.graph):
+        yield from graph.initializer
+        for node in graph.node:
+            for attribute in node.attribute:
+                yield from (attribute.t, *attribute.tensors)
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    """A graph and those inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node:
+                    yield from _graphs(inner)
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
     """Of a graph and of those inside its nodes."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _nodes(inner)
+    for each in _graphs(graph):
+        yield from each.node
 
 
 def _refuse_custom(model: Any, path: Path) -> None:

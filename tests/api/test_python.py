@@ -4,9 +4,11 @@ running a bundle."""
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,23 @@ from support.weights import images, scores
 
 import edgeml
 from edgeml.api import samples
+from edgeml.api.exporting import Inputs
+from edgeml.api.options import Options
 from edgeml.api.result import Gathering
+from edgeml.cli import main
 from edgeml.errors import SourceError, UsageError
-from edgeml.exporter.events import Done, Note, Refusal, Row, Started
+from edgeml.exporter.events import (
+    Collapse,
+    Done,
+    LayerNoise,
+    Note,
+    Parted,
+    Refusal,
+    Row,
+    Started,
+)
+from edgeml.exporter.repeat.cache import Cache
+from edgeml.exporter.request import ExportRequest
 
 IMAGES = np.arange(5 * 6, dtype=np.float32).reshape(5, 2, 3)
 
@@ -49,10 +65,87 @@ def test_a_session_runs_the_best_artifact_or_the_one_named(tmp_path: Path):
         bare = session.run(image[0])  # one input, no batch axis
         with pytest.raises(SourceError, match="has shape"):
             session.run(image[0, :, :4])
+        with pytest.raises(SourceError, match="is no array"):
+            session.run([[1.0], [1.0, 2.0]])
+        with pytest.raises(SourceError, match="dtype float64"):
+            session.run(image.astype(float))
+        with pytest.raises(SourceError, match=r"inputs \['picture'\]"):
+            session.run({"picture": image})
+        with edgeml.Session(bundle, "onnx") as beside:  # several at once
+            assert beside.run(image)["scores"] == pytest.approx(scores(image), abs=1e-3)
     assert named["scores"] == pytest.approx(scores(image), abs=1e-3)
     assert np.array_equal(named["scores"], bare["scores"])
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"The session of .* is closed"):
+            session.run(image)
+        session.close()
     with pytest.raises(UsageError):
         edgeml.Session(bundle, "coreml")
+    with pytest.raises(UsageError, match="threads is 0"):
+        edgeml.Session(bundle, threads=0)
+
+
+def test_every_option_of_the_command_line_is_one_in_python(monkeypatch: pytest.MonkeyPatch):
+    asked: list[ExportRequest] = []
+
+    def record(request: ExportRequest, **_: object) -> Iterator[Done]:
+        asked.append(request)
+        yield Done(bundle="n.edgeml", name="n", version="2", bytes=1)
+
+    monkeypatch.setattr("edgeml.api.hopping.stream_export", record)
+    line = (
+        "m.pt2 -t tflite onnx --calibration c.npz --evaluate e.npz --preprocess p.toml --seed 3 "
+        "--precision mixed --max-accuracy-drop 1% --max-latency 20ms --max-memory 64MB "
+        "--max-size 2MB --metric auc --confidence .9 --tolerance int8:cosine=.5 "
+        "--shape image=1,3,32,32 --statistics image=none --python /usr/bin/python3 --trust "
+        "--minimize small.onnx --name n --version 2 -o out --deadline-ms 20 --memory-mb 100 "
+        "--report r.html --no-cache --json"
+    )
+    assert main(["export", *line.split()]) == 0
+    options: dict[str, Any] = {
+        "calibration": "c.npz",
+        "evaluate": Path("e.npz"),
+        "preprocess": "p.toml",
+        "seed": 3,
+        "precision": "mixed",
+        "max_accuracy_drop": 0.01,
+        "max_latency": 20,
+        "max_memory": 64,
+        "max_size": "2MB",
+        "metric": "auc",
+        "confidence": 0.9,
+        "tolerances": {"int8": {"cosine": 0.5}},
+        "shapes": {"image": (1, 3, 32, 32)},
+        "statistics": {"image": "none"},
+        "python": "/usr/bin/python3",
+        "trust": True,
+        "minimize": "small.onnx",
+        "name": "n",
+        "version": "2",
+        "output": Path("out"),
+        "deadline_ms": 20,
+        "memory_mb": 100,
+        "report": "r.html",
+        "cache": False,
+    }
+    edgeml.export("m.pt2", ["tflite", "onnx"], **options)
+    assert asked[0] == asked[1]
+    given = inspect.signature(edgeml.exporting).parameters.keys() - {"model", "targets"}
+    assert given == Options.__annotations__.keys() == options.keys() | {"examples", "say"}
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"version": 2}, r"got `int` - at `\$\.version`"),
+        ({"shapes": {"image": "1,3"}}, r"at `\$\.shapes"),
+        ({"tolerances": {"int8": {"cos": 0.9}}}, "unknown field `cos`"),
+        ({"tolerances": {"int9": {"cosine": 0.9}}}, "'int9'"),
+    ],
+)
+def test_an_option_of_another_type_is_wrong_usage(options: dict[str, Any], found: str):
+    with pytest.raises(UsageError, match=found):
+        edgeml.export("net.onnx", "onnx", **options)
 
 
 def test_what_an_export_returns_is_the_document_of_json_typed():
@@ -65,6 +158,21 @@ def test_what_an_export_returns_is_the_document_of_json_typed():
         Note(text="The labels are few."),
         row,
         Refusal(target="coreml", reason="No ONNX.", remedy="Give the model."),
+        Collapse(
+            target="onnx",
+            precision="int8",
+            text="The first bad layer is 'norm'",
+            layers=(LayerNoise(name="norm", operator="Mul", shape=(1, 8), snr_db=0.7),),
+        ),
+        Parted(
+            target="onnx",
+            precision="fp32",
+            text="Parts",
+            output="y",
+            sample=0,
+            index=(3,),
+            source=1.0,
+        ),
         Done(
             bundle="/a/b.edgeml",
             name="b",
@@ -85,7 +193,8 @@ def test_what_an_export_returns_is_the_document_of_json_typed():
     assert set(document) == set(typed.__struct_fields__)
     plain = json.loads(msgspec.json.encode(typed, enc_hook=str))
     for name in set(document) - {"artifacts", "refused", "notes"}:
-        assert document[name] == plain[name], name
+        assert json.loads(msgspec.json.encode(document[name])) == plain[name], name
+    assert len(typed.collapses) == len(typed.partings) == 1
     for name in ("artifacts", "refused", "notes"):
         made = [
             type(each)(**fields)
@@ -98,6 +207,20 @@ def test_an_array_becomes_a_file(tmp_path: Path):
     written = samples.write(IMAGES, tmp_path, "calibration")
     assert written.name == "samples.npy"
     assert np.array_equal(np.load(tmp_path / written.name), IMAGES)
+
+
+def test_samples_in_the_cache_that_are_damaged_are_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("EDGEML_CACHE", str(tmp_path / "cache"))
+    for _ in range(3):
+        with Inputs(keep=True, say=print) as inputs:
+            path = inputs.samples(IMAGES, "calibration")
+        assert path is not None
+        assert np.array_equal(np.load(path), IMAGES)
+        (entry,) = Cache().entries()
+        assert Path(path).parent == entry.folder  # the same content has the same path
+        Path(path).write_bytes(b"damaged")
 
 
 def test_named_arrays_become_one_file_whose_bytes_are_always_the_same(tmp_path: Path):
@@ -147,6 +270,19 @@ def test_what_is_iterated_over_is_given_again_item_by_item(tmp_path: Path, make:
 
 def _values(item: Any) -> list[Any]:
     return list(item.values()) if isinstance(item, dict) else list(item)
+
+
+def test_an_exception_of_the_caller_s_generator_is_what_he_gets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def given() -> Iterator[Any]:
+        yield IMAGES[0]
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ZeroDivisionError):
+        edgeml.export("net.onnx", "onnx", calibration=given(), output=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

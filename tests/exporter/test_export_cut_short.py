@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM while an export searches, and while it looks into what failed.
+"""Ctrl-C and SIGTERM while an export searches, and while it looks into what failed; and a reader of
+its events that goes.
 
 A plain export's stages, a full disk and a kill are in test_export_faults.py.
 """
@@ -11,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from support.cutting import SIGNALS, cut_short
+from support.cutting import READER_GONE, SIGNALS, cut_short
 from support.exports import Models
 
 SEARCH = ["--max-accuracy-drop", "5%", "--max-latency", "1s", "--report", "{}/report.html"]
@@ -23,6 +24,7 @@ FAILING = ["--precision", "int8", "--tolerance", "int8:cosine=1.0"]
     ("arguments", "moment", "how"),
     [
         (SEARCH, "onnx fp32: converting", "Ctrl-C"),
+        (SEARCH, "Reading", READER_GONE),
         (SEARCH, "onnx fp32: measuring", "SIGTERM"),
         (SEARCH, "onnx int8: checking", "SIGINT"),
         (SEARCH, "measuring in turns", "Ctrl-C"),

@@ -54,6 +54,7 @@ def until(process: subprocess.Popen[bytes], stage: str) -> None:
 )
 def test_ctrl_c_leaves_nothing_whatever_the_stage(models: Models, tmp_path: Path, stage: str):
     report = tmp_path / "report.png"
+    report.write_text("of an export before")
     wanted = request(models, tmp_path, targets=["openvino", "onnx"], report=str(report))
     process = start(tmp_path / "tmp", **wanted)
     until(process, stage)
@@ -70,11 +71,12 @@ def test_ctrl_c_leaves_nothing_whatever_the_stage(models: Models, tmp_path: Path
     if status == 0:  # it was done before the signal came
         assert b'"done"' in said
         assert [open_bundle(path).manifest.name for path in left] == ["net"]
-        assert report.exists()
+        assert report.read_bytes().startswith(b"\x89PNG")
     else:
         assert status == 130
         assert left == []
-        assert list(tmp_path.glob("*report*")) == []
+        assert list(tmp_path.glob("*report*")) == [report]
+        assert report.read_text() == "of an export before"
 
 
 def test_leaving_the_iterator_of_events_ends_the_export(models: Models, tmp_path: Path):

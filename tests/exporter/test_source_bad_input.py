@@ -1,5 +1,6 @@
 """Models that are odd or wrong: each works, or is refused with what was found and what to do."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,10 @@ from support.opening import read, reference
 
 from edgeml.errors import EdgemlError, SourceError
 from edgeml.exporter.child import Child
+from edgeml.exporter.children import Children
+from edgeml.exporter.events import Started
+from edgeml.exporter.repeat.cache import Cache
+from edgeml.exporter.repeat.keys import site_packages
 from edgeml.exporter.sources import onnx_source
 from edgeml.exporter.sources.forms import ArrayShape, Opened, OpenJob, ReferenceJob
 
@@ -78,7 +83,11 @@ def test_weights_in_a_file_beside_the_model(tmp_path: Path):
     model = onnx.load(linear(file=tmp_path / "one.onnx"))
     path = tmp_path / "net.onnx"
     onnx.save(model, str(path), save_as_external_data=True, location="w.bin", size_threshold=0)
-    assert opened(path).inputs[0].shape == (1, 4)
+    # What an export hangs on holds them, too: ONNX reads them unseen by Python.
+    children = Children(tmp_path / "log.txt", record=tmp_path / "read.txt")
+    with children.child() as child:
+        assert read(child, str(path), tmp_path).inputs[0].shape == (1, 4)
+    assert str(tmp_path / "w.bin") in children.dependencies()
     (tmp_path / "w.bin").unlink()
     with pytest.raises(SourceError, match="beside it") as caught:
         opened(path)
@@ -287,6 +296,11 @@ def test_slashes_colons_tokens_and_several_of_all_go_through_to_the_bundle(
     assert bundle.manifest.inputs[0].dtype == "int64"
     assert set(bundle.golden().inputs) == set(feeds)
     assert len(bundle.manifest.artifacts) == 3
+    # The toolchain that ONNX goes through to LiteRT: in the lock, and among what the cache goes by.
+    assert "onnx2tf" in json.loads(bundle.read("edgeml.lock"))["bridges"]["tflite"]
+    cache = Path(outcome.of(Started)[0].log).parents[2].with_name("tmp-cache")
+    (kept,) = (each for each in Cache(cache).entries() if each.record.kind == "export")
+    assert {f"{folder}/" for folder in site_packages(onnx2tf)} <= set(kept.record.dependencies)
 
 
 def test_control_flow_works_in_the_source(tmp_path: Path):

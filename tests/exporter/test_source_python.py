@@ -1,5 +1,6 @@
 """``--python``: a factory that runs in an interpreter which has no edgeml."""
 
+import json
 import subprocess
 import sys
 import sysconfig
@@ -155,7 +156,9 @@ def test_a_whole_export_with_their_interpreter(export: Export, abroad: str, tmp_
         output=str(tmp_path),
     )
     assert outcome.status == 0
-    assert "in a Python of its own" in outcome.bundle().manifest.provenance.source_format
+    bundle = outcome.bundle()
+    assert "in a Python of its own" in bundle.manifest.provenance.source_format
+    assert json.loads(bundle.read("edgeml.lock"))["theirs"]["torch"]
 
 
 IMAGE = Tensor(name="image", shape=(1, 1, 8, 8), dtype="float32")

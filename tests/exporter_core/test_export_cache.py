@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from support.disks import mounted
 
 from edgeml.cli import main
-from edgeml.exporter.repeat import keys
 from edgeml.exporter.repeat.cache import Cache, Damaged
-from edgeml.exporter.repeat.dependencies import ABSENT, read_record, states
-from edgeml.exporter.request import ExportRequest
+from edgeml.exporter.repeat.dependencies import ABSENT, states
 
 
 @pytest.fixture
@@ -161,6 +161,30 @@ def test_two_processes_keep_the_same_at_once(tmp_path: Path):
     assert list((cache.folder / "tmp").iterdir()) == []
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from edgeml.exporter.repeat.cache import Cache
+
+os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)  # when the first file is there
+Cache(Path(sys.argv[1])).keep("export", "a", {"f": Path(sys.argv[2])}, None, model="m")
+"""
+
+
+def test_who_is_killed_while_he_keeps_something_leaves_no_half_of_it(cache: Cache, tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"weights")
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, cache.folder, tmp_path / "file"], check=False
+    )
+    assert ended.returncode == -signal.SIGKILL
+    assert list((cache.folder / "tmp").iterdir()) != []
+    assert cache.entries() == []
+    assert cache.find("export", "a") is None
+    assert cache.keep("export", "a", {"f": tmp_path / "file"}, None, model="m") == ""
+    assert cache.find("export", "a") is not None
+    assert list((cache.folder / "tmp").iterdir()) == []
+
+
 DIE = """
 import os, signal, sys
 from pathlib import Path
@@ -207,97 +231,6 @@ def test_a_folder_that_somebody_tidied_up_before_it_was_locked_is_made_again(tmp
         assert folder.is_dir()
 
 
-READ = """
-import glob, pathlib, sys
-from edgeml.exporter.repeat.recording import record
-
-sweep = record(sys.argv[1], ignore=[sys.argv[2]])
-import helper
-pathlib.Path("weights.bin").read_bytes()
-glob.glob("images/*.png")
-pathlib.Path("written.txt").write_text("not read")
-pathlib.Path(sys.argv[2], "scratch.txt").write_text("x")
-pathlib.Path(sys.argv[2], "scratch.txt").read_text()
-try:
-    open("override.json")
-except FileNotFoundError:
-    pass
-import json, html.parser  # of the environment
-import numpy
-mapped = numpy.memmap("mapped.bin", mode="r")
-sweep()
-"""
-
-
-def test_what_code_reads_is_recorded_as_a_compiler_does(tmp_path: Path):
-    for name in ("helper.py", "weights.bin", "mapped.bin"):
-        (tmp_path / name).write_bytes(b"\n")
-    (tmp_path / "images").mkdir()
-    (tmp_path / "ours").mkdir()
-    record = tmp_path / "ours" / "record.txt"
-    for _ in range(2):  # the second time, helper comes from its compiled file
-        record.unlink(missing_ok=True)
-        subprocess.run(
-            [sys.executable, "-c", READ, record, tmp_path / "ours"],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(tmp_path)},
-            check=True,
-        )
-        assert set(read_record(record)) == {
-            str(tmp_path / "helper.py"),
-            f"{tmp_path}/images/",
-            str(tmp_path / "mapped.bin"),
-            str(tmp_path / "override.json"),
-            str(tmp_path / "weights.bin"),
-        }
-
-
-def request(folder: Path, **changes: object) -> ExportRequest:
-    fields: dict[str, object] = {
-        "model": str(folder / "net.onnx"),
-        "targets": ("onnx",),
-        "calibration": str(folder / "data.npz"),
-        **changes,
-    }
-    return ExportRequest(**fields)  # type: ignore[arg-type]
-
-
-def test_a_key_hangs_on_contents_and_not_on_where_the_result_goes(tmp_path: Path):
-    (tmp_path / "net.onnx").write_bytes(b"1")
-    (tmp_path / "data.npz").write_bytes(b"2")
-    first = keys.export_key(request(tmp_path))
-    assert first == keys.export_key(request(tmp_path, output="elsewhere"))
-    drawn = keys.export_key(request(tmp_path, report="pareto.png"))
-    assert drawn == keys.export_key(request(tmp_path, report="elsewhere.png"))
-    # What holds no report, or a page for a picture, is not the same again.
-    others = [{"report": "pareto.html"}, {"minimize": "small.onnx"}]
-    assert len({first, drawn, *(keys.export_key(request(tmp_path, **o)) for o in others)}) == 4
-    assert first != keys.export_key(request(tmp_path, seed=1))
-    assert first != keys.export_key(request(tmp_path, statistics={"image": "none"}))
-    (tmp_path / "data.npz").write_bytes(b"3")
-    assert first != keys.export_key(request(tmp_path))
-    (tmp_path / "data.npz").unlink()
-    assert keys.export_key(request(tmp_path)) == ""
-
-
-def test_code_counts_with_the_folder_that_it_finds_files_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    (tmp_path / "model.py").write_text("")
-    (tmp_path / "data.npz").write_bytes(b"2")
-    code = request(tmp_path, model=f"{tmp_path}/model.py:build")
-    monkeypatch.chdir(tmp_path)
-    here = keys.export_key(code)
-    monkeypatch.chdir("/")
-    assert here != keys.export_key(code)
-
-
-def test_everything_installed_is_known_by_its_version():
-    import msgspec
-
-    assert keys.distributions()["msgspec"] == msgspec.__version__
-
-
 def test_the_verb_lists_prunes_and_clears(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -334,3 +267,22 @@ def test_the_verb_lists_prunes_and_clears(
 @pytest.mark.parametrize("option", [("--older-than", "soon"), ("--keep", "much")])
 def test_an_age_or_a_size_that_is_none_is_wrong_usage(option: tuple[str, str]):
     assert main(["cache", "prune", *option]) == 2
+
+
+def test_what_may_not_be_written_is_used_and_not_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    with mounted(tmp_path, "64k") as disk:
+        put(Cache(disk / "cache"), "a", b"weights")
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        cache = Cache(disk / "cache")
+        entry = cache.find("conversion", "a")
+        assert entry is not None
+        entry.copy("model.bin", tmp_path / "copy")
+        entry.count()
+        assert cache.keep("export", "b", {"f": tmp_path / "copy"}, None, model="net") != ""
+        monkeypatch.setenv("EDGEML_CACHE", str(cache.folder))
+        for verb in ("clear", "prune"):
+            assert main(["cache", verb]) == 2
+            assert "Nothing can be removed" in capsys.readouterr().err
+        assert cache.find("conversion", "a") is not None

@@ -13,6 +13,7 @@ from edgeml.exporter.naming import apart, checked_name, destination, model_name
 from edgeml.exporter.pack import golden_rows
 from edgeml.exporter.plan import plan
 from edgeml.exporter.repeat.dependencies import file_hash
+from edgeml.exporter.reporting import report
 from edgeml.exporter.reporting.drawing import percent
 from edgeml.exporter.request import ExportRequest
 
@@ -152,3 +153,22 @@ def test_the_ticks_of_a_report_s_picture_are_what_they_say():
         "100 %",
         "",
     ]
+
+
+def test_a_report_takes_its_place_with_the_bundle_and_not_before(tmp_path: Path):
+    drawn, place = tmp_path / "drawn.html", tmp_path / "out" / "report.html"
+    drawn.write_text("of this export")
+    place.parent.mkdir()
+    place.write_text("of the one before")
+    with pytest.raises(KeyboardInterrupt), report.beside(drawn, place):
+        raise KeyboardInterrupt
+    assert place.read_text() == "of the one before"
+    with report.beside(drawn, place):
+        assert place.read_text() == "of the one before"
+    assert place.read_text() == "of this export"
+    assert list(place.parent.iterdir()) == [place]
+    with report.beside(None, place):  # none was asked for
+        pass
+    place.parent.joinpath("blocked").write_text("a file, no folder")
+    with pytest.raises(SourceError, match="could not be written"):
+        report.put(drawn, place.parent / "blocked" / "report.html")

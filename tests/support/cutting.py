@@ -16,7 +16,9 @@ from support.processes import carrying
 SIGNALS = ("Ctrl-C", "SIGINT", "SIGTERM")
 """``Ctrl-C``: a terminal sends SIGINT to all of the foreground's processes; else to the first."""
 
-STATUS = {"Ctrl-C": 130, "SIGINT": 130, "SIGTERM": 143}
+READER_GONE = "the reader of its events goes"
+
+STATUS = {"Ctrl-C": 130, "SIGINT": 130, "SIGTERM": 143, READER_GONE: 1}
 
 
 def cut_short(folder: Path, arguments: list[str], moment: str, how: str) -> None:
@@ -26,7 +28,7 @@ def cut_short(folder: Path, arguments: list[str], moment: str, how: str) -> None
         folder: a new one, for all that it writes. What it was asked for goes to ``folder/out``.
         arguments: of ``edgeml export``, without ``-o`` and ``--events``.
         moment: a piece of the event's JSON.
-        how: one of :data:`SIGNALS`.
+        how: one of :data:`SIGNALS`, or :data:`READER_GONE`.
     """
     temporary = folder / "tmp"
     temporary.mkdir()
@@ -53,13 +55,15 @@ def cut_short(folder: Path, arguments: list[str], moment: str, how: str) -> None
             assert process.stderr is not None
             pytest.fail(f"{moment} never came: {said[-3:]}\n{process.stderr.read().decode()}")
         assert len(carrying(str(folder))) > 1
-        if how == "Ctrl-C":
+        if how == READER_GONE:
+            process.stdout.close()
+        elif how == "Ctrl-C":
             os.killpg(process.pid, signal.SIGINT)
         else:
             process.send_signal(signal.Signals[how])
         rest, chatter = process.communicate(timeout=60)
     assert process.returncode == STATUS[how], chatter.decode()
-    assert b'"done"' not in rest
+    assert b'"done"' not in (rest or b"")
     assert b"Traceback" not in chatter
     for pid in carrying(str(folder)):
         wait_gone(pid)

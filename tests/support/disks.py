@@ -27,5 +27,7 @@ def mounted(folder: Path, size: str) -> Generator[Path]:
     )
     if made.returncode:
         pytest.skip(f"no disk can be mounted here: {made.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 from pathlib import Path
 
 import psutil
@@ -37,3 +38,9 @@ def carrying(value: str) -> list[int]:
                 if value.encode() in (entry / "environ").read_bytes():
                     found.append(int(entry.name))
     return found
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and of the children that it has waited for."""
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
