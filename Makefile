@@ -63,9 +63,10 @@ test-hop: .venv/.light toolchain
 	$(BIN)/python $(PYTEST) $(PYTEST_ARGS) $(HOP_TESTS)
 
 # What needs the converters. Exports run in processes of their own. Conversions run in the tests'
-# process: a single one imports all frameworks once, and makes once what several files look at.
+# process: a single one imports all frameworks once, and makes once what several files look at. It
+# takes longer than each of the two workers that export, so they give way to it.
 test-exporter: test-tools
-	$(TOOLCHAIN)/python $(PYTEST) -n 2 $(SIDE_BY_SIDE) $(PYTEST_ARGS) tests/exporter
+	$(GIVING_WAY) $(TOOLCHAIN)/python $(PYTEST) -n 2 $(SIDE_BY_SIDE) $(PYTEST_ARGS) tests/exporter
 
 test-targets: test-tools
 	$(TOOLCHAIN)/python $(PYTEST) $(PYTEST_ARGS) tests/targets
