@@ -18,9 +18,9 @@ BIN := .venv/bin
 TOOLCHAIN := .toolchains/export/bin
 PINS := edgeml/toolchain/constraints
 PYTEST_ARGS ?=
-# A worker more than the two cores of a small machine: tests wait, for processes and for the disk.
-PLUGINS := -p hypothesispytest -p xdist
-PYTEST := -m pytest $(PLUGINS) -n 3 --dist loadfile --no-loadscope-reorder
+# A process more than the two cores of a small machine: tests wait, for processes and for the disk.
+PYTEST := -m pytest -p hypothesispytest -p xdist
+SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder
 
 # Most of what a type check takes is then what tests leave while they wait.
 GIVING_WAY := nice -n 5
@@ -36,12 +36,10 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 # Libraries of the toolchain bring plugins for pytest, whose import takes two seconds of each worker.
 export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
 
-# Tests that need the converters; all others run in .venv.
-HEAVY_TESTS := tests/exporter tests/targets
 # Tests that go from .venv into the toolchain and back.
 HOP_TESTS := tests/cli/test_export_hop.py
 
-.PHONY: help demo test test-light test-hop test-heavy lint lint-light lint-heavy clean packages
+.PHONY: help demo test test-light test-hop test-exporter test-targets lint lint-light lint-heavy clean packages
 .PHONY: environments
 .PHONY: toolchain onnx2tf test-tools
 
@@ -56,16 +54,22 @@ demo: environments
 # the tests of the first wait more, and leave it the time.
 test: .venv/.core
 	@$(MAKE) --no-print-directory -j4 test-light lint-light lint-heavy onnx2tf
-	@$(MAKE) --no-print-directory -j2 test-heavy test-hop
+	@$(MAKE) --no-print-directory -j3 test-exporter test-targets test-hop
 
 test-light: .venv/.light packages
-	$(BIN)/python $(PYTEST) $(HOP_TESTS:%=--ignore=%) $(PYTEST_ARGS)
+	$(BIN)/python $(PYTEST) -n 3 $(SIDE_BY_SIDE) $(HOP_TESTS:%=--ignore=%) $(PYTEST_ARGS)
 
 test-hop: .venv/.light toolchain
-	$(BIN)/python -m pytest $(PLUGINS) $(PYTEST_ARGS) $(HOP_TESTS)
+	$(BIN)/python $(PYTEST) $(PYTEST_ARGS) $(HOP_TESTS)
 
-test-heavy: test-tools
-	$(TOOLCHAIN)/python $(PYTEST) $(PYTEST_ARGS) $(HEAVY_TESTS)
+# What needs the converters. Exports run in processes of their own. Conversions run in the tests'
+# process: a single one imports all frameworks once, and makes once what several files look at. It
+# takes longer than each of the two workers that export, so they give way to it.
+test-exporter: test-tools
+	$(GIVING_WAY) $(TOOLCHAIN)/python $(PYTEST) -n 2 $(SIDE_BY_SIDE) $(PYTEST_ARGS) tests/exporter
+
+test-targets: test-tools
+	$(TOOLCHAIN)/python $(PYTEST) $(PYTEST_ARGS) tests/targets
 
 lint: lint-light lint-heavy
 

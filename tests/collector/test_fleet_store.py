@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from support.devices import START_MS, Source
-from support.fleets import ALARMS, HALL, LUMA, FleetStore, fleet, phases
+from support.fleets import ALARMS, HALL, LUMA, MEAN, FleetStore, fleet, phases
 
 from edgeml.collector.config import AlarmConfig
 from edgeml.collector.drift.chi2 import detectable_effect
@@ -37,16 +37,17 @@ def test_a_whole_site_is_raised_once_for_the_site(
 
 
 def test_what_the_whole_fleet_sees_is_raised_once_for_all_of_it(
-    store: FleetStore, bundle: Path
+    narrow: Path, tmp_path: Path
 ) -> None:
     """Each device is alone on its site, so that its peers are those of the version."""
-    sources = fleet(bundle, [f"site-{n}/cam" for n in range(6)])
+    store = FleetStore(tmp_path / "fleet.sqlite", narrow)
+    sources = fleet(narrow, [f"site-{n}/cam" for n in range(6)])
     for slot in range(36):
         store.send(*((n, source.window(broken=slot >= 26)) for n, source in sources.items()))
     assert store.reader.alarms() == []
     reader = FleetReader(store.engine, ALARMS.budget)
     (incident,) = reader.incidents(now_ms=START_MS + 37_000)
-    assert (incident.scope, LUMA in incident.statistics) == ("fleet", True)
+    assert (incident.scope, MEAN in incident.statistics) == ("fleet", True)
     assert incident.sentence.startswith("The whole fleet on tiny (6 devices) changed: ")
     # On the list of what drifts now it is the version's, and no device's either.
     found = reader.drifting(now_ms=START_MS + 37_000)
@@ -62,11 +63,10 @@ def test_what_the_whole_fleet_sees_is_raised_once_for_all_of_it(
             assert one.e_value == pytest.approx(held / (35 - 20), rel=0.1)
 
 
-def test_what_one_version_alone_sees_came_with_that_version(
-    store: FleetStore, bundle: Path
-) -> None:
+def test_what_one_version_alone_sees_came_with_that_version(narrow: Path, tmp_path: Path) -> None:
     """Half of the devices have a later version, whose pictures go dark; the others see nothing."""
-    sources = fleet(bundle, [f"site-{n}/cam" for n in range(12)])
+    store = FleetStore(tmp_path / "fleet.sqlite", narrow)
+    sources = fleet(narrow, [f"site-{n}/cam" for n in range(12)])
     later = set(list(sources)[6:])
     for slot in range(34):
         batch = {
@@ -77,7 +77,7 @@ def test_what_one_version_alone_sees_came_with_that_version(
     assert store.reader.alarms() == []
     reader = FleetReader(store.engine, ALARMS.budget)
     (incident,) = reader.incidents(now_ms=START_MS + 35_000)
-    assert (incident.scope, LUMA in incident.statistics) == ("version", True)
+    assert (incident.scope, MEAN in incident.statistics) == ("version", True)
     assert incident.sentence.startswith("All devices on tiny 2.0 (6) changed: ")
     assert incident.sentence.endswith("those on 1.0 did not move: it came with the version.")
     found = reader.drifting(now_ms=START_MS + 35_000)
@@ -85,13 +85,13 @@ def test_what_one_version_alone_sees_came_with_that_version(
 
 
 def test_peers_of_frequent_windows_meet_in_slots_of_their_test_windows(
-    bundle: Path, tmp_path: Path
+    narrow: Path, tmp_path: Path
 ) -> None:
     """Windows of a second, five of which make a test window: each device began at its own. After a
     retraction others complete the test windows, and what peers saw is not lost."""
     alarms = AlarmConfig(reference_windows=8, season="day", longest_reference=2 * 72 * 3600 // 5)
-    store = FleetStore(tmp_path / "frequent.sqlite", bundle, alarms=alarms)
-    sources = fleet(bundle, HALL)
+    store = FleetStore(tmp_path / "frequent.sqlite", narrow, alarms=alarms)
+    sources = fleet(narrow, HALL)
     for at in range(31):
         store.send(*((n, s.window()) for n, s in list(sources.items())[: at + 1]))
     t, g, p = tables.tests.c, fleet_tables.groups.c, fleet_tables.group_points.c

@@ -28,6 +28,11 @@ PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 CAM = HALL[0]
 
 
+@pytest.fixture(scope="module")
+def bundle(narrow: Path) -> Path:
+    return narrow
+
+
 @settings(max_examples=3, deadline=None, phases=PHASES)
 @given(st.data())
 def test_whatever_is_merged_when_the_sums_are_the_same(bundle: Path, data: st.DataObject) -> None:
@@ -211,16 +216,19 @@ def test_a_firmware_and_a_span_are_retracted_from_what_was_merged(
 def test_evidence_alarms_and_references_do_not_notice(bundle: Path, tmp_path: Path) -> None:
     """With as many test windows as streams may ask for, each goes on as if all were there."""
     found: list[dict[str, Any]] = []
+    sources = fleet(bundle, HALL)
+    batches = [
+        [
+            (name, at(source.window(broken=broken), MIDNIGHT + slot * 6 * HOUR_MS))
+            for name, source in sources.items()
+            for broken in (name == CAM and slot >= 30,)
+        ]
+        for slot in range(44)
+    ]
     for kept in (False, True):
         store = FleetStore(tmp_path / f"{kept}.sqlite", bundle)
         aging = Aging(store, kept=needed(ALARMS.policy))
-        sources = fleet(bundle, HALL)
-        for slot in range(44):
-            broken = CAM if slot >= 30 else ""
-            batch = [
-                (name, at(source.window(broken=name == broken), MIDNIGHT + slot * 6 * HOUR_MS))
-                for name, source in sources.items()
-            ]
+        for slot, batch in enumerate(batches):
             store.send(*batch)
             if kept and slot % 4 == 0:
                 aging.until(MIDNIGHT + slot * 6 * HOUR_MS)
@@ -381,8 +389,8 @@ def test_a_collector_that_is_killed_in_the_middle_of_it(
     store.restart()
     assert totals(store) == before
     collector = start(*options).wait_ready()
-    aging = Aging(store)
     collector.wait_until("keep", lambda keep: keep["merged"] > 0 and keep["waiting"] == 0)
     assert collector.stop() == 0
+    aging = Aging(store)  # opens the database, which wants the lock that a busy collector has
     assert aging.resolutions() == {24: 1}
     assert totals(store) == before

@@ -20,11 +20,11 @@ from edgeml.collector.store import evaluation, tables
 from edgeml.collector.store.past import pack_state, unpack_state
 
 
-def test_a_restart_in_the_middle_changes_nothing_for_groups(bundle: Path, tmp_path: Path) -> None:
+def test_a_restart_in_the_middle_changes_nothing_for_groups(narrow: Path, tmp_path: Path) -> None:
     found: list[dict[str, Any]] = []
     for restarts in (set[int](), {3, 22, 30}):
-        store = FleetStore(tmp_path / f"{len(restarts)}.sqlite", bundle)
-        sources = fleet(bundle, HALL)
+        store = FleetStore(tmp_path / f"{len(restarts)}.sqlite", narrow)
+        sources = fleet(narrow, HALL)
         for slot in range(34):
             if slot in restarts:
                 store.restart()
@@ -46,19 +46,19 @@ def a_camera_that_was_dark(store: FleetStore, bundle: Path, restarts: set[int]) 
     return store.contents()
 
 
-def test_a_restart_at_any_point_of_an_alarm_changes_nothing(bundle: Path, tmp_path: Path) -> None:
+def test_a_restart_at_any_point_of_an_alarm_changes_nothing(narrow: Path, tmp_path: Path) -> None:
     """A track's state is stored each sixteenth window: between two of them it is that state, and
     the windows since."""
-    plain = FleetStore(tmp_path / "plain.sqlite", bundle)
-    found = a_camera_that_was_dark(plain, bundle, set())
+    plain = FleetStore(tmp_path / "plain.sqlite", narrow)
+    found = a_camera_that_was_dark(plain, narrow, set())
     assert {is_open for *_, is_open in found["alarms"]} == {False}
     with plain.engine.begin() as connection:
         stored = connection.execute(sa.select(tables.tracks.c.state)).scalars()
         states = [unpack_state(state) for state in stored]
         (last,) = connection.execute(sa.select(sa.func.max(tables.tests.c.index))).scalars()
     assert any(state.through is not None and state.through < last for state in states)
-    restarted = FleetStore(tmp_path / "restarted.sqlite", bundle)
-    assert a_camera_that_was_dark(restarted, bundle, {5, 21, 24, 29, 33, 47, 56, 63}) == found
+    restarted = FleetStore(tmp_path / "restarted.sqlite", narrow)
+    assert a_camera_that_was_dark(restarted, narrow, {5, 21, 24, 29, 33, 47, 56, 63}) == found
 
 
 def test_a_database_of_schema_3_is_taken_over(

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support.devices import START_MS, Source
-from support.fleets import HALL, LUMA, YARD, FleetStore, fleet, phases
+from support.fleets import HALL, MEAN, YARD, FleetStore, fleet, phases
 
 from edgeml.bundle import open_bundle
 from edgeml.collector.store import fleet_tables, tables
@@ -27,6 +27,11 @@ PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 """Not to shrink: an example takes seconds."""
 
 DARK_SLOTS = 36
+
+
+@pytest.fixture(scope="module")
+def bundle(narrow: Path) -> Path:
+    return narrow
 
 
 @settings(max_examples=3, deadline=None, phases=PHASES)
@@ -165,7 +170,7 @@ def test_a_retraction_leaves_the_medians_of_other_slots_as_they_were(
         p, g = fleet_tables.group_points, fleet_tables.groups
         query = sa.select(p.c.start_ms, p.c.devices, p.c.scores).select_from(p.join(g))
         with store.engine.begin() as connection:
-            found = connection.execute(query.where(g.c.site == "hall", g.c.stream == LUMA))
+            found = connection.execute(query.where(g.c.site == "hall", g.c.stream == MEAN))
             return {row.start_ms: (row.devices, row.scores) for row in found}
 
     before = points()
@@ -233,7 +238,7 @@ def dark(dark_once: Path, tmp_path: Path, bundle: Path) -> FleetStore:
     "selection",
     [
         StreamSelection(device="cam-0"),
-        StreamSelection(site="hall", stream=LUMA),
+        StreamSelection(site="hall", stream=MEAN),
         StreamSelection(all=True),
     ],
 )
@@ -255,12 +260,12 @@ def test_rebaseline_starts_anew_and_closes_alarms(
         assert stream.phase == "collecting" or not meant(stream)
         assert (stream.evidence == 0.0) or not meant(stream)
     anew = "collecting" if not selection.device else "armed"
-    assert phases(store)["hall"] == anew
+    assert phases(store, MEAN)["hall"] == anew
     # The dark images are what it is compared with now.
     sources = fleet(bundle, HALL)
     for source in sources.values():
         source.sequence = DARK_SLOTS
     for _ in range(24):
         store.send(*((n, s.window(broken=n == HALL[0])) for n, s in sources.items()))
-    later = [s for s in store.reader.streams() if meant(s) and s.stream == LUMA]
+    later = [s for s in store.reader.streams() if meant(s) and s.stream == MEAN]
     assert all(s.phase != "alarm" and s.reference > 0 for s in later)

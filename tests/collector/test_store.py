@@ -81,9 +81,9 @@ def contents(engine: sa.Engine) -> dict[str, list[tuple[object, ...]]]:
 
 @settings(max_examples=15, deadline=None)
 @given(st.data())
-def test_replays_in_any_order_leave_the_same_store(bundle: Path, data: st.DataObject) -> None:
+def test_replays_in_any_order_leave_the_same_store(narrow: Path, data: st.DataObject) -> None:
     """Each window at least once, some again, in batches of any size and any order."""
-    windows = Source(bundle, seed=1).windows(8)
+    windows = Source(narrow, seed=1).windows(8)
     once = data.draw(st.permutations(range(8)))
     again = data.draw(st.lists(st.integers(0, 7), max_size=8))
     order = data.draw(st.permutations([*once, *again]))
@@ -92,7 +92,7 @@ def test_replays_in_any_order_leave_the_same_store(bundle: Path, data: st.DataOb
         plain, plain_engine = open_intake(Path(folder) / "plain.sqlite")
         shuffled, engine = open_intake(Path(folder) / "shuffled.sqlite")
         for intake in (plain, shuffled):
-            intake.add_bundle(open_bundle(bundle), size=1, now_ms=1)
+            intake.add_bundle(open_bundle(narrow), size=1, now_ms=1)
         plain.store([received(window) for window in windows])
         duplicates = 0
         while order:

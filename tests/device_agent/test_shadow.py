@@ -151,9 +151,13 @@ def test_a_shadow_gets_nothing_while_requests_wait(start_agent: StartAgent, tmp_
         os.kill(active, signal.SIGCONT)
         found = np.concatenate([answer.result() for answer in answers])
     np.testing.assert_allclose(found, scores(FRAMES[:DEMAND]), atol=1e-4)
+    more = 0
     while not (pairs := guest_of(agent)["disagreement"]["pairs"]):  # in the idle time that follows
         assert time.monotonic() < give_up
-    assert pairs <= 2
+        # On a busy machine the last two may have taken so long that their copies were left out.
+        call(agent, FRAMES[DEMAND])
+        more += 1
+    assert pairs <= 2 + more < DEMAND
     assert call_until(agent, pairs + 5)
 
 

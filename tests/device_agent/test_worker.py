@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import mmap
 import os
 import platform
@@ -12,6 +13,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,7 +35,7 @@ from edgeml.device_agent.worker.parent import (
     WorkerError,
     WorkerLateError,
 )
-from edgeml.device_agent.worker.turns import LONG_S, SEEN, TURN_NS
+from edgeml.device_agent.worker.turns import LONG_S, SEEN, TURN_NS, Turns
 from edgeml.device_agent.worker.wire import WorkerSpec
 
 IMAGE = TensorSpec("image", (1, 1, 8, 8), "float32")
@@ -125,6 +127,20 @@ def test_where_inferences_are_long_the_worker_interrupts_nobody(
         assert (turn_ns(worker.pid) == TURN_NS) == asked
         assert not asked or turn_ns(worker.pid) > turn_ns(os.getpid()), "whoever wakes goes first"
     worker.close()
+
+
+def test_a_short_inference_is_not_long_because_it_had_to_wait(monkeypatch: pytest.MonkeyPatch):
+    """On a busy machine others run in the middle of most of them."""
+    moments = itertools.accumulate([0.0, LONG_S / 9, 0.0, 4 * LONG_S, 0.0, 9 * LONG_S] * SEEN)
+    clock = SimpleNamespace(monotonic=moments.__next__)
+    monkeypatch.setattr("edgeml.device_agent.worker.turns.time", clock)
+    given_way: list[int] = []
+    monkeypatch.setattr("edgeml.device_agent.worker.turns.give_way", given_way.append)
+    turns = Turns()
+    for _ in range(SEEN):
+        with turns:
+            pass
+    assert given_way == []
 
 
 REFUSALS = {

@@ -1,4 +1,4 @@
-"""Live models in ``edgeml.export``: each in a program of its own, as a user's is."""
+"""Live models in ``edgeml.export``: each framework in a program of its own, as a user's is."""
 
 import os
 import subprocess
@@ -48,8 +48,6 @@ np.testing.assert_allclose(found, model.predict(images[:5], verbose=0), atol=1e-
 """
 
 OWN_LAYER = """
-import keras
-
 class Doubled(keras.layers.Layer):
     def call(self, x):
         return 2 * x
@@ -135,12 +133,8 @@ def run(program: str, folder: Path) -> None:
     assert not list(folder.glob("edgeml-*"))  # no temporary folder is left
 
 
-def test_a_keras_model(tmp_path: Path):
-    run(KERAS, tmp_path)
-
-
-def test_a_keras_model_with_a_layer_of_its_own_code(tmp_path: Path):
-    run(OWN_LAYER, tmp_path)
+def test_a_keras_model_and_one_with_a_layer_of_its_own_code(tmp_path: Path):
+    run(KERAS + OWN_LAYER, tmp_path)
 
 
 def test_a_model_of_keras_2(tmp_path: Path):

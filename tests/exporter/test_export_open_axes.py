@@ -9,53 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.exports import SUPPORT, Export, Models
+from support.signals import signal
 
 from edgeml.api.session import Session
 from edgeml.cli import main
 from edgeml.errors import SourceError
 
-LENGTHS = (20, 33, 7)
 SIGNALS = np.random.default_rng(0).normal(0, 1, (24, 3, 20)).astype("float32")
 """Of torch: channels first; Keras takes [n, 20, 3]."""
 
-SCRIPT = """
-import sys
-import numpy as np
-sys.path.insert(0, {support!r})
-arrays = np.load({given!r})
-{model}
-np.savez({found!r}, **{{name: answer(arrays[name]) for name in arrays}})
-"""
 
-TORCH = """
-import torch
-from export_torch import Along
-model = Along().eval()
-def answer(signal):
-    with torch.no_grad():
-        return model(torch.from_numpy(signal))["scores"].numpy()
-"""
-
-KERAS = """
-import keras
-model = keras.models.load_model({path!r})
-def answer(signal):
-    return model.predict(signal, verbose=0)
-"""
-
-
-def signals(length: int, *, last: bool) -> np.ndarray:
-    found = np.random.default_rng(length).normal(0, 1, (1, 3, length)).astype("float32")
-    return found.transpose(0, 2, 1) if last else found
-
-
-def expected(folder: Path, model: str, *, last: bool = False) -> dict[int, np.ndarray]:
-    """What the model itself makes of a signal of each length, in a process of its own."""
-    given, found = folder / "given.npz", folder / "found.npz"
-    np.savez(given, **{str(length): signals(length, last=last) for length in LENGTHS})
-    script = SCRIPT.format(support=str(SUPPORT), given=str(given), found=str(found), model=model)
-    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
-    return {int(name): array for name, array in np.load(found).items()}
+def answers(folder: Path) -> dict[int, np.ndarray]:
+    """What the model itself made of a signal of each length, in a process of its own."""
+    return {int(name): array for name, array in np.load(folder / "along.npz").items()}
 
 
 def agree(bundle: Path, wanted: dict[int, np.ndarray], *, last: bool = False) -> None:
@@ -63,15 +29,13 @@ def agree(bundle: Path, wanted: dict[int, np.ndarray], *, last: bool = False) ->
     for target in ("onnx", "openvino"):
         with Session(bundle, target) as session:
             for length, scores in wanted.items():
-                found = session.run(signals(length, last=last))["scores"]
+                found = session.run(signal(length, last=last))["scores"]
                 np.testing.assert_allclose(found, scores, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
-def torch_answers(
-    models: Models, tmp_path_factory: pytest.TempPathFactory
-) -> dict[int, np.ndarray]:
-    return expected(tmp_path_factory.mktemp("answers"), TORCH)
+def torch_answers(models: Models) -> dict[int, np.ndarray]:
+    return answers(models.torch)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +74,7 @@ def test_of_a_torch_model(
     }
     agree(Path(outcome.done.bundle), torch_answers)
     # The command line takes another length, too.
-    np.save(tmp_path / "longer.npy", signals(33, last=False))
+    np.save(tmp_path / "longer.npy", signal(33, last=False))
     line = ["run", outcome.done.bundle, "--input", str(tmp_path / "longer.npy"), "--json"]
     assert main(line) == 0
     found = json.loads(capsys.readouterr().out)["outputs"]["scores"]
@@ -119,9 +83,8 @@ def test_of_a_torch_model(
 
 def test_of_a_keras_model(models: Models, export: Export, tmp_path: Path):
     np.savez(tmp_path / "data.npz", signal=SIGNALS.transpose(0, 2, 1))
-    path = models.keras / "along.keras"
     outcome = export(
-        model=str(path),
+        model=str(models.keras / "along.keras"),
         targets=["onnx", "openvino"],
         precision="fp32",
         calibration=str(tmp_path / "data.npz"),
@@ -130,8 +93,7 @@ def test_of_a_keras_model(models: Models, export: Export, tmp_path: Path):
     )
     assert outcome.status == 0
     assert outcome.bundle().manifest.inputs[0].shape == (1, -1, 3)
-    wanted = expected(tmp_path, KERAS.format(path=str(path)), last=True)
-    agree(Path(outcome.done.bundle), wanted, last=True)
+    agree(Path(outcome.done.bundle), answers(models.keras), last=True)
 
 
 LIVE = """

@@ -3,14 +3,12 @@
 import base64
 import json
 import marshal
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from support.exports import SUPPORT, Models
+from support.exports import Models
 from support.opening import read, reference
 
 from edgeml.errors import SourceError
@@ -18,10 +16,8 @@ from edgeml.exporter.child import Child
 from edgeml.exporter.children import Children
 
 
-def test_a_model_keeps_its_table(tensorflow_child: Child, tmp_path: Path):
-    model = tmp_path / "table"
-    subprocess.run([sys.executable, SUPPORT / "table_model.py", model], check=True)
-    opened = read(tensorflow_child, str(model), tmp_path)
+def test_a_model_keeps_its_table(models: Models, tensorflow_child: Child, tmp_path: Path):
+    opened = read(tensorflow_child, str(models.keras / "table"), tmp_path)
     # Another process has nothing but what was written.
     with Children(tmp_path / "log.txt").child() as other:
         (found,) = reference(other, opened, np.array([[2], [0], [1], [7]])).values()
@@ -29,13 +25,15 @@ def test_a_model_keeps_its_table(tensorflow_child: Child, tmp_path: Path):
     assert not (tmp_path / "served").exists()  # it was loaded whole
 
 
-def test_what_training_left_in_a_model_is_not_loaded(tensorflow_child: Child, tmp_path: Path):
-    model, answers = tmp_path / "trained", tmp_path / "answers.npy"
-    subprocess.run([sys.executable, SUPPORT / "trained_model.py", model, answers], check=True)
+def test_what_training_left_in_a_model_is_not_loaded(
+    models: Models, tensorflow_child: Child, tmp_path: Path
+):
+    model = models.keras / "fitted"
     opened = read(tensorflow_child, str(model), tmp_path)
     rows = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
     (found,) = reference(tensorflow_child, opened, rows).values()
-    np.testing.assert_allclose(found, np.load(answers), rtol=1e-5, atol=1e-6)
+    answers = np.load(models.keras / "fitted.npy")
+    np.testing.assert_allclose(found, answers, rtol=1e-5, atol=1e-6)
     whole, cut = (
         (folder / "saved_model.pb").stat().st_size for folder in (model, tmp_path / "served")
     )

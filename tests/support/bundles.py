@@ -64,6 +64,7 @@ def tiny_bundle(
     wrong_golden: bool = False,
     models: Mapping[str, str] | None = None,
     options: Mapping[str, dict[str, str]] | None = None,
+    families: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a bundle of the tiny classifier.
 
@@ -78,6 +79,7 @@ def tiny_bundle(
         wrong_golden: golden vectors that no artifact can meet.
         models: target to the file that stands in for the classifier's own, where one does.
         options: target to the session options of its artifact.
+        families: of statistics, by the input's name, where it is not to be that of images.
     """
     artifacts = [
         _artifact(
@@ -102,6 +104,7 @@ def tiny_bundle(
         golden=_golden(wrong=wrong_golden),
         calibration=images(calibration, seed=1) if calibration else None,
         budgets=budgets or Budgets(),
+        families=families,
     )
 
 
@@ -171,6 +174,7 @@ def pack(
     golden: Golden,
     calibration: np.ndarray | None,
     budgets: Budgets,
+    families: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a bundle with these artifacts, around the tiny classifier's tensors."""
     members = {**members, "golden.npz": encode_golden(golden)}
@@ -182,6 +186,7 @@ def pack(
             input_tensors=(IMAGE,),
             output_tensors=(SCORES,),
             evaluated={"scores": _evaluated()},
+            families=families,
         )
         members["baseline.json"] = fitted.encode()
         baseline = describe("baseline.json", members["baseline.json"])

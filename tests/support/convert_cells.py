@@ -62,6 +62,14 @@ class Source:
         self.calibration = work / "calibration"
         self.calibration.mkdir()
         np.save(self.calibration / "0.npy", samples)
+        self._made: dict[tuple[str, Precision], CompileResult] = {}
+
+    def made(self, precision: Precision, target: str, work: Path) -> CompileResult:
+        """Converted once, though a ``mixed`` artifact rests on two others."""
+        if (target, precision) not in self._made:
+            job = self.job(precision, target, work)
+            self._made[target, precision] = compile_here(target, job)
+        return self._made[target, precision]
 
     def job(self, precision: Precision, target: str, work: Path) -> CompileJob:
         toolchain = TARGETS[target].bridges.get(self.opened.kind)
@@ -122,20 +130,19 @@ def sources(torch: Path, keras: Path, work: Path) -> Mapping[str, Callable[[], S
 
 def convert(source: Source, target: str, precision: Precision, work: Path) -> dict[str, object]:
     work.mkdir(parents=True, exist_ok=True)
-    job = source.job(precision, target, work)
     told: dict[str, object] = {}
     if precision == "mixed":
-        exact, quantized = (
-            compile_here(target, msgspec.structs.replace(job, precision=each))
-            for each in ("fp32", "int8")
-        )
+        job = source.job(precision, target, work)
+        exact, quantized = (source.made(each, target, work) for each in ("fp32", "int8"))
         signals = signals_here(
             target, SignalJob(job=job, exact=exact, quantized=quantized, samples=source.npz)
         )
         worst = min(signals, key=lambda each: each.snr_db)
         job = msgspec.structs.replace(job, keep_float=(worst.name,))
         told["signals"] = msgspec.to_builtins(signals)
-    made: CompileResult = compile_here(target, job)
+        made = compile_here(target, job)
+    else:
+        made = source.made(precision, target, work)
     return {
         "files": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in made.files},
         "inputs": made.inputs,

@@ -5,7 +5,9 @@
 ``net.keras`` (Keras 3), ``old.h5`` (Keras 2, with a DepthwiseConv2D that carries ``groups``, which
 Keras 3 refuses), ``saved``, a SavedModel with an open batch axis,
 ``net.tflite`` and ``int8.tflite``, which has weights in int8. All classify scikit-learn's digits,
-trained in closed form.
+trained in closed form. ``along.keras`` takes signals of any length; its scores of some are beside
+it. And two more SavedModels: ``table`` (table_model.py), and ``fitted`` (trained_model.py) with its
+answers.
 """
 
 import os
@@ -62,6 +64,10 @@ def along(keras):
 
 
 def main(folder):
+    import table_model  # all three beside this file
+    import trained_model
+    from signals import LENGTHS, signal
+
     folder.mkdir(parents=True, exist_ok=True)
     images, labels = digits()
     np.savez(folder / "calibration.npz", image=images[1000:1200])
@@ -69,7 +75,12 @@ def main(folder):
 
     import keras
 
-    along(keras).save(folder / "along.keras")
+    open_length = along(keras)
+    open_length.save(folder / "along.keras")
+    found = {
+        str(length): open_length.predict(signal(length, last=True), verbose=0) for length in LENGTHS
+    }
+    np.savez(folder / "along.npz", **found)
     model = network(keras, images[:1000], labels[:1000])
     model.save(folder / "net.keras")
 
@@ -93,6 +104,8 @@ def main(folder):
     import tf_keras
 
     network(tf_keras, images[:1000], labels[:1000]).save(folder / "old.h5", save_format="h5")
+    table_model.save(folder / "table")
+    trained_model.save(folder / "fitted", folder / "fitted.npy")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A user's PyTorch file, as the tests of the exporter give it: factories, good and bad, and DATA.
 
 As a program it writes what goes with it to a folder: the weights, samples of scikit-learn's digits,
-``net.pt2``, ``net.onnx`` and ``mended.onnx``.
+``net.pt2``, ``net.onnx``, ``mended.onnx``, and ``along.pt2`` with its scores of signals.
 
     python export_torch.py FOLDER
 
@@ -188,6 +188,8 @@ def digits():
 
 
 def main(folder):
+    from signals import LENGTHS, signal  # beside this file
+
     folder.mkdir(parents=True, exist_ok=True)
     images, labels = digits()
     net = Net().eval()
@@ -207,6 +209,12 @@ def main(folder):
         Along(), (torch.zeros(1, 3, 20),), dynamic_shapes={"signal": {2: length}}
     )
     torch.export.save(along, folder / "along.pt2")
+    with torch.no_grad():
+        found = {
+            str(length): Along()(torch.from_numpy(signal(length, last=False)))["scores"].numpy()
+            for length in LENGTHS
+        }
+    np.savez(folder / "along.npz", **found)
     batch = torch.export.Dim("batch")
     program = torch.export.export(
         net, (torch.zeros(2, 1, 8, 8),), dynamic_shapes={"image": {0: batch}}

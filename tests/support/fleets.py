@@ -29,6 +29,8 @@ ALARMS = AlarmConfig(reference_windows=20, per_windows=2000, season="none")
 TABLES_4 = Path(__file__).parent / "schemas" / "collector-4.sql"
 
 LUMA = "input.image.luma_mean"
+MEAN = "input.image.mean"
+"""Of a bundle with few statistics, what is nearest to it."""
 HALL = [f"hall/cam-{n}" for n in range(4)]
 YARD = [f"yard/cam-{n}" for n in range(4)]
 

@@ -1,9 +1,9 @@
-"""``python table_model.py FOLDER``: a SavedModel that looks its input up in a table.
+"""A SavedModel that looks its input up in a table.
 
 ``number`` [n, 1] int64 0 … 2 → ``scores`` [n, 1] float32: 10, 20, 30, times a variable of 2.
 """
 
-import sys
+from pathlib import Path
 
 import tensorflow as tf
 
@@ -23,6 +23,6 @@ class Model(tf.Module):
         return {"scores": found * self.factor}
 
 
-if __name__ == "__main__":
+def save(folder: Path) -> None:
     model = Model()
-    tf.saved_model.save(model, sys.argv[1], signatures=model.serve)
+    tf.saved_model.save(model, str(folder), signatures=model.serve)
