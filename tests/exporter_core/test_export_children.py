@@ -82,6 +82,17 @@ def test_a_process_that_was_started_ahead_is_the_next_childs(children: Children)
         assert child.call("support.export_calls:pid", order, int, step="It") == child.pid
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Popen cannot ask for a group alone")
+def test_a_child_leads_a_group_and_shares_the_session_in_which_it_gives_way(children: Children):
+    """Among sessions Linux divides a core evenly, however nice one of them is (autogroup)."""
+    with children.child() as child:
+        pid = child.call("support.export_calls:pid", Order(), int, step="It")
+        assert (os.getpgid(pid), os.getsid(pid)) == (pid, os.getsid(0))
+        before = os.getpriority(os.PRIO_PROCESS, pid)
+        child.call("edgeml.exporter.child:give_way", None, int, step="It")
+        assert os.getpriority(os.PRIO_PROCESS, pid) > before
+
+
 def test_closing_ends_what_was_started_ahead_and_not_needed(children: Children):
     children.ahead(1)
     (waiting,) = children.waiting
