@@ -174,7 +174,12 @@ def smallest_models(request: ExportRequest) -> list[Path]:
     if not request.minimize:
         return []
     small = Path(request.minimize)
-    return [small, *(small.with_stem(f"{small.stem}-{name}") for name in request.targets)]
+    return [small, *(of_target(small, name) for name in request.targets)]
+
+
+def of_target(small: Path, target: str) -> Path:
+    """Where the smallest model of a target goes that is not the first one."""
+    return small.with_stem(f"{small.stem}-{target}")
 
 
 def apart_from_sources(request: ExportRequest) -> None:

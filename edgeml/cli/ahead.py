@@ -1,6 +1,6 @@
 """What a verb will need of another process, begun while its command line is still being read.
 
-To read one takes .4 s of a core, most of it to import what reads it.
+To read one takes .2 s, most of it to import what reads it.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def minimize(
         for index, (name, (candidate, symptom)) in enumerate(symptoms.items()):
             path = Path(file).resolve()
             if index:
-                path = path.with_name(f"{path.stem}-{name}{path.suffix}")
+                path = naming.of_target(path, name)
             work = compile_job(candidate, material, shop)
             job = ShrinkJob(
                 target=name,

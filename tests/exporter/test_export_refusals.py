@@ -191,6 +191,35 @@ def test_the_smallest_model_that_shows_a_refusal_is_written(export: Export, tmp_
     assert [node.op_type for node in load(tmp_path / "small.onnx").graph.node] == ["Det"]
 
 
+DETERMINANT = """
+import torch
+
+class Area(torch.nn.Module):
+    def forward(self, x):
+        return torch.linalg.det(torch.relu(x) + 1).tanh().unsqueeze(1)
+
+def build():
+    return Area()
+"""
+
+
+def test_what_torch_has_and_litert_lacks_is_shown_by_way_of_onnx(export: Export, tmp_path: Path):
+    (tmp_path / "area.py").write_text(DETERMINANT)
+    np.save(tmp_path / "data.npy", np.ones((20, 2, 2), np.float32))
+    outcome = export(
+        model=f"{tmp_path / 'area.py'}:build",
+        targets=["tflite"],
+        evaluation=str(tmp_path / "data.npy"),
+        precision="fp32",
+        minimize=str(tmp_path / "small.onnx"),
+    )
+    assert outcome.status == 1
+    refusal = outcome.refused["tflite"]
+    assert "aten._linalg_det" in refusal.reason
+    assert f"{tmp_path / 'small.onnx'} shows it with 1 node of 5" in refusal.remedy
+    assert [node.op_type for node in load(tmp_path / "small.onnx").graph.node] == ["Det"]
+
+
 def test_a_full_disk_is_a_plain_error(models: Models, tmp_path: Path):
     # A limit on the size of files stands in for the disk: the same path, another number.
     limited = subprocess.Popen(
